@@ -1,0 +1,145 @@
+"""The messages of the topic: what stands in them and how they are read. Pure; the format has a version.
+
+Events are Jetstream's JSON (``did, time_us, kind, commit | identity | account``) plus ``seq``, ``since`` in commits, and
+the kind ``sync``; their key is the DID. Control messages have no key and an explicit partition. All times are
+microseconds since the epoch. The encoder of events is the hot path in ``streams/firehose/events.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Final, Literal
+
+import msgspec
+
+#: Version of the topic's format, in every control message. A reader refuses a higher one.
+FORMAT_VERSION: Final = 1
+#: Longest payload kept of a frame that could not be decoded, in bytes.
+MAX_DEAD_PAYLOAD: Final = 256 * 1024
+
+
+class Commit(msgspec.Struct, gc=False):
+    """One record operation of a #commit. ``record`` stays raw JSON: it is decoded by Postgres."""
+
+    rev: str
+    operation: str
+    collection: str
+    rkey: str
+    record: msgspec.Raw | None = None
+    cid: str | None = None
+    since: str | None = None
+
+
+class Identity(msgspec.Struct, gc=False):
+    """The body of an #identity frame."""
+
+    did: str
+    handle: str | None = None
+
+
+class Account(msgspec.Struct, gc=False):
+    """The body of an #account frame. ``status`` is None for an active account."""
+
+    did: str
+    active: bool
+    status: str | None = None
+
+
+class Sync(msgspec.Struct, gc=False):
+    """The body of a #sync frame: the repository was set to ``rev``."""
+
+    did: str
+    rev: str
+
+
+class Message(msgspec.Struct, gc=False):
+    """Any message of the topic, decoded as far as the sink needs it: ``kind`` says which fields are set."""
+
+    kind: str
+    did: str | None = None
+    time_us: int | None = None
+    seq: int | None = None
+    commit: Commit | None = None
+    identity: Identity | None = None
+    account: Account | None = None
+    sync: Sync | None = None
+
+
+EVENT_KINDS: Final = frozenset({"commit", "identity", "account", "sync"})
+CONTROL_KINDS: Final = frozenset({"watermark", "run", "gap", "dead_letter", "repo_end"})
+
+
+class Control(msgspec.Struct, tag_field="kind", kw_only=True):
+    """What every control message carries. ``run`` is the ingest's start in µs; positions compare as (run, seq)."""
+
+    version: int = FORMAT_VERSION
+    relay: str
+    run: int
+
+
+class Watermark(Control, tag="watermark"):
+    """Every event of this run with a lower or equal ``seq`` that belongs in this partition is before this message.
+
+    ``topic_id`` is made when the topic is first written. ``time`` is the frame time of ``seq`` (None before the first frame).
+    """
+
+    topic_id: str
+    seq: int
+    time: int | None
+
+
+class Run(Control, tag="run"):
+    """The beginning of a run, in partition 0 before the run's first watermark.
+
+    ``mode``: ``start`` (an empty topic), ``resume``, ``restart`` (asked for: the cursor may go back), ``reset`` (the relay's
+    sequence was reset), ``overlap`` (another relay, resumed by time). ``asked_from`` None means all that the relay keeps.
+    """
+
+    topic_id: str
+    mode: Literal["start", "resume", "restart", "reset", "overlap"]
+    days: int
+    asked_from: int | None
+    oldest_seq: int | None
+    oldest_time: int | None
+    from_seq: int
+    head_seq: int | None
+    head_time: int | None
+
+
+class Gap(Control, tag="gap"):
+    """A stretch of the relay's sequence that the topic does not hold, and why."""
+
+    from_seq: int | None
+    to_seq: int | None
+    from_time: int | None
+    to_time: int | None
+    reason: str
+
+
+class DeadLetter(Control, tag="dead_letter"):
+    """A frame, or an operation in one, that could not be decoded. ``payload`` is base64, cut to MAX_DEAD_PAYLOAD bytes."""
+
+    seq: int | None
+    did: str | None
+    reason: str
+    payload: str
+
+
+class RepoEnd(Control, tag="repo_end"):
+    """Reserved: the end of a crawled repository, in its DID's partition."""
+
+    did: str
+    rev: str
+    scope: str
+
+
+ControlMessage = Watermark | Run | Gap | DeadLetter | RepoEnd
+
+decode_message = msgspec.json.Decoder(Message).decode
+decode_control = msgspec.json.Decoder(ControlMessage).decode
+encode_control = msgspec.json.Encoder().encode
+
+
+def dead_payload(raw: bytes) -> str:
+    """``raw`` as a DeadLetter's payload."""
+    return base64.b64encode(raw[:MAX_DEAD_PAYLOAD]).decode("ascii")

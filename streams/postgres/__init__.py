@@ -1,0 +1,1 @@
+"""The Postgres side: schema, migrations, named queries, connections, the cursor row."""

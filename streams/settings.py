@@ -1,0 +1,299 @@
+"""Every setting of the product, in one typed class; the field descriptions are the README's options table.
+
+Values come from the environment, then from a ``.env`` file in the working directory, then from
+``BACKFILL_PROFILE``'s preset, then from the defaults. Nothing else in the product reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from streams.errors import SettingsError
+
+DEFAULT_RELAY: Final = "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos"
+
+#: Names that begin like ours are refused when they are not ours: a mistyped setting must not be ignored.
+OUR_PREFIXES: Final = ("BACKFILL_", "KAFKA_", "SINK_", "INGEST_", "RELAY_", "WORKER_", "LOCAL_")
+#: Names that Kafka's own scripts and images read; they may stand in a shared environment.
+FOREIGN_NAMES: Final = (
+    "KAFKA_OPTS", "KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_GC_LOG_OPTS", "KAFKA_LOG4J_OPTS",
+    "KAFKA_JMX_OPTS", "KAFKA_HOME", "KAFKA_DEBUG", "KAFKA_VERSION",
+)  # fmt: skip
+FOREIGN_PREFIXES: Final = ("KAFKA_CFG_", "KAFKA_SCHEMA_REGISTRY_", "KAFKA_REST_", "KAFKA_CONNECT_")
+
+#: Presets of the throttle. A single setting overrides its preset.
+PROFILES: Final[Mapping[str, Mapping[str, object]]] = {
+    "background": {
+        "backfill_batch_size": 5, "backfill_batch_delay_ms": 2000, "backfill_max_concurrent": 2,
+        "backfill_max_memory_mb": 512, "backfill_use_idle": True,
+    },
+    "balanced": {
+        "backfill_batch_size": 50, "backfill_batch_delay_ms": 500, "backfill_max_concurrent": 4,
+        "backfill_max_memory_mb": 1024, "backfill_use_idle": True,
+    },
+    "aggressive": {
+        "backfill_batch_size": 100, "backfill_batch_delay_ms": 100, "backfill_max_concurrent": 10,
+        "backfill_max_memory_mb": 2048, "backfill_use_idle": True,
+    },
+    "unlimited": {
+        "backfill_batch_size": 4000, "backfill_batch_delay_ms": 0, "backfill_max_concurrent": 2,
+        "backfill_max_memory_mb": 1024, "backfill_use_idle": True,
+    },
+}  # fmt: skip
+
+Patterns = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """One field a setting; the environment variable is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    # -- what to take
+    backfill_days: int = Field(
+        0, ge=-1, description="Days of firehose to replay: 0 is off, -1 is all that the relay keeps."
+    )
+    relay_url: str = Field(DEFAULT_RELAY, description="The relay's subscribeRepos endpoint (ws:// or wss://).")
+    backfill_collections: Patterns = Field(
+        (),
+        description="Collections to store, NSIDs separated by commas, `*` allowed; empty is all. Holds at the sink: a rebuild can widen it.",
+    )
+    ingest_collections: Patterns = Field(
+        (),
+        description="Collections to keep in the topic, in the same form; empty is all. What it drops is not in Kafka: only to save disk.",
+    )
+    worker_id: int = Field(
+        0, ge=0, description="0 (or unset): this worker starts and watches the ingest. Any other number: it never does."
+    )
+
+    # -- how hard to work
+    backfill_profile: Literal["background", "balanced", "aggressive", "unlimited"] | None = Field(
+        None,
+        description="A preset of the five settings below; each of them overrides it. Unset is the same as background.",
+    )
+    backfill_batch_size: int = Field(5, ge=1, description="Events a batch, while the delay holds.")
+    backfill_batch_delay_ms: int = Field(
+        2000, ge=0, description="Milliseconds from the end of a batch to the start of the next."
+    )
+    backfill_max_concurrent: int = Field(
+        2, ge=1, le=64, description="Most batches (sink transactions) in flight at once, per worker process."
+    )
+    backfill_max_memory_mb: int = Field(512, ge=128, description="Most memory (RSS) of each process, in MB.")
+    backfill_use_idle: bool = Field(
+        True,
+        description="The delay holds only while the machine is busy with other work; while it is idle batches grow and do not wait.",
+    )
+
+    # -- Kafka
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="host:port, separated by commas. Unset: the embedded broker, if it is up."
+    )
+    kafka_topic: str = Field(
+        "firehose.events", pattern=r"^[A-Za-z0-9._-]{1,249}$", description="The topic of the events."
+    )
+    kafka_partitions: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="Partitions of the topic when it is created; afterwards the topic's own number counts.",
+    )
+    kafka_replication: int = Field(
+        0, ge=0, description="Replication factor when the topic is created; 0 is min(3, brokers)."
+    )
+    kafka_retention_hours: int = Field(
+        168, ge=-1, description="Hours that the topic keeps events when it is created; -1 is for ever."
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to the broker."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="SASL mechanism."
+    )
+    kafka_sasl_username: str | None = Field(None, description="SASL user.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    kafka_ssl_cafile: Path | None = Field(
+        None, description="File of the certificate authorities to trust; unset is the system's."
+    )
+    kafka_ssl_certfile: Path | None = Field(None, description="Our certificate, where the broker asks for one.")
+    kafka_ssl_keyfile: Path | None = Field(None, description="Our certificate's key.")
+
+    # -- Postgres
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:port/database. Unset: the embedded Postgres, if it is up."
+    )
+    sink_schema: str = Field(
+        "firehose", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="The Postgres schema that is filled."
+    )
+    sink_group: str = Field(
+        "backfill",
+        pattern=r"^[A-Za-z0-9._-]{1,200}$",
+        description="Consumer group: each has its own positions and its own row in firehose_cursor.",
+    )
+
+    # -- ingest
+    ingest_idle_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="A relay that is connected and sends nothing for so long is at its head: the ingest ends (without --follow).",
+    )
+
+    # -- surface
+    worker_web_bind: str = Field("127.0.0.1", description="Address of the worker's web port.")
+    worker_web_port: int = Field(
+        6066, ge=1, le=65535, description="The worker's web port; the next free one is taken where it is in use."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Log lines for people or for machines; auto is console on a terminal, json otherwise."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is logged."
+    )
+    local_dir: Path = Field(Path(".local"), description="Folder of the embedded Kafka and Postgres: data, logs, state.")
+
+    @field_validator("backfill_collections", "ingest_collections", mode="before")
+    @classmethod
+    def _split_patterns(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("backfill_collections", "ingest_collections")
+    @classmethod
+    def _check_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not all(c.isalnum() or c in ".-*" for c in pattern) or not pattern.isascii():
+                raise ValueError(f"{pattern!r} is no NSID or NSID pattern (example: app.bsky.feed.*)")
+        return value
+
+    @field_validator("relay_url")
+    @classmethod
+    def _check_relay(cls, value: str) -> str:
+        if not value.startswith(("ws://", "wss://")):
+            raise ValueError("a relay's address begins with ws:// or wss://")
+        return value.split("?", 1)[0]
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("a database's address begins with postgresql://")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_profile(cls, values: Any) -> Any:  # noqa: ANN401 (pydantic's signature)
+        if isinstance(values, dict):
+            preset = PROFILES.get(str(values.get("backfill_profile") or ""), {})
+            return {**preset, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check_sasl(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError("KAFKA_SECURITY_PROTOCOL asks for KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+        return self
+
+    # -- derived
+    @property
+    def cursor_service(self) -> str:
+        """The ``service`` of our row in ``firehose_cursor``: the existing service's name, or our group's."""
+        return "backfill" if self.sink_group == "backfill" else f"backfill:{self.sink_group}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """``BACKFILL_MAX_MEMORY_MB`` in bytes."""
+        return self.backfill_max_memory_mb * 1024 * 1024
+
+    def bootstrap_servers(self) -> str:
+        """The broker's addresses: the setting's, or the embedded broker's. Raises SettingsError if there is neither."""
+        return self.kafka_bootstrap_servers or self._embedded(
+            "kafka_bootstrap_servers", "Kafka", "KAFKA_BOOTSTRAP_SERVERS"
+        )
+
+    def database_dsn(self) -> str:
+        """The database's address: the setting's, or the embedded Postgres'. Raises SettingsError if there is neither."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return self._embedded("database_url", "Postgres", "DATABASE_URL")
+
+    def _embedded(self, key: str, what: str, name: str) -> str:
+        state = read_stack_state(self.local_dir)
+        if state is None or key not in state:
+            raise SettingsError(
+                f"No {what}: set {name} to your own, or start the embedded one with `make run` or `python -m streams.local up`."
+            )
+        return state[key]
+
+
+def read_stack_state(local_dir: Path) -> dict[str, str] | None:
+    """What ``streams.local`` wrote about the embedded stack that is up, or None.
+
+    The file ``stack.json`` holds the settings that point at it (``kafka_bootstrap_servers``, ``database_url``) and exists
+    only between up and down; after a machine's crash it may be stale, so the broker's port is tried.
+    """
+    try:
+        state = json.loads((local_dir / "stack.json").read_text())
+        host, _, port = str(state["kafka_bootstrap_servers"]).rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=1.0):
+            return {str(k): str(v) for k, v in state.items()}
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def setting_names() -> list[str]:
+    """The environment variables that are settings."""
+    return [name.upper() for name in Settings.model_fields]
+
+
+def unknown_settings(names: Iterable[str]) -> list[str]:
+    """One sentence for each name that begins like ours and is not ours."""
+    known = set(setting_names())
+    problems = []
+    for name in sorted(names):
+        if (
+            name in known
+            or not name.startswith(OUR_PREFIXES)
+            or name in FOREIGN_NAMES
+            or name.startswith(FOREIGN_PREFIXES)
+        ):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        problems.append(f"unknown setting {name}" + (f": did you mean {near[0]}?" if near else "."))
+    return problems
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; ``overrides`` (by field name) win over everything, as a command line does.
+
+    Raises SettingsError with one line for each problem. Secrets are not in it.
+    """
+    environment = {name.upper() for name in os.environ}
+    dotenv = {name.upper() for name in dotenv_values(".env")} if Path(".env").is_file() else set()
+    problems = unknown_settings(environment | dotenv)
+    if problems:
+        raise SettingsError("; ".join(problems))
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problem(e) for e in error.errors())) from None
+
+
+def _problem(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
+    name = ".".join(str(part) for part in error["loc"]).upper()
+    message = str(error["msg"]).removeprefix("Value error, ")
+    field = Settings.model_fields.get(name.lower())
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    value = "" if secret or not name else f" (it is {str(error['input'])[:100]!r})"
+    return f"{name}: {message}{value}" if name else message
