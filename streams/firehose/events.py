@@ -1,0 +1,170 @@
+"""From a frame's body to the topic's messages: Jetstream's JSON, one message an operation. Pure; the hot path.
+
+What is not as the protocol says costs the operation it stands in, never the rest of the frame: it is returned as a
+``BadOp``, and becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import cbrrr
+import libipld
+import orjson
+
+from streams.firehose.frames import FrameError, checked_block, find_block, scan_car
+from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
+
+#: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
+SKIPPED_TYPES: Final = frozenset({"#handle", "#migrate", "#tombstone", "#info"})
+#: Largest event in bytes: under the topic's max.message.bytes, with room for the key and the batch's header.
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024 - 16 * 1024
+#: From how many operations on one scan of the CAR is cheaper than a search for each.
+_SCAN_FROM_OPS: Final = 4
+_MAX_SEQ: Final = 1 << 53
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
+
+_record = cbrrr.decode_dag_cbor
+_multibase = libipld.encode_multibase
+_dumps = orjson.dumps
+_from_iso = dt.datetime.fromisoformat
+
+Keep = Callable[[str], bool]
+
+
+class BadOp(NamedTuple):
+    """An operation that could not be decoded: why, and the bytes to keep."""
+
+    reason: str
+    payload: bytes
+
+
+class Events(NamedTuple):
+    """What one frame gives: the messages of ``did``, in order, and what was wrong or filtered."""
+
+    did: str
+    values: list[bytes]
+    bad: list[BadOp]
+    filtered: int
+
+
+def frame_seq(body: dict[str, Any]) -> int:
+    """The frame's sequence number. Raises FrameError where it has none."""
+    seq = body.get("seq")
+    if type(seq) is not int or not 0 <= seq < _MAX_SEQ:
+        raise FrameError("the frame has no seq")
+    return seq
+
+
+def frame_time(body: dict[str, Any]) -> int | None:
+    """The frame's ``time`` in µs since the epoch; None where it has none that can be read (it is informal)."""
+    try:
+        time = _from_iso(body["time"])
+        return (time - _EPOCH) // _MICROSECOND
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def decode_events(kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:
+    """The messages of a frame of type ``kind``. ``keep`` says which collections go into the topic (None: all).
+
+    Raises FrameError where nothing of the frame can be used.
+    """
+    if kind == "#commit":
+        return _commit(body, seq, time_us, keep)
+    if kind == "#identity":
+        return _about_account(body, seq, time_us, "identity", ("handle",))
+    if kind == "#account":
+        return _about_account(body, seq, time_us, "account", ("active", "status"))
+    if kind == "#sync":
+        return _about_account(body, seq, time_us, "sync", ("rev",))
+    raise FrameError(f"unknown frame type {shown(kind)}")
+
+
+def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:
+    try:
+        did, rev, car, ops = body["repo"], body["rev"], body["blocks"], body["ops"]
+    except KeyError as error:
+        raise FrameError(f"the commit has no {error.args[0]}") from None
+    if type(did) is not str or not is_did(did):
+        raise FrameError("the commit's repo is no DID")
+    if type(rev) is not str or type(ops) is not list or type(car) is not bytes:
+        raise FrameError("the commit's rev, ops or blocks have a wrong type")
+    if body.get("tooBig") and not ops:
+        raise FrameError("tooBig: the relay left the operations out")
+    since = body.get("since")
+    values: list[bytes] = []
+    bad: list[BadOp] = []
+    filtered = 0
+    index = None
+    for op in ops:
+        try:
+            collection, rkey = _split_path(op["path"])
+            if keep is not None and not keep(collection):
+                filtered += 1
+                continue
+            action = op["action"]
+            commit = {"rev": rev, "operation": action, "collection": collection, "rkey": rkey}
+            if action in {"create", "update"}:
+                cid = op["cid"]
+                if index is None and len(ops) >= _SCAN_FROM_OPS:
+                    index = scan_car(car)
+                block = find_block(car, cid) if index is None else checked_block(index, car, cid)
+                commit["record"] = _record(block, True)
+                commit["cid"] = _multibase("b", cid)
+            elif action != "delete":
+                raise FrameError(f"unknown action {shown(str(action))}")
+            if since is not None:
+                commit["since"] = since
+            value = _dumps({"did": did, "time_us": time_us, "kind": "commit", "seq": seq, "commit": commit})
+            if len(value) > MAX_EVENT_BYTES:
+                raise FrameError(f"the record is too large for the topic: {len(value)} bytes")
+            values.append(value)
+        except Exception as error:  # noqa: BLE001, PERF203 (a stranger's bytes: whatever it is costs this operation only)
+            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", _evidence(op, car)))
+    return Events(did, values, bad, filtered)
+
+
+def _split_path(path: str) -> tuple[str, str]:
+    collection, slash, rkey = path.partition("/")
+    if not slash or not is_nsid(collection) or not is_rkey(rkey):
+        raise FrameError("the path is no collection/rkey")
+    return collection, rkey
+
+
+def _about_account(body: dict[str, Any], seq: int, time_us: int, kind: str, fields: tuple[str, ...]) -> Events:
+    did = body.get("did")
+    if type(did) is not str or not is_did(did):
+        raise FrameError(f"the {kind} frame's did is no DID")
+    about: dict[str, Any] = {"did": did, "seq": seq, "time": body.get("time")}
+    about.update((field, body[field]) for field in fields if body.get(field) is not None)
+    if (kind == "account" and type(about.get("active")) is not bool) or (kind == "sync" and "rev" not in about):
+        raise FrameError(f"the {kind} frame has no {fields[0]}")
+    try:
+        value = _dumps({"did": did, "time_us": time_us, "kind": kind, "seq": seq, kind: about})
+    except orjson.JSONEncodeError as error:
+        raise FrameError(f"the {kind} frame cannot be written as JSON: {error}") from None
+    return Events(did, [value], [], 0)
+
+
+def _op_name(op: object) -> str:
+    return shown(f"{op.get('action')} {op.get('path')}", 300) if isinstance(op, dict) else "operation"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FrameError):
+        return str(error)
+    if isinstance(error, KeyError):
+        return f"the operation has no {error.args[0]}"
+    return f"the record cannot be decoded: {shown(f'{type(error).__name__}: {error}', 200)}"
+
+
+def _evidence(op: object, car: bytes) -> bytes:
+    """What to keep of a bad operation: its block where there is one, else the commit's blocks."""
+    try:
+        return find_block(car, op["cid"])  # type: ignore[index]
+    except Exception:  # noqa: BLE001 (it is bad: that is why we are here)
+        return car

@@ -1,0 +1,123 @@
+"""One frame of subscribeRepos, from bytes to a header, a body and its blocks. Pure.
+
+A frame is two DAG-CBOR objects: ``{op, t}`` and a body (https://atproto.com/specs/event-stream). Blocks stand in a CAR
+(https://ipld.io/specs/transport/car/carv1/); a block is what its CID's hash says it is, wherever it was found.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Final
+
+import libipld
+
+#: CIDv1, dag-cbor, sha2-256, 32 bytes: what records have (https://atproto.com/specs/data-model).
+_RECORD_CID_PREFIX: Final = b"\x01\x71\x12\x20"
+_CID_LENGTH: Final = 36
+
+_decode_two = libipld.decode_dag_cbor_multi
+
+
+class FrameError(ValueError):
+    """A frame, or an operation in one, that is not as the protocol says. Its text is a dead letter's reason."""
+
+
+class ErrorFrame(Exception):  # noqa: N818 (the protocol's name for it)
+    """The relay's ``{op: -1}``: it closes the stream after it. ``name`` as FutureCursor or ConsumerTooSlow."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}" if message else name)
+        self.name = name
+
+
+def split_frame(data: bytes) -> tuple[str, dict[str, Any]]:
+    """The type (``#commit``, …) and the body of a frame.
+
+    Raises FrameError where it is no frame, ErrorFrame where the relay reports an error.
+    """
+    try:
+        parts = _decode_two(data)
+    except Exception as error:  # the decoder's own errors have no common base
+        raise FrameError(f"not DAG-CBOR: {_short(error)}") from None
+    if len(parts) != 2:
+        raise FrameError(f"a frame is two objects, this has {len(parts)}")
+    header, body = parts
+    if type(header) is not dict or type(body) is not dict:
+        raise FrameError("header or body is no map")
+    op = header.get("op")
+    if op == -1:
+        raise ErrorFrame(str(body.get("error") or "error"), str(body.get("message") or ""))
+    kind = header.get("t")
+    if op != 1 or type(kind) is not str:
+        raise FrameError(f"unknown op {_short(op)} or type {_short(kind)}")
+    return kind, body
+
+
+def find_block(car: bytes, cid: bytes) -> bytes:
+    """The block of one CID, by looking for the CID from the end of the CAR (records come last).
+
+    An occurrence behind 0x00 is a link to the block, not the block (DAG-CBOR writes a CID as tag 42 with a leading
+    zero); only the hash decides. Where the hint fails, the CAR is scanned. Raises FrameError.
+    """
+    if len(cid) != _CID_LENGTH or not cid.startswith(_RECORD_CID_PREFIX):
+        raise FrameError("not a CID of a record (dag-cbor, sha2-256)")
+    digest = cid[4:]
+    at = car.rfind(cid)
+    while at > 2:
+        low = car[at - 1]
+        if low:
+            # A section's length is a varint before the CID; one or two bytes hold up to 16 KB, which is nearly all.
+            before = car[at - 2]
+            block = car[at + _CID_LENGTH : at + (low << 7 | before & 127 if before > 127 else low)]
+            if sha256(block).digest() == digest:
+                return block
+        at = car.rfind(cid, 0, at)
+    return checked_block(scan_car(car), car, cid)
+
+
+def scan_car(car: bytes) -> dict[bytes, tuple[int, int]]:
+    """Where every block of a CAR is: ``{cid: (start, end)}``. Raises FrameError where the CAR is broken."""
+    found: dict[bytes, tuple[int, int]] = {}
+    end = len(car)
+    try:
+        header, at = _varint(car, 0)
+        at += header
+        while at < end:
+            length, at = _varint(car, at)
+            if length < _CID_LENGTH or at + length > end:
+                raise FrameError("a section of the CAR is cut")
+            found[car[at : at + _CID_LENGTH]] = (at + _CID_LENGTH, at + length)
+            at += length
+    except IndexError:
+        raise FrameError("the CAR is cut") from None
+    return found
+
+
+def checked_block(index: dict[bytes, tuple[int, int]], car: bytes, cid: bytes) -> bytes:
+    """The block of a CID by a scan's index. Raises FrameError where it is missing or is not what the CID says."""
+    place = index.get(cid)
+    if place is None:
+        raise FrameError("the record's block is missing")
+    if not cid.startswith(_RECORD_CID_PREFIX):
+        raise FrameError("not a CID of a record (dag-cbor, sha2-256)")
+    block = car[place[0] : place[1]]
+    if sha256(block).digest() != cid[4:]:
+        raise FrameError("the record's block has another hash than its CID")
+    return block
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        shift += 7
+        at += 1
+        if byte < 128:
+            return value, at
+        if shift > 28:
+            raise FrameError("a varint of the CAR is too long")
+
+
+def _short(value: object) -> str:
+    return repr(value)[:120]

@@ -1,0 +1,38 @@
+"""What a DID, a collection and a record key look like, as far as the hot path must know. Pure.
+
+From https://atproto.com/specs/did, /nsid and /record-key; tests/unit compares these rules with the SDK's.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_DID: Final = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]{0,2040}[A-Za-z0-9._-]", re.ASCII).fullmatch
+_NSID: Final = re.compile(
+    r"[A-Za-z][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?)+\.[A-Za-z][A-Za-z0-9]{0,62}", re.ASCII
+).fullmatch
+_RKEY: Final = re.compile(r"[A-Za-z0-9._:~-]{1,512}", re.ASCII).fullmatch
+
+MAX_DID: Final = 2048
+MAX_NSID: Final = 317
+
+
+def is_did(text: str) -> bool:
+    """Whether the text is a DID of at most 2,048 characters."""
+    return len(text) <= MAX_DID and _DID(text) is not None
+
+
+def is_nsid(text: str) -> bool:
+    """Whether the text is an NSID of at most 317 characters."""
+    return len(text) <= MAX_NSID and _NSID(text) is not None
+
+
+def is_rkey(text: str) -> bool:
+    """Whether the text is a record key of 1 to 512 characters."""
+    return _RKEY(text) is not None and text not in {".", ".."}
+
+
+def shown(text: str, limit: int = 100) -> str:
+    """A hostile string as it may stand in a log line, a terminal or a reason: printable, and cut."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])

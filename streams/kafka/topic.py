@@ -1,0 +1,226 @@
+"""The topic: how it is reached, how it is created, and which partition a DID belongs in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    UnsupportedSaslMechanismError,
+    for_code,
+)
+
+from streams.errors import BrokerError, MismatchError
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Largest message in bytes: JSON inflates a 2 MB frame (DESIGN, formats). Producer and consumers allow the same.
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+#: How long the broker may be away at the start of a process, in seconds, before that is an error.
+START_PATIENCE: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as it is on the broker."""
+
+    name: str
+    partitions: int
+    replication: int
+
+
+def kafka_client_options(settings: Settings) -> dict[str, Any]:
+    """The keyword arguments that every aiokafka client shares: address and security."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers(),
+        "security_protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = tls_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_password is not None:
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_sasl_username
+        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return options
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """The TLS context of the KAFKA_SSL_ settings. Raises BrokerError where a file cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+        if settings.kafka_ssl_certfile is not None:
+            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise BrokerError(f"A KAFKA_SSL_ file cannot be used: {error}.") from None
+    return context
+
+
+def murmur2(data: bytes) -> int:
+    """Kafka's default partitioner hash, as the Java client computes it (org.apache.kafka.common.utils.Utils.murmur2)."""
+    length = len(data)
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    h = 0x9747B28C ^ length
+    for k in struct.unpack_from(f"<{length >> 2}I", data):
+        k = k * m & mask  # noqa: PLW2901 (as in the original)
+        k ^= k >> 24  # noqa: PLW2901
+        h = (h * m & mask) ^ (k * m & mask)
+    rest, tail = length & 3, length & ~3
+    if rest == 3:
+        h ^= data[tail + 2] << 16
+    if rest >= 2:
+        h ^= data[tail + 1] << 8
+    if rest:
+        h = (h ^ data[tail]) * m & mask
+    h ^= h >> 13
+    h = h * m & mask
+    return h ^ h >> 15
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """The partition of a key, as Kafka's default partitioner places it."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, connected; a broker that is away is waited for START_PATIENCE seconds.
+
+    Raises BrokerError with a sentence where the broker stays away or refuses us.
+    """
+    admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=15_000)
+    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    try:
+        while True:
+            try:
+                await admin.start()
+                break
+            except KafkaError as error:
+                if not is_away(error) or asyncio.get_running_loop().time() > deadline:
+                    raise broker_error(settings, error) from None
+                await asyncio.sleep(0.5)
+        yield admin
+    finally:
+        await admin.close()
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error means that the broker cannot be reached now, and may be later."""
+    return isinstance(error, KafkaConnectionError) and not isinstance(error, AuthenticationFailedError)
+
+
+def broker_error(settings: Settings, error: BaseException) -> BrokerError:
+    """The operator's sentence for a Kafka error."""
+    where = settings.bootstrap_servers()
+    if isinstance(error, AuthenticationFailedError | AuthenticationMethodNotSupported | UnsupportedSaslMechanismError):
+        return BrokerError(f"Kafka at {where} refuses us: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD ({error}).")
+    if is_away(error):
+        return BrokerError(
+            f"Kafka cannot be reached at {where}: is it up, and are KAFKA_BOOTSTRAP_SERVERS and "
+            f"KAFKA_SECURITY_PROTOCOL right?"
+        )
+    return BrokerError(f"Kafka at {where} answered with an error: {error!r}.")
+
+
+async def describe_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo | None:
+    """The topic as it is, or None where there is none."""
+    [topic] = await admin.describe_topics([name])
+    if topic["error_code"] != 0 or not topic["partitions"]:
+        return None
+    replication = min(len(p["replicas"]) for p in topic["partitions"])
+    return TopicInfo(name, len(topic["partitions"]), replication)
+
+
+async def ensure_topic(settings: Settings) -> TopicInfo:
+    """Create the topic where there is none; afterwards its own partition count rules, and is returned.
+
+    Raises BrokerError where the broker is away or does not allow it.
+    """
+    async with admin_client(settings) as admin:
+        try:
+            info = await describe_topic(admin, settings.kafka_topic)
+            if info is None:
+                await _create_topic(admin, settings)
+                info = await _wait_for_topic(admin, settings)
+        except KafkaError as error:
+            raise broker_error(settings, error) from None
+    if info.partitions != settings.kafka_partitions and "kafka_partitions" in settings.model_fields_set:
+        log.warning(
+            "the topic %s has %d partitions; KAFKA_PARTITIONS=%d counts only when it is created",
+            info.name, info.partitions, settings.kafka_partitions,
+        )  # fmt: skip
+    return info
+
+
+async def _create_topic(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    brokers = len((await admin.describe_cluster())["brokers"])
+    replication = settings.kafka_replication or min(3, brokers)
+    hours = settings.kafka_retention_hours
+    configs = {
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "retention.ms": str(hours * 3_600_000 if hours >= 0 else -1),
+        "min.insync.replicas": "2" if replication >= 3 else "1",
+        "compression.type": "producer",
+        "message.timestamp.type": "CreateTime",
+        "cleanup.policy": "delete",
+    }
+    new = NewTopic(settings.kafka_topic, settings.kafka_partitions, replication, topic_configs=configs)
+    response = await admin.create_topics([new])
+    for name, code, *message in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise BrokerError(f"The topic {name} cannot be created: {error.__name__} {' '.join(map(str, message))}.")
+
+
+async def _wait_for_topic(admin: AIOKafkaAdminClient, settings: Settings) -> TopicInfo:
+    for _ in range(100):
+        info = await describe_topic(admin, settings.kafka_topic)
+        if info is not None:
+            return info
+        await asyncio.sleep(0.1)
+    raise BrokerError(f"The topic {settings.kafka_topic} was created and does not appear: look at the broker's log.")
+
+
+@asynccontextmanager
+async def reader(settings: Settings, partitions: int) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    """A consumer without a group, assigned to all partitions of the topic: for looking, never for committing."""
+    consumer = AIOKafkaConsumer(
+        **kafka_client_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        fetch_max_bytes=4 * MAX_MESSAGE_BYTES,
+    )
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        raise broker_error(settings, error) from None
+    try:
+        tps = [TopicPartition(settings.kafka_topic, partition) for partition in range(partitions)]
+        consumer.assign(tps)
+        yield consumer, tps
+    finally:
+        await consumer.stop()
+
+
+def check_partitions(info: TopicInfo, expected: int) -> None:
+    """Refuse a topic whose number of partitions changed: it decides where a DID is."""
+    if info.partitions != expected:
+        raise MismatchError(
+            f"The topic {info.name} has {info.partitions} partitions and had {expected}: keys are no longer where they "
+            f"were. Make a new topic with the number that you want and copy the events into it."
+        )
