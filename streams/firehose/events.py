@@ -123,7 +123,7 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
             if len(value) > MAX_EVENT_BYTES:
                 raise FrameError(f"the record is too large for the topic: {len(value)} bytes")
             values.append(value)
-        except Exception as error:  # noqa: BLE001, PERF203 (a stranger's bytes: whatever it is costs this operation only)
+        except Exception as error:
             bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", _evidence(op, car)))
     return Events(did, values, bad, filtered)
 
@@ -166,5 +166,5 @@ def _evidence(op: object, car: bytes) -> bytes:
     """What to keep of a bad operation: its block where there is one, else the commit's blocks."""
     try:
         return find_block(car, op["cid"])  # type: ignore[index]
-    except Exception:  # noqa: BLE001 (it is bad: that is why we are here)
+    except Exception:
         return car

@@ -1,7 +1,7 @@
 """The messages of the topic: what stands in them and how they are read. Pure; the format has a version.
 
-Events are Jetstream's JSON (``did, time_us, kind, commit | identity | account``) plus ``seq``, ``since`` in commits, and
-the kind ``sync``; their key is the DID. Control messages have no key and an explicit partition. All times are
+Events are Jetstream's JSON (``did, time_us, kind, commit | identity | account``) plus ``seq``, ``since`` in commits,
+and the kind ``sync``; their key is the DID. Control messages have no key and an explicit partition. All times are
 microseconds since the epoch. The encoder of events is the hot path in ``streams/firehose/events.py``.
 """
 
@@ -80,7 +80,8 @@ class Control(msgspec.Struct, tag_field="kind", kw_only=True):
 class Watermark(Control, tag="watermark"):
     """Every event of this run with a lower or equal ``seq`` that belongs in this partition is before this message.
 
-    ``topic_id`` is made when the topic is first written. ``time`` is the frame time of ``seq`` (None before the first frame).
+    ``topic_id`` is made when the topic is first written. ``time`` is the newest frame time up to ``seq`` (None before the
+    first frame).
     """
 
     topic_id: str
@@ -91,8 +92,9 @@ class Watermark(Control, tag="watermark"):
 class Run(Control, tag="run"):
     """The beginning of a run, in partition 0 before the run's first watermark.
 
-    ``mode``: ``start`` (an empty topic), ``resume``, ``restart`` (asked for: the cursor may go back), ``reset`` (the relay's
-    sequence was reset), ``overlap`` (another relay, resumed by time). ``asked_from`` None means all that the relay keeps.
+    ``mode``: ``start`` (an empty topic), ``resume``, ``restart`` (asked for: the cursor may go back), ``reset`` (the
+    relay's sequence was reset), ``overlap`` (another relay, resumed by time). ``asked_from`` None means all that the
+    relay keeps.
     """
 
     topic_id: str
@@ -117,7 +119,7 @@ class Gap(Control, tag="gap"):
 
 
 class DeadLetter(Control, tag="dead_letter"):
-    """A frame, or an operation in one, that could not be decoded. ``payload`` is base64, cut to MAX_DEAD_PAYLOAD bytes."""
+    """A frame, or an operation in one, that could not be decoded. ``payload``: base64 of MAX_DEAD_PAYLOAD bytes at most."""
 
     seq: int | None
     did: str | None

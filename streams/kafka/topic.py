@@ -70,7 +70,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
 
 def murmur2(data: bytes) -> int:
-    """Kafka's default partitioner hash, as the Java client computes it (org.apache.kafka.common.utils.Utils.murmur2)."""
+    """Kafka's default partitioner hash, as in the Java client (org.apache.kafka.common.utils.Utils.murmur2)."""
     length = len(data)
     m, mask = 0x5BD1E995, 0xFFFFFFFF
     h = 0x9747B28C ^ length

@@ -1,0 +1,135 @@
+"""The Faust app: its agents take slices from the topic to Postgres. ``faust -A streams.agents worker``.
+
+Importing it touches neither the broker nor the database, so that ``agents`` and ``tables`` can be listed anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from typing import Any, Final, cast
+
+import faust
+from faust.types import StreamT
+from mode import CrashingSupervisor
+
+from streams.errors import SettingsError, StreamsError
+from streams.kafka import transport
+from streams.kafka.slices import Slice
+from streams.kafka.topic import MAX_MESSAGE_BYTES, tls_context
+from streams.ops.worker import Worker
+from streams.pipeline import Pipeline, broker_urls
+from streams.settings import Settings, load_settings
+
+#: Where a listing command would look for the broker that is not there: nowhere.
+NO_BROKER: Final = "127.0.0.1:9"
+#: The changelogs' names begin with the group, and a topic's name has at most 249 characters.
+LONGEST_GROUP: Final = 200
+
+
+def group_id(settings: Settings) -> str:
+    """The Kafka group and the prefix of the changelogs: SINK_GROUP, and what is not the default of topic and schema.
+
+    Two topics in one Kafka group would rebalance each other and share changelogs; two schemas would each get half.
+    """
+    chosen = {"kafka_topic": settings.kafka_topic, "sink_schema": settings.sink_schema}
+    others = [value for name, value in chosen.items() if value != Settings.model_fields[name].default]
+    group = ".".join([settings.sink_group, *others])
+    if len(group) <= LONGEST_GROUP:
+        return group
+    return f"{group[: LONGEST_GROUP - 17]}.{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+
+
+def credentials(settings: Settings) -> faust.auth.Credentials | None:
+    """The KAFKA_ security settings as Faust's credentials. Raises BrokerError where a file cannot be read."""
+    protocol = settings.kafka_security_protocol
+    context = tls_context(settings) if protocol.endswith("SSL") else None
+    if protocol.startswith("SASL"):
+        assert settings.kafka_sasl_password is not None
+        return faust.SASLCredentials(
+            username=settings.kafka_sasl_username,
+            password=settings.kafka_sasl_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None
+
+
+def make_app(settings: Settings) -> faust.App:
+    """The app of these settings. The numbers are what a prototype survived five campaigns of crashes with."""
+    transport.register()
+    try:
+        servers = settings.bootstrap_servers()
+    except SettingsError:
+        servers = NO_BROKER  # the worker says so when it starts; nothing else needs one
+    return faust.App(
+        group_id(settings),
+        broker=broker_urls(servers),
+        broker_credentials=credentials(settings),
+        Worker=Worker,
+        datadir=str(settings.local_dir / "faust"),
+        consumer_auto_offset_reset="earliest",
+        # A worker that is killed is replaced after the session; a rebalance waits this long for all to join.
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_request_timeout=30.0,
+        broker_rebalance_timeout=30.0,
+        # Once it expires the consumer deadlocks for good; the session guards against a dead worker, the stall
+        # watchdog against a hung one.
+        broker_max_poll_interval=86_400.0,
+        broker_max_poll_records=4000,
+        broker_commit_interval=2.0,
+        consumer_max_fetch_size=512 * 1024,
+        stream_buffer_maxsize=8,
+        stream_wait_empty=True,
+        stream_recovery_delay=0.0,
+        table_standby_replicas=0,
+        topic_partitions=settings.kafka_partitions,
+        topic_replication_factor=1,  # the topic's own, once it is known
+        topic_disable_leader=True,
+        producer_linger=0.05,
+        producer_max_request_size=MAX_MESSAGE_BYTES,
+        # Loopback, and a bare index: nothing that serves what is in tables.
+        web_bind=settings.worker_web_bind,
+        web_host=settings.worker_web_bind,
+        web_port=settings.worker_web_port,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_graph_enabled=False,
+        web_stats_enabled=False,
+        web_metrics_enabled=False,
+    )
+
+
+def _settings_or_exit() -> Settings:
+    """The settings; one sentence and exit code 2 where they cannot be used: this runs under Faust's command."""
+    try:
+        return load_settings()
+    except StreamsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+def _app_or_exit(settings: Settings) -> faust.App:
+    try:
+        return make_app(settings)
+    except StreamsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+settings: Final = _settings_or_exit()
+app: Final = _app_or_exit(settings)
+pipeline: Final = Pipeline(app, settings)
+app.slice_host = pipeline  # type: ignore[attr-defined] # read by the transport and by the worker
+firehose: Final[Any] = app.topic(settings.kafka_topic, schema=transport.SliceSchema())
+
+
+@app.agent(firehose, name="sink_postgres", concurrency=1, supervisor_strategy=CrashingSupervisor)
+async def sink_postgres(stream: StreamT[Slice]) -> None:
+    """Slices of the topic into Postgres, each record exactly once."""
+    events = cast(faust.Stream[Slice], stream).noack().events()
+    async for event in events:
+        await pipeline.take(event)
+        del event  # a slice is a megabyte: not held while waiting
+        await pipeline.room()

@@ -1,0 +1,40 @@
+"""TIDs: the protocol's sortable ids, made of microseconds and a clock id. Pure.
+
+A TID is 13 characters of base32-sortable: 53 bits of microseconds since the epoch, then 10 bits of clock id. Compared
+as text (byte by byte) they sort by time. ``rev`` is always one, and most record keys are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+ALPHABET: Final = "234567abcdefghijklmnopqrstuvwxyz"
+#: The highest clock id: the last TID of its microsecond.
+MAX_CLOCK_ID: Final = 1023
+#: The last microsecond that a TID can hold (year 2255).
+MAX_US: Final = (1 << 53) - 1
+
+_VALUES: Final = {character: value for value, character in enumerate(ALPHABET)}
+_TID: Final = re.compile(r"[234567a-j][2-7a-z]{12}", re.ASCII).fullmatch
+
+
+def is_tid(text: str) -> bool:
+    """Whether the text is a TID."""
+    return _TID(text) is not None
+
+
+def tid_from_us(us: int, clock_id: int = 0) -> str:
+    """The TID of a time in microseconds since the epoch, which is held within what a TID can say."""
+    number = min(max(us, 0), MAX_US) << 10 | clock_id
+    return "".join([ALPHABET[number >> shift & 31] for shift in range(60, -1, -5)])
+
+
+def us_from_tid(tid: str) -> int:
+    """The microseconds since the epoch in a TID. Raises ValueError where the text is none."""
+    if not is_tid(tid):
+        raise ValueError(f"{tid[:20]!r} is no TID")
+    number = 0
+    for character in tid:
+        number = number << 5 | _VALUES[character]
+    return number >> 10

@@ -1,0 +1,159 @@
+"""Relay to Kafka: ``python -m streams.ingest --days N`` replays the firehose into the topic, and ends at the head.
+
+The position is in the topic itself (its watermarks), so it is atomic with the data: whatever is killed, the next ingest
+resumes from the lowest of the last watermarks. This module is the command: arguments, signals, the lock, exit codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime as dt
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from streams import __version__
+from streams.errors import HeldError, StreamsError
+from streams.kafka.lock import ingest_lock
+from streams.kafka.topic import ensure_topic
+from streams.ops.logs import set_up_logging
+from streams.plan import Request
+from streams.replay import Options, Replay
+from streams.settings import Settings, load_settings
+
+log = structlog.get_logger("streams.ingest")
+
+
+async def run_ingest(settings: Settings, options: Options) -> int:
+    """The command: create the topic, take the lock, ingest. Raises StreamsError."""
+    while True:
+        info = await ensure_topic(settings)
+        replay = Replay(settings, options, info)
+        task = asyncio.current_task()
+        assert task is not None
+        stopping = _on_signals(replay, task)
+        try:
+            async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
+                await replay.run()
+        except asyncio.CancelledError:
+            if stopping.asked:
+                return 0
+            raise
+        if not replay.lost_lock or stopping.asked:
+            return 0
+        if not options.standby:
+            raise HeldError(f"Another ingest took the topic {settings.kafka_topic} over while this one was frozen.")
+        log.warning("another ingest took the topic over while this one was frozen: standing by")
+
+
+@dataclass(slots=True)
+class _Stopping:
+    asked: bool = False
+
+
+def _on_signals(replay: Replay, task: asyncio.Task[object]) -> _Stopping:
+    """SIGTERM and SIGINT stop the ingest; while it waits or plans they cancel it."""
+    state = _Stopping()
+
+    def stop() -> None:
+        if state.asked:
+            return
+        state.asked = True
+        log.info("stopping: saving the position")
+        if replay.started:
+            replay.stop()
+        else:
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return state
+
+
+def _die_with_parent() -> None:
+    """Our stdin is a pipe from the parent: at its end the parent is gone, also by SIGKILL."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(8)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="parent").start()
+
+
+def _time(text: str) -> int:
+    try:
+        moment_given = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time (example: 2026-11-20T12:00:00Z)") from None
+    if moment_given.tzinfo is None:
+        moment_given = moment_given.replace(tzinfo=dt.UTC)
+    return int(moment_given.timestamp() * 1e6)
+
+
+_EXAMPLES = """examples:
+  python -m streams.ingest --days 7                  the last week, then end at the head
+  python -m streams.ingest --days -1 --follow        all that the relay keeps, then live
+  python -m streams.ingest --days 1 --restart        again, from a day ago
+  python -m streams.ingest --days 1 --from-time 2026-11-20T12:00:00Z --relay wss://other.example/xrpc/...
+
+exit codes: 0 done or stopped, 2 settings, 3 Kafka, 4 Postgres, 5 relay, 6 topic or schema is not ours,
+7 another ingest holds the topic, 8 it does not fit on the disk"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m streams.ingest",
+        description="Replay a relay's firehose into Kafka. Resumes where the topic ends. Every setting is in the README.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--days", type=int, help="days to replay: -1 is all that the relay keeps, 0 is off (default: BACKFILL_DAYS)"
+    )
+    parser.add_argument("--relay", metavar="URL", help="the relay's subscribeRepos endpoint (default: RELAY_URL)")
+    parser.add_argument(
+        "--restart", action="store_true", help="begin again at the point asked for, whatever the topic holds"
+    )
+    parser.add_argument("--follow", action="store_true", help="go on live after the head")
+    parser.add_argument(
+        "--from-time", type=_time, metavar="TIME", help="go on from this time (UTC), also with another relay"
+    )
+    parser.add_argument(
+        "--standby", action="store_true", help="wait while another ingest holds the topic, then take over"
+    )
+    parser.add_argument(
+        "--with-parent", action="store_true", help="stop when standard input ends (for the process that starts us)"
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code (README: exit codes)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = load_settings(backfill_days=arguments.days, relay_url=arguments.relay)
+        if settings.backfill_days == 0:
+            print("Nothing to do: the backfill is off (--days 0). Give --days N, or -1 for all that the relay keeps.")  # noqa: T201
+            return 0
+        set_up_logging(settings)
+        if arguments.with_parent:
+            _die_with_parent()
+        request = Request(settings.backfill_days, arguments.restart, arguments.from_time, time.time_ns() // 1000)
+        return asyncio.run(run_ingest(settings, Options(request, arguments.follow, arguments.standby)))
+    except StreamsError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The ingest's hot path: what happens to each frame between the websocket and the publisher. No I/O of its own.
+
+Every outcome is counted: published, seen before, filtered, skipped by type, dead.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streams.firehose.continuity import Continuity, Missing, Verdict
+from streams.firehose.events import SKIPPED_TYPES, Keep, decode_events, frame_seq, frame_time
+from streams.firehose.frames import FrameError, split_frame
+from streams.kafka.messages import DeadLetter, Gap, dead_payload
+from streams.kafka.publisher import Publisher
+
+
+class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
+    """The relay's sequence began anew: a lower seq with a newer time, or FutureCursor. ``time`` in µs, if known."""
+
+    def __init__(self, reason: str, time: int | None) -> None:
+        super().__init__(reason)
+        self.time = time
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the frames and their events since the process began."""
+
+    frames: int = 0
+    events: int = 0
+    seen: int = 0
+    filtered: int = 0
+    dead: int = 0
+    text: int = 0
+    gaps: int = 0
+    skipped_types: Counter[str] = field(default_factory=Counter)
+
+
+class Intake:
+    """Takes frames for one run. ``head_seq``: call ``on_head`` when it is reached (None: never)."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        continuity: Continuity,
+        counts: Counts,
+        *,
+        relay: str,
+        run: int,
+        keep: Keep | None,
+        head_seq: int | None,
+        on_head: Callable[[], None],
+    ) -> None:
+        self.publisher = publisher
+        self.continuity = continuity
+        self.counts = counts
+        self.relay = relay
+        self.run = run
+        self.keep = keep
+        self._on_head = on_head
+        self._head_seq = head_seq if head_seq is not None else 1 << 62
+
+    def frame(self, data: bytes) -> None:
+        """Take one frame. Raises ErrorFrame (the relay's), SequenceReset."""
+        counts = self.counts
+        counts.frames += 1
+        try:
+            kind, body = split_frame(data)
+            if kind in SKIPPED_TYPES:
+                self._skip(kind, body)
+                return
+            seq = frame_seq(body)
+        except FrameError as error:
+            self._bury(None, None, str(error), data)
+            return
+        continuity = self.continuity
+        time = frame_time(body)
+        verdict = continuity.see(seq, time)
+        if verdict is not Verdict.NEW:
+            if verdict is Verdict.RESET:
+                raise SequenceReset(f"seq {seq} after {continuity.last_seq} has a newer time", time)
+            counts.seen += 1
+            return
+        if continuity.missing is not None:
+            self._report(continuity.missing)
+        newest = continuity.newest_time
+        publisher = self.publisher
+        try:
+            events = decode_events(kind, body, seq, time if time is not None else newest or 0, self.keep)
+        except FrameError as error:
+            self._bury(seq, None, str(error), data)
+        else:
+            if events.values:
+                publisher.add(events.did, events.values)
+                counts.events += len(events.values)
+            if events.bad:
+                for bad in events.bad:
+                    self._bury(seq, events.did, bad.reason, bad.payload)
+            counts.filtered += events.filtered
+        # The newest time, not the frame's: a frame that is repeated after a restart must not look newer than it.
+        publisher.moved(seq, newest)
+        if seq >= self._head_seq:
+            self._on_head()
+
+    def text(self) -> None:
+        """A text message: not of this protocol; a dead letter without a payload."""
+        self.counts.text += 1
+        self._bury(None, None, "a text message instead of a frame", b"")
+
+    def _skip(self, kind: str, body: dict[str, object]) -> None:
+        """Types of older protocol versions: counted; those that have a seq still move the position."""
+        self.counts.skipped_types[kind] += 1
+        seq = body.get("seq")
+        if isinstance(seq, int) and self.continuity.see(seq, frame_time(body)) is Verdict.NEW:
+            if self.continuity.missing is not None:
+                self._report(self.continuity.missing)
+            self.publisher.moved(seq, self.continuity.newest_time)
+
+    def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
+        self.counts.dead += 1
+        self.publisher.control(
+            DeadLetter(relay=self.relay, run=self.run, seq=seq, did=did, reason=reason, payload=dead_payload(payload))
+        )
+
+    def _report(self, missing: Missing) -> None:
+        self.counts.gaps += 1
+        self.publisher.control(
+            Gap(
+                relay=self.relay,
+                run=self.run,
+                from_seq=missing.from_seq,
+                to_seq=missing.to_seq,
+                from_time=missing.from_time,
+                to_time=missing.to_time,
+                reason="the relay did not send these after a reconnect: its window moved past our position",
+            )
+        )

@@ -1,0 +1,32 @@
+"""What a range of events takes on the broker's disk, and whether it fits: known for the embedded broker only."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from streams.errors import DiskError
+
+#: Bytes a frame takes in the topic: about 0.5 KB of JSON an event, compressed by 4 (DESIGN, costs), indexes included.
+#: seqs have gaps, so a range of seqs holds fewer frames: this errs on the safe side.
+BYTES_PER_SEQ: Final = 200
+#: Part of the free space that must stay free.
+_MARGIN: Final = 0.1
+
+
+def check_disk(folder: Path | None, frames: int) -> str:
+    """Whether so many frames fit into the broker's folder (None: it is not on this machine): a sentence for the log.
+
+    Raises DiskError where they cannot fit.
+    """
+    need = frames * BYTES_PER_SEQ
+    if folder is None:
+        return f"about {need / 1e9:.1f} GB of the broker's disk; how much it has cannot be known from here"
+    usage = shutil.disk_usage(folder)
+    if need > usage.free - usage.total * _MARGIN:
+        raise DiskError(
+            f"The range takes about {need / 1e9:.1f} GB in Kafka, and {folder} has {usage.free / 1e9:.1f} GB free: "
+            f"ask for fewer days, keep less with INGEST_COLLECTIONS, or use a broker with more disk."
+        )
+    return f"about {need / 1e9:.1f} GB of the broker's disk, which has {usage.free / 1e9:.1f} GB free"

@@ -1,0 +1,98 @@
+"""Watches over the topic while a worker runs: the broker away, the topic deleted, its partitions changed.
+
+aiokafka waits for a broker without a word, and for a deleted topic too. This says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import AuthenticationFailedError, KafkaError
+
+from streams.errors import MismatchError, StreamsError
+from streams.kafka.topic import TopicInfo, broker_error, check_partitions, describe_topic, kafka_client_options
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+LOOK_SECONDS: Final = 5.0
+#: Looks in a row at which the topic must be missing before it counts as deleted.
+MISSING_LOOKS: Final = 3
+#: Seconds between two lines that say that the broker is away.
+SAY_SECONDS: Final = 60.0
+
+
+class TopicGuard:
+    """Looks at the topic every few seconds; ``on_fault`` is told what cannot be waited for."""
+
+    def __init__(self, settings: Settings, info: TopicInfo, on_fault: Callable[[BaseException], None]) -> None:
+        self._settings = settings
+        self._info = info
+        self._on_fault = on_fault
+        self._missing = 0
+        self._away_since: float | None = None
+        self._said = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the broker did not answer when last asked."""
+        return self._away_since is not None
+
+    async def run(self) -> None:
+        """Look until cancelled, or until a fault."""
+        while True:
+            admin = AIOKafkaAdminClient(**kafka_client_options(self._settings), request_timeout_ms=10_000)
+            try:
+                await admin.start()
+                while True:
+                    await self._look(admin)
+                    await asyncio.sleep(LOOK_SECONDS)
+            except StreamsError as error:
+                self._on_fault(error)
+                return
+            except AuthenticationFailedError as error:
+                self._on_fault(broker_error(self._settings, error))
+                return
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._note_away(error)
+                await asyncio.sleep(1.0)
+            finally:
+                await admin.close()
+
+    async def _look(self, admin: AIOKafkaAdminClient) -> None:
+        async with asyncio.timeout(15):
+            info = await describe_topic(admin, self._info.name)
+        self._note_back()
+        if info is not None:
+            self._missing = 0
+            check_partitions(info, self._info.partitions)
+            return
+        self._missing += 1
+        if self._missing >= MISSING_LOOKS:
+            raise MismatchError(
+                f"The topic {self._info.name} is gone: it was deleted while we read it. What was read is in Postgres; "
+                f"for another topic take another SINK_GROUP and SINK_SCHEMA."
+            )
+
+    def _note_away(self, error: BaseException) -> None:
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self._said = now - SAY_SECONDS + LOOK_SECONDS  # not for a hiccup
+        elif now - self._said >= SAY_SECONDS:
+            self._said = now
+            log.warning(
+                "Kafka at %s does not answer (%s), waiting for %.0f s so far.",
+                self._settings.bootstrap_servers(), type(error).__name__, now - self._away_since,
+            )  # fmt: skip
+
+    def _note_back(self) -> None:
+        if self._away_since is not None:
+            log.warning("Kafka is back after %.0f s.", time.monotonic() - self._away_since)
+            self._away_since = None

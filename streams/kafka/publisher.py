@@ -1,0 +1,268 @@
+"""From encoded events to acknowledged record batches: order per partition, a byte budget, and the watermarks.
+
+Everything per event is synchronous: ``add`` appends to the open batch of the DID's partition. One task a partition
+hands full or lingering batches to aiokafka (two at once could overtake each other). ``unacknowledged`` counts the bytes
+between ``add`` and the broker's answer; the caller stops reading from the relay while ``full`` is true.
+
+A watermark is written only after every batch that it covers was acknowledged: an idempotent producer too gives up on
+a batch after a while, and a later watermark must not stand over a lost one. After a failure the publisher is done for:
+the caller makes a new one and goes back to the last durable watermark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+from streams.kafka.messages import ControlMessage, Watermark, encode_control
+from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, kafka_client_options, partition_for
+from streams.settings import Settings
+
+#: aiokafka allows one request in flight a broker, so small batches hurt (DESIGN, costs): bytes before compression.
+BATCH_BYTES: Final = 896 * 1024
+#: Seconds until a batch that is not full is sent.
+LINGER: Final = 0.25
+#: Seconds between watermarks.
+MARK_EVERY: Final = 1.0
+#: Seconds until aiokafka gives a batch up.
+SEND_TIMEOUT: Final = 40.0
+#: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
+DID_CACHE: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the relay's sequence: everything with a lower or equal seq is done. ``time`` in µs."""
+
+    seq: int
+    time: int | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    builder: Any
+    size: int
+    done: asyncio.Future[None]
+
+
+class _Lane:
+    """One partition: an open batch, and the batches that wait to be sent, in order."""
+
+    __slots__ = ("_publisher", "_queue", "_wake", "append", "builder", "count", "last", "partition", "size", "task")
+
+    def __init__(self, publisher: Publisher, partition: int) -> None:
+        self._publisher = publisher
+        self.partition = partition
+        self._queue: deque[_Batch] = deque()
+        self._wake = asyncio.Event()
+        self.last: asyncio.Future[None] | None = None
+        self._open()
+        self.task = asyncio.get_running_loop().create_task(self._run(), name=f"lane-{partition}")
+
+    def _open(self) -> None:
+        self.builder = self._publisher.producer.create_batch()
+        self.append = self.builder.append
+        self.count = self.size = 0
+
+    def add(self, key: bytes | None, value: bytes, now_ms: int) -> None:
+        if self.append(timestamp=now_ms, key=key, value=value) is None:
+            self.cut()
+            self.append(timestamp=now_ms, key=key, value=value)  # a first record always fits
+        self.count += 1
+        self.size += len(value)
+
+    def cut(self) -> None:
+        """Close the open batch and queue it."""
+        if self.count:
+            self.last = asyncio.get_running_loop().create_future()
+            self._queue.append(_Batch(self.builder, self.size, self.last))
+            self._open()
+            self._wake.set()
+
+    async def _run(self) -> None:
+        publisher = self._publisher
+        while True:
+            while not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            batch = self._queue.popleft()
+            try:
+                sent = await publisher.producer.send_batch(batch.builder, publisher.topic, partition=self.partition)
+            except Exception as error:
+                publisher.fail(error)
+                return
+            sent.add_done_callback(lambda sent, batch=batch: publisher.acknowledged(sent, batch))
+
+
+class Publisher:
+    """The way into the topic for one ingest. Not for use after ``failure`` is set."""
+
+    def __init__(self, settings: Settings, info: TopicInfo, *, budget: int, on_change: Callable[[], None]) -> None:
+        """``budget``: most unacknowledged bytes; ``on_change`` is called when ``full`` or ``failure`` changes."""
+        self.topic = info.name
+        self.partitions = info.partitions
+        self.budget = budget
+        self.unacknowledged = 0
+        self.full = False
+        self.failure: BaseException | None = None
+        self.durable: Position | None = None
+        self._failed: asyncio.Future[None]
+        self._lanes: list[_Lane] = []
+        self._on_change = on_change
+        self._where: dict[str, tuple[_Lane, bytes]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._make_watermark: Callable[[Position], Watermark] | None = None
+        self._position: Position | None = None
+        self._marking = asyncio.Lock()
+        self.producer = AIOKafkaProducer(
+            **kafka_client_options(settings),
+            enable_idempotence=True,
+            acks="all",
+            compression_type="zstd",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES,
+            request_timeout_ms=int(SEND_TIMEOUT * 1000),
+        )
+
+    async def start(self) -> None:
+        """Connect. Raises aiokafka's KafkaError."""
+        try:
+            await self.producer.start()
+        except BaseException:
+            await self.producer.stop()
+            raise
+        self._failed = asyncio.get_running_loop().create_future()
+        self._lanes = [_Lane(self, partition) for partition in range(self.partitions)]
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._linger(), name="linger"), loop.create_task(self._mark(), name="mark")]
+
+    async def stop(self) -> None:
+        """Give up what is open; call ``drain`` first to keep it."""
+        for task in (*self._tasks, *(lane.task for lane in self._lanes)):
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            # stop() waits for what is still unsent: after a failure that would be until its time is up.
+            await asyncio.wait_for(self.producer.stop(), 0.5 if self.failure else SEND_TIMEOUT)
+
+    # -- the hot path
+    def add(self, did: str, values: Iterable[bytes]) -> None:
+        """Append the messages of one frame, in order."""
+        place = self._where.get(did)
+        if place is None:
+            place = self._place(did)
+        lane, key = place
+        now_ms = time.time_ns() // 1_000_000
+        size = 0
+        for value in values:
+            lane.add(key, value, now_ms)
+            size += len(value)
+        self.unacknowledged += size
+        if self.unacknowledged > self.budget:
+            self._fill()
+
+    def moved(self, seq: int, time_us: int | None) -> None:
+        """Say that everything up to ``seq`` was added: what the next watermark covers."""
+        self._position = Position(seq, time_us)
+
+    def control(self, message: ControlMessage, partition: int = 0) -> None:
+        """Append a control message."""
+        value = encode_control(message)
+        self._lanes[partition].add(None, value, time.time_ns() // 1_000_000)
+        self.unacknowledged += len(value)
+
+    # -- watermarks
+    def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Position) -> None:
+        """Begin a run: how its watermarks are made, and where it starts."""
+        self._make_watermark = make_watermark
+        self._position = position
+        self.durable = None
+
+    async def mark(self) -> None:
+        """Write watermarks for what was added so far, and wait until they are acknowledged."""
+        async with self._marking:
+            position, make = self._position, self._make_watermark
+            if position is None or make is None or position == self.durable:
+                return
+            await self._settle()
+            watermark = make(position)
+            for lane in self._lanes:
+                self.control(watermark, lane.partition)
+            await self._settle()
+            if make is self._make_watermark:
+                self.durable = position
+
+    async def _settle(self) -> None:
+        """Wait until everything that was added so far is acknowledged. Raises the publisher's failure."""
+        for lane in self._lanes:
+            lane.cut()
+        failed = self._failed
+        for last in [lane.last for lane in self._lanes if lane.last is not None]:
+            await asyncio.wait((last, failed), return_when=asyncio.FIRST_COMPLETED)
+            if self.failure is not None:
+                raise SendError(str(self.failure) or repr(self.failure))
+
+    async def drain(self) -> None:
+        """Send everything, watermarks included. Raises the publisher's failure."""
+        await self.mark()
+        await self._settle()
+
+    # -- inside
+    def _place(self, did: str) -> tuple[_Lane, bytes]:
+        if len(self._where) >= DID_CACHE:
+            self._where.clear()
+        key = did.encode()
+        place = self._where[did] = (self._lanes[partition_for(key, self.partitions)], key)
+        return place
+
+    def _fill(self) -> None:
+        if not self.full:
+            self.full = True
+            for lane in self._lanes:
+                lane.cut()
+            self._on_change()
+
+    def acknowledged(self, sent: asyncio.Future[Any], batch: _Batch) -> None:
+        """One batch's fate (called by its future)."""
+        error: BaseException | None = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+        if error is not None:
+            self.fail(error)
+            return
+        self.unacknowledged -= batch.size
+        if not batch.done.done():
+            batch.done.set_result(None)
+        if self.full and self.unacknowledged < self.budget // 2:
+            self.full = False
+            self._on_change()
+
+    def fail(self, error: BaseException) -> None:
+        """The first failure is the one that counts; whoever waits is told."""
+        if self.failure is None:
+            self.failure = error
+            self._failed.set_result(None)
+            self._on_change()
+
+    async def _linger(self) -> None:
+        while True:
+            await asyncio.sleep(LINGER)
+            for lane in self._lanes:
+                lane.cut()
+
+    async def _mark(self) -> None:
+        while self.failure is None:
+            await asyncio.sleep(MARK_EVERY)
+            try:
+                await self.mark()
+            except SendError:
+                return
+
+
+class SendError(Exception):
+    """A batch was not acknowledged."""

@@ -1,0 +1,170 @@
+"""Slices: runs of records of one partition, cut from what was fetched, each following on from the one before.
+
+Pure: no I/O and no clock. The transport asks; this module decides whether records may be delivered, must be fetched
+again, or show that the log is no longer the one that was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from faust.types import TP
+
+#: Most records of a slice. A slice costs about 1 ms whatever its size; more than this only adds latency.
+SLICE_RECORDS: Final = 1000
+#: A slice ends with the record that brings its values to this many bytes. One record may be larger.
+SLICE_BYTES: Final = 1 << 20
+
+
+class Record(Protocol):
+    """What is used of an aiokafka ConsumerRecord."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    serialized_value_size: int
+
+
+class Slice:
+    """Records of one partition. The next slice's ``base`` is this one's ``next_offset``."""
+
+    # No reference back to the Kafka message that carries it: a cycle would keep a megabyte until the next gc.
+    __slots__ = ("__weakref__", "base", "epoch", "nbytes", "next_offset", "records", "tp")
+
+    def __init__(self, tp: TP, base: int, records: list[Record], epoch: int) -> None:
+        self.tp = tp
+        self.base = base
+        self.records = records
+        self.next_offset: int = records[-1].offset + 1
+        self.epoch = epoch
+        self.nbytes: int = sum(max(r.serialized_value_size, 0) for r in records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"<Slice {self.tp.topic}/{self.tp.partition} [{self.base}, {self.next_offset})>"
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Why records could not be joined to the chain.
+
+    ``stale``: the partition is not ours to read now. ``refetch``: they do not begin where they should; seek to
+    ``expected`` and look again. ``hole``: they did so twice, so the log itself has no records in between.
+    ``rewound``: the log answers with older offsets than asked for, so it is not the log that was read before.
+    """
+
+    kind: Literal["stale", "refetch", "hole", "rewound"]
+    expected: int = -1
+    got: int = -1
+
+
+class Chain:
+    """Where each partition's next slice must begin, and which slices are still valid.
+
+    A partition is armed with an offset, after which ``link`` accepts exactly the records that follow on. ``void``
+    disarms it and makes every slice cut before invalid: they belong to an assignment that is over.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[TP, int] = {}
+        self._epochs: dict[TP, int] = {}
+        self._seen: dict[TP, tuple[int, int]] = {}
+        self._counter = 0
+
+    def __contains__(self, tp: TP) -> bool:
+        return tp in self._next
+
+    @property
+    def armed(self) -> dict[TP, int]:
+        """The partitions that may be fetched, and their next offsets."""
+        return self._next
+
+    def arm(self, tp: TP, offset: int) -> None:
+        """Expect ``offset`` next; needs a ``void`` before it, so that nothing older is delivered beside it."""
+        assert tp in self._epochs
+        assert tp not in self._next
+        self._next[tp] = offset
+
+    def void(self, tps: Iterable[TP]) -> None:
+        """Disarm the partitions; the slices that were cut from them are no longer current."""
+        for tp in tps:
+            self._counter += 1
+            self._epochs[tp] = self._counter
+            self._next.pop(tp, None)
+            self._seen.pop(tp, None)
+
+    def epoch(self, tp: TP) -> int:
+        """The number of the partition's present validity; it changes with every ``void``."""
+        return self._epochs.get(tp, 0)
+
+    def is_current(self, piece: Slice) -> bool:
+        """Whether a slice was cut since the partition was last voided, and may still be applied."""
+        return self._epochs.get(piece.tp) == piece.epoch
+
+    def link(self, tp: TP, records: list[Record]) -> Slice | Break:
+        """The records as the next slice, or why they are not."""
+        base = self._next.get(tp)
+        if base is None:
+            return Break("stale")
+        first = records[0].offset
+        if first != base:
+            # Either fetched before a seek, or there is nothing at ``base``. The same answer twice is the truth.
+            if self._seen.get(tp) != (base, first):
+                self._seen[tp] = (base, first)
+                return Break("refetch", base, first)
+            return Break("rewound" if first < base else "hole", base, first)
+        return self._take(tp, base, records)
+
+    def bridge(self, tp: TP, records: list[Record]) -> Slice | Break:
+        """Accept records behind a hole that was no loss: the slice's base is where the hole begins."""
+        base = self._next.get(tp)
+        return Break("stale") if base is None else self._take(tp, base, records)
+
+    def _take(self, tp: TP, base: int, records: list[Record]) -> Slice:
+        self._seen.pop(tp, None)
+        piece = Slice(tp, base, records, self._epochs[tp])
+        self._next[tp] = piece.next_offset
+        return piece
+
+
+def split(
+    records: Sequence[Record], max_records: int = SLICE_RECORDS, max_bytes: int = SLICE_BYTES
+) -> list[list[Record]]:
+    """Cut a fetched run into pieces of at most so many records; a piece ends once it has reached ``max_bytes``."""
+    pieces: list[list[Record]] = []
+    start = size = 0
+    for i, record in enumerate(records):
+        size += record.serialized_value_size
+        if size >= max_bytes or i - start + 1 >= max_records:
+            pieces.append(list(records[start : i + 1]))
+            start, size = i + 1, 0
+    if start < len(records):
+        pieces.append(list(records[start:]))
+    return pieces
+
+
+def round_robin(fetched: Iterable[tuple[TP, list[list[Record]]]]) -> list[tuple[TP, list[Record]]]:
+    """The pieces of all partitions, the first of each, then the second of each: none starves."""
+    numbered = [(number, tp, piece) for tp, pieces in fetched for number, piece in enumerate(pieces)]
+    numbered.sort(key=lambda item: item[0])
+    return [(tp, piece) for _, tp, piece in numbered]
+
+
+def cut_events(records: Sequence[Record], start: int, limit: int) -> tuple[int, int]:
+    """The end of the longest stretch from ``start`` that holds at most ``limit`` events, and how many it holds.
+
+    Control messages (no key) do not count, and those behind the last event belong to the stretch.
+    """
+    events = 0
+    for i in range(start, len(records)):
+        if records[i].key is not None:
+            if events == limit:
+                return i, events
+            events += 1
+    return len(records), events

@@ -1,0 +1,119 @@
+"""Where the topic stands: the last watermark of every partition, found by reading backwards from its end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from streams.errors import MismatchError
+from streams.kafka.messages import FORMAT_VERSION, Watermark, decode_control
+from streams.kafka.topic import TopicInfo, broker_error, reader
+from streams.settings import Settings
+
+#: How many messages before the end are looked through first; then ten times as many, and so on.
+_FIRST_LOOK: Final = 200
+#: Seconds for one partition's fetch to answer.
+_PATIENCE: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What the topic says about itself: ``watermarks`` has an entry for each partition that holds one."""
+
+    watermarks: dict[int, Watermark]
+    empty: bool
+    partitions: int
+
+    @property
+    def topic_id(self) -> str | None:
+        """The topic's own id; None before it was first written."""
+        return next((mark.topic_id for mark in self.watermarks.values()), None)
+
+    @property
+    def lowest(self) -> Watermark | None:
+        """From where to resume: the lowest of the last watermarks; None where a partition has none."""
+        if len(self.watermarks) < self.partitions:
+            return None
+        return min(self.watermarks.values(), key=lambda mark: (mark.run, mark.seq))
+
+
+async def read_state(settings: Settings, info: TopicInfo) -> TopicState:
+    """Read the last watermarks. Raises BrokerError, or MismatchError where the topic's format is newer than ours."""
+    try:
+        async with reader(settings, info.partitions) as (consumer, tps):
+            ends = await consumer.end_offsets(tps)
+            begins = await consumer.beginning_offsets(tps)
+            found = {}
+            for tp in tps:
+                mark = await _last_watermark(consumer, tp, begins[tp], ends[tp])
+                if mark is not None:
+                    found[tp.partition] = mark
+    except KafkaError as error:
+        raise broker_error(settings, error) from None
+    return TopicState(found, all(end == 0 for end in ends.values()), info.partitions)
+
+
+async def _last_watermark(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> Watermark | None:
+    look, before = _FIRST_LOOK, end
+    while before > begin:
+        start = max(begin, end - look)
+        mark = await _watermark_between(consumer, tp, start, before)
+        if mark is not None:
+            return mark
+        before, look = start, look * 10
+    return None
+
+
+async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int) -> Watermark | None:
+    """The last watermark with start <= offset < end."""
+    others = [other for other in consumer.assignment() if other != tp]
+    consumer.pause(*others)
+    consumer.resume(tp)
+    consumer.seek(tp, start)
+    last: Watermark | None = None
+    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    while await consumer.position(tp) < end:
+        try:
+            batches = await consumer.getmany(tp, timeout_ms=500)
+        except OffsetOutOfRangeError:  # retention took it while we looked
+            return None
+        for message in batches.get(tp, ()):
+            if message.offset < end and message.key is None:
+                last = as_watermark(message.value) or last
+        now = asyncio.get_running_loop().time()
+        if batches:
+            deadline = now + _PATIENCE
+        elif now > deadline:
+            break  # a hole at the end (aborted transactions of a foreign producer)
+    return last
+
+
+def as_watermark(value: bytes | None) -> Watermark | None:
+    """A message without a key, read as a watermark; None where it is another kind or no message of ours.
+
+    Raises MismatchError where its format is newer than ours.
+    """
+    if value is None or b'"watermark"' not in value:
+        return None
+    try:
+        message = decode_control(value)
+    except msgspec.MsgspecError:
+        return None
+    if not isinstance(message, Watermark):
+        return None
+    check_version(message.version)
+    return message
+
+
+def check_version(version: int) -> None:
+    """Refuse a format that is newer than this code. Raises MismatchError."""
+    if version > FORMAT_VERSION:
+        raise MismatchError(
+            f"The topic's format has version {version}, this program knows up to {FORMAT_VERSION}: "
+            "upgrade atproto-streams."
+        )

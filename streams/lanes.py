@@ -1,0 +1,203 @@
+"""Slices in, transactions out: in order per partition, paced by the throttle, bounded in number and bytes.
+
+Adjacent slices are merged into one transaction where batches are whole; the throttle's small batches cut a slice into
+several, each of which moves the partition's position inside the slice. A slice is acknowledged only when its last
+record is committed, or when it is void: then what is left of it is dropped at once. Lanes never fetch and never commit
+to Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from faust.types import TP
+
+from streams.kafka.slices import Record, Slice, cut_events
+from streams.sink_postgres import Fenced, Written
+from streams.throttle import LARGEST_BATCH, LARGEST_BATCH_BYTES, Throttle
+
+log = logging.getLogger(__name__)
+
+#: Most slices that wait for their transactions, over all partitions.
+DEPTH: Final = 8
+#: Most bytes of record values in them. One slice more is taken in when it alone is larger.
+DEPTH_BYTES: Final = 32 << 20
+
+
+class SliceEvent(Protocol):
+    """The Faust event that carries a slice."""
+
+    value: Slice
+
+    def ack(self) -> bool:
+        """Let Faust forget it."""
+
+
+class Source(Protocol):
+    """Where the slices come from: the transport's consumer."""
+
+    def is_current(self, piece: Slice) -> bool:
+        """Whether the slice may still be written."""
+
+    def mark_durable(self, tp: TP, next_offset: int) -> None:
+        """The database has committed everything below ``next_offset``."""
+
+    def reseek(self, tp: TP) -> None:
+        """Void the partition's slices, and read on from the database's position."""
+
+
+class Sink(Protocol):
+    """Where the transactions go."""
+
+    async def write(
+        self, partition: int, base: int, next_offset: int, records: Sequence[Record], still_ours: Callable[[], bool]
+    ) -> Written:
+        """Apply the records, or nothing. Raises Fenced."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A slice in its lane; ``done`` records of it are committed, up to ``position``."""
+
+    event: SliceEvent
+    piece: Slice
+    done: int
+    position: int
+
+
+class Lanes:
+    """One lane a partition. ``on_written`` is told of each transaction, ``on_fault`` of what ends the process."""
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        throttle: Throttle,
+        *,
+        on_written: Callable[[int, Written], None],
+        on_fault: Callable[[BaseException], None],
+    ) -> None:
+        self._source, self._sink, self._throttle = source, sink, throttle
+        self._on_written, self._on_fault = on_written, on_fault
+        self._lanes: dict[TP, deque[Item]] = {}
+        self._tasks: dict[TP, asyncio.Task[None]] = {}
+        self._slices = self._bytes = 0
+        self._freed = asyncio.Event()
+        self._writing: set[TP] = set()
+        self.failed: BaseException | None = None
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a transaction is under way, or waits for a database that is away."""
+        return bool(self._writing)
+
+    async def submit(self, event: SliceEvent) -> None:
+        """Take in a slice when there is room for it. Raises what has failed, so that nothing more is pulled."""
+        piece = event.value
+        while self._slices >= DEPTH or (self._slices and self._bytes + piece.nbytes > DEPTH_BYTES):
+            self._freed.clear()
+            await self._freed.wait()
+        if self.failed is not None:
+            raise self.failed
+        self._slices += 1
+        self._bytes += piece.nbytes
+        self._lanes.setdefault(piece.tp, deque()).append(Item(event, piece, 0, piece.base))
+        if piece.tp not in self._tasks:
+            self._tasks[piece.tp] = asyncio.create_task(self._run(piece.tp))
+
+    async def _run(self, tp: TP) -> None:
+        lane = self._lanes[tp]
+        try:
+            while self._drop_void(lane):
+                if self._throttle.is_whole:
+                    async with self._throttle.slot():
+                        if self._drop_void(lane):
+                            await self._write_merged(tp, lane)
+                else:
+                    await self._write_paced(tp, lane)
+        except Exception as error:
+            self.failed = error
+            self._on_fault(error)
+        finally:
+            del self._tasks[tp]
+
+    def _drop_void(self, lane: deque[Item]) -> bool:
+        """Drop what may no longer be written; whether anything is left."""
+        while lane and not self._source.is_current(lane[0].piece):
+            self._release(lane.popleft())
+        return bool(lane)
+
+    def _release(self, item: Item) -> None:
+        """The slice is dealt with: let Faust forget it, and let the next one in."""
+        item.event.ack()
+        self._slices -= 1
+        self._bytes -= item.piece.nbytes
+        self._freed.set()
+
+    async def _write_merged(self, tp: TP, lane: deque[Item]) -> None:
+        """One transaction of as many adjacent slices as go into it."""
+        first = lane[0]
+        records: Sequence[Record] = first.piece.records[first.done :] if first.done else first.piece.records
+        base, position, size, merged = first.position, first.piece.next_offset, first.piece.nbytes, 1
+        for item in list(lane)[1:]:
+            piece = item.piece
+            size += piece.nbytes
+            if piece.base != position or len(records) + len(piece) > LARGEST_BATCH or size > LARGEST_BATCH_BYTES:
+                break
+            records = [*records, *piece.records]
+            position = piece.next_offset
+            merged += 1
+        if await self._commit(tp, first.piece, base, position, records):
+            for _ in range(merged):
+                self._release(lane.popleft())
+
+    async def _write_paced(self, tp: TP, lane: deque[Item]) -> None:
+        """One transaction of as many events of the first slice as the throttle allows."""
+        item = lane[0]
+        piece = item.piece
+        end, events = cut_events(piece.records, item.done, self._throttle.largest)
+        if events:
+            events = await self._throttle.take(events, lambda: self._source.is_current(piece))
+            if not events:
+                return
+            end, _ = cut_events(piece.records, item.done, events)
+        try:
+            async with self._throttle.slot():
+                await self._write_part(tp, lane, item, end)
+        finally:
+            if events:
+                self._throttle.end()
+
+    async def _write_part(self, tp: TP, lane: deque[Item], item: Item, end: int) -> None:
+        piece = item.piece
+        is_rest = end == len(piece.records)
+        position = piece.next_offset if is_rest else piece.records[end - 1].offset + 1
+        if await self._commit(tp, piece, item.position, position, piece.records[item.done : end]):
+            item.done, item.position = end, position
+            if is_rest:
+                self._release(lane.popleft())
+
+    async def _commit(self, tp: TP, piece: Slice, base: int, position: int, records: Sequence[Record]) -> bool:
+        """Whether the records are in the database. If not, the partition's slices are void."""
+        if not self._source.is_current(piece):
+            return False
+        self._writing.add(tp)
+        try:
+            written = await self._sink.write(
+                tp.partition, base, position, records, lambda: self._source.is_current(piece)
+            )
+        except Fenced as error:
+            log.info("%s/%d is read again: %s", *tp, error)
+            if self._source.is_current(piece):
+                self._source.reseek(tp)
+            return False
+        finally:
+            self._writing.discard(tp)
+        self._source.mark_durable(tp, position)
+        self._on_written(tp.partition, written)
+        return True

@@ -1,0 +1,99 @@
+"""The ingest as a child process of the worker: started, watched, started again, and never left behind.
+
+The child's standard input is a pipe whose other end only we hold: when we die, by SIGKILL too, it reads the end and
+stops (``--with-parent``). Its output is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from streams.errors import DiskError, HeldError, MismatchError, SettingsError, StreamsError
+
+log = logging.getLogger(__name__)
+
+#: Seconds that the child has to stop by itself.
+STOP_SECONDS: Final = 5.0
+FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
+#: A child that ran so long was well: the next failure begins with the first delay.
+WELL_SECONDS: Final = 60.0
+#: Faults that starting again cannot mend, and that end the worker too.
+FATAL: Final[dict[int, type[StreamsError]]] = {e.exit_code: e for e in (SettingsError, MismatchError, DiskError)}
+
+
+def ingest_command(days: int) -> list[str]:
+    """The command that ingests so many days, standing by while another ingest holds the topic."""
+    return [sys.executable, "-m", "streams.ingest", "--days", str(days), "--standby", "--with-parent"]
+
+
+class Child:
+    """Runs a command until it is done. ``on_fault`` is told of an exit that ends the worker too."""
+
+    def __init__(self, command: Sequence[str], on_fault: Callable[[BaseException], None]) -> None:
+        self._command = command
+        self._on_fault = on_fault
+        self._process: Process | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Start it, and start it again with backoff, until it is done or cannot be helped."""
+        delay = FIRST_DELAY
+        while not self._stopping:
+            began = time.monotonic()
+            code = await self._run_once()
+            if self._stopping or self._is_final(code):
+                return
+            if time.monotonic() - began > WELL_SECONDS:
+                delay = FIRST_DELAY
+            log.warning("The ingest ended with %s: started again in %.0f s.", _ending(code), delay)
+            await asyncio.sleep(delay)
+            delay = min(LONGEST_DELAY, delay * 2)
+
+    async def _run_once(self) -> int:
+        # In a session of its own: a Ctrl-C on the terminal is for us, and we tell it.
+        process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, start_new_session=True)
+        self._process = process
+        log.info("The ingest runs as process %d.", process.pid)
+        try:
+            return await process.wait()
+        finally:
+            self._process = None
+
+    def _is_final(self, code: int) -> bool:
+        if code == 0:
+            log.info("The ingest is done.")
+            return True
+        if code == HeldError.exit_code:
+            log.warning("Another ingest holds the topic: this worker goes on without one of its own.")
+            return True
+        if code in FATAL:
+            self._on_fault(FATAL[code](f"The ingest ended with {_ending(code)}: see its message above."))
+            return True
+        return False
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL after STOP_SECONDS."""
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            log.warning("The ingest did not stop in %.0f s: killed.", STOP_SECONDS)
+            with suppress(ProcessLookupError):
+                process.kill()
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"

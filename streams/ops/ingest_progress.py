@@ -1,0 +1,104 @@
+"""The ingest's progress for people: a bar on a terminal, a log line every few seconds otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+#: Seconds between log lines.
+LINE_EVERY: Final = 5.0
+#: Seconds over which rates are taken.
+_WINDOW: Final = 10.0
+
+log = structlog.get_logger("streams.ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the ingest stands. Times in µs since the epoch; ``head`` is the time of the head at the start, or None."""
+
+    seq: int
+    events: int
+    frames: int
+    dead: int
+    begin: int | None
+    time: int | None
+    head: int | None
+
+
+class IngestProgress:
+    """Call ``show`` about once a second, ``close`` at the end."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, Standing]] = deque()
+        self._said = 0.0
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("[bold]ingest"), BarColumn(), TextColumn("{task.percentage:>5.1f} %"),
+                TextColumn("{task.fields[text]}"), console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._task = self._bar.add_task("ingest", total=1.0, text="")
+            self._bar.start()
+
+    def show(self, standing: Standing, *, final: bool = False) -> None:
+        """Show where things stand."""
+        now = time.monotonic()
+        self._samples.append((now, standing))
+        while now - self._samples[0][0] > _WINDOW:
+            self._samples.popleft()
+        facts = self._facts(standing)
+        if self._bar is not None and not final:
+            text = "{rate} evt/s  seq {seq}  covered to {covered_to}  lag {lag}  left {left}".format(**facts)
+            self._bar.update(self._task, completed=facts["done"] or 0.0, text=text)
+        elif final or now - self._said >= LINE_EVERY:
+            self._said = now
+            log.info("progress", **facts)
+
+    def _facts(self, now: Standing) -> dict[str, Any]:
+        then_at, then = self._samples[0]
+        seconds = max(self._samples[-1][0] - then_at, 1e-9)
+        rate = int((now.events - then.events) / seconds) if len(self._samples) > 1 else 0
+        lag = left = done = None
+        if now.time is not None and now.head is not None:
+            lag = max(now.head - now.time, 0) / 1e6
+            begin = now.begin if now.begin is not None else now.time
+            done = 1.0 if now.head <= begin else min(max((now.time - begin) / (now.head - begin), 0.0), 1.0)
+            speed = (now.time - (then.time or now.time)) / 1e6 / seconds
+            left = lag / speed if speed > 0 else None
+        return {
+            "seq": now.seq, "events": now.events, "frames": now.frames, "rate": rate, "dead": now.dead,
+            "covered_from": moment(now.begin), "covered_to": moment(now.time), "lag": span(lag), "left": span(left),
+            "done": done,
+        }  # fmt: skip
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def moment(time_us: int | None) -> str:
+    """A time in µs as people read it (UTC)."""
+    return "-" if time_us is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_us / 1e6))
+
+
+def span(seconds: float | None) -> str:
+    """A duration as people read it: 45s, 3m20s, 5h07m, 2d03h."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

@@ -1,0 +1,151 @@
+"""The worker process: checks before the start, a sentence and an exit code where it ends, a bounded shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Final, NoReturn, Protocol
+
+import faust
+from faust.worker import logger as faust_logger
+from mode.utils.logging import level_number
+
+from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
+from streams.ops.logs import set_up_logging
+from streams.ops.web import serve_on_free_port
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a shutdown may take; afterwards the process ends where it stands. Positions are in Postgres.
+SHUTDOWN_SECONDS: Final = 9.0
+
+
+class Work(Protocol):
+    """What the worker runs; ``app.slice_host``."""
+
+    settings: Settings
+
+    async def check(self) -> None:
+        """Look whether everything is there. Raises StreamsError."""
+
+    async def start(self, worker: Worker) -> None:
+        """Begin what runs beside the agents."""
+
+    async def wind_down(self) -> None:
+        """The worker is about to stop: end what feeds it."""
+
+    async def close(self) -> None:
+        """The agents have stopped: save, report, close."""
+
+
+class Worker(faust.Worker):
+    """Faust's worker with our start, faults and end."""
+
+    _fault: StreamsError | None = None
+    _stopping = False
+
+    @property
+    def work(self) -> Work:
+        """What this worker runs."""
+        work: Work = self.app.slice_host  # type: ignore[attr-defined]
+        return work
+
+    def _setup_logging(self) -> None:
+        """Our lines as LOG_LEVEL and LOG_FORMAT say; Faust's own from ``-l``, where it is below warning."""
+        set_up_logging(self.work.settings)
+        level = level_number(self.loglevel or "WARN")
+        if level < logging.WARNING:
+            for name in ("faust", "mode", "aiokafka"):
+                logging.getLogger(name).setLevel(level)
+        self.spinner = None
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Check, run until stopped, and exit with the code that the end deserves."""
+        self._setup_logging()
+        try:
+            self._check()
+        except StreamsError as error:
+            _say(error)
+            sys.exit(error.exit_code)
+        except asyncio.CancelledError:  # SIGTERM or Ctrl-C while waiting
+            sys.exit(0)
+        try:
+            super().execute_from_commandline()
+        except SystemExit as ending:
+            sys.exit(self._fault.exit_code if self._fault is not None else ending.code)
+
+    def _check(self) -> None:
+        check = self.loop.create_task(self._checks())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, check.cancel)
+        try:
+            self.loop.run_until_complete(check)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.loop.remove_signal_handler(number)
+
+    async def _checks(self) -> None:
+        await self.work.check()
+        serve_on_free_port(self.app)  # type: ignore[arg-type] # an App
+
+    async def on_first_start(self) -> None:
+        """Begin what runs beside the agents."""
+        await super().on_first_start()
+        await self.work.start(self)
+
+    def fail(self, error: BaseException) -> None:
+        """End the process: for a StreamsError with its sentence and its code, else as Faust crashes."""
+        if self._fault is not None or self.crash_reason is not None:
+            return
+        if isinstance(error, StreamsError):
+            self._fault = error
+            _say(error)
+            self._schedule_shutdown(signal.SIGTERM)
+        else:
+            log.critical("Unexpected: %r", error, exc_info=error)
+            end_after(SHUTDOWN_SECONDS, EXIT_HUNG_SHUTDOWN)
+            self.add_future(self.app.crash(error))
+
+    def _crash(self, reason: BaseException) -> None:
+        end_after(SHUTDOWN_SECONDS, EXIT_HUNG_SHUTDOWN)
+        super()._crash(reason)
+
+    async def stop(self) -> None:
+        """Stop within SHUTDOWN_SECONDS, whoever is away."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self.crash_reason is None:
+            end_after(SHUTDOWN_SECONDS, self._fault.exit_code if self._fault is not None else 0)
+        await self.work.wind_down()
+        await super().stop()
+        await self.work.close()
+
+
+Worker.logger = faust_logger  # mode would take ours for its own lines
+
+
+def end_after(seconds: float, code: int) -> None:
+    """Exit with this code if the process still runs then."""
+
+    def end() -> None:
+        sys.stderr.write(f"The shutdown took more than {seconds:.0f} s: ended. Positions are safe in Postgres.\n")
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _say(error: BaseException) -> None:
+    """One sentence, no traceback."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    sys.stderr.write(f"{error}\n")
+    sys.stderr.flush()

@@ -1,0 +1,227 @@
+"""One worker's pipeline: the sink, the lanes, the throttle, and what runs beside them; the host of the transport.
+
+It is made when the module of the app is imported, without touching broker or database, and comes to life in ``check``
+and ``start``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import faust
+from faust.exceptions import AlreadyConfiguredWarning
+
+from streams.errors import MismatchError, SettingsError, StreamsError
+from streams.firehose.collections import compile_patterns
+from streams.kafka.guard import TopicGuard
+from streams.kafka.topic import TopicInfo, admin_client, check_partitions, describe_topic, ensure_topic
+from streams.kafka.transport import Consumer
+from streams.lanes import Lanes, SliceEvent
+from streams.ops.child import Child, ingest_command
+from streams.ops.machine import Machine
+from streams.ops.progress import REPORT_SECONDS, Reporter
+from streams.ops.worker import Worker
+from streams.postgres.cursor import write_cursor
+from streams.postgres.database import Database
+from streams.settings import Settings
+from streams.sink_postgres import Fenced, PostgresSink, Written
+from streams.tables import Tables
+from streams.throttle import Throttle, memory_line
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two writes of cursor and tables, while something moves.
+SAVE_SECONDS: Final = 1.0
+#: Seconds that the last save may take, at the end.
+LAST_SAVE_SECONDS: Final = 2.0
+
+
+class Pipeline:
+    """Everything of a worker but Faust's own services."""
+
+    def __init__(self, app: faust.App, settings: Settings) -> None:
+        self.settings = settings
+        self._app = app
+        self.tables = Tables(app, settings.kafka_topic, settings.kafka_partitions)
+        self._machine = Machine(settings.local_dir)
+        self._throttle = Throttle(settings, self._machine)
+        self._reporter = Reporter(lambda: memory_line(self._machine.rss(), settings.memory_bytes))
+        self._tasks: list[asyncio.Task[None]] = []
+        self._moved = False
+        self._lanes: Lanes | None = None
+        self._child: Child | None = None
+
+    # -- life
+
+    async def check(self) -> None:
+        """Reach Kafka and Postgres, create the topic and the schema where they are missing. Raises StreamsError."""
+        settings = self.settings
+        servers, dsn = settings.bootstrap_servers(), settings.database_dsn()
+        try:
+            self._app.conf.datadir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"LOCAL_DIR: {settings.local_dir} cannot be written: {error.strerror}.") from None
+        self._info = await ensure_topic(settings)
+        self._database = Database(dsn, settings.sink_schema, settings.backfill_max_concurrent + 2)
+        await self._database.start()
+        await self._database.migrate()
+        self._sink = PostgresSink(
+            self._database,
+            topic=settings.kafka_topic,
+            group=settings.sink_group,
+            keep=compile_patterns(settings.backfill_collections),
+        )
+        await self._check_partitions(self._info)
+        self._configure(servers)
+
+    def _configure(self, servers: str) -> None:
+        """Tell Faust what was not known at import."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AlreadyConfiguredWarning)
+            self._app.conf.broker = broker_urls(servers)  # type: ignore[assignment] # Faust parses it
+            self._app.conf.topic_partitions = self._info.partitions
+            self._app.conf.topic_replication_factor = self._info.replication
+        self.tables.set_partitions(self._info.partitions)
+
+    async def _check_partitions(self, info: TopicInfo) -> None:
+        """Refuse a topic whose number of partitions is not what it was when we first read it."""
+        positions = await self._sink.positions(set(range(1000)), {})
+        if positions and max(positions) >= info.partitions:
+            check_partitions(info, max(positions) + 1)
+        async with admin_client(self.settings) as admin:
+            for table in (self.tables.progress, self.tables.collections):
+                changelog = await describe_topic(admin, table.changelog_topic.get_topic_name())
+                if changelog is not None and changelog.partitions != info.partitions:
+                    raise MismatchError(
+                        f"The topic {info.name} has {info.partitions} partitions, and {changelog.name} has "
+                        f"{changelog.partitions}: was it re-created? Take another SINK_GROUP and SINK_SCHEMA."
+                    )
+
+    async def start(self, worker: Worker) -> None:
+        """Begin what runs beside the agents."""
+        self._worker = worker
+        self._guard = TopicGuard(self.settings, self._info, self.fail)
+        await self._throttle.start()
+        self._spawn(self._guard.run())
+        self._spawn(self._save())
+        self._spawn(self._report())
+        if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
+            self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
+            self._spawn(self._child.run())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._on_done)
+        self._tasks.append(task)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    async def wind_down(self) -> None:
+        """The worker is about to stop: end the ingest."""
+        if self._child is not None:
+            await self._child.stop()
+
+    async def close(self) -> None:
+        """The agents have stopped: the last cursor, the last report."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._throttle.close()
+        with suppress(TimeoutError, StreamsError):
+            async with asyncio.timeout(LAST_SAVE_SECONDS):
+                await self._write_cursor()
+        self._reporter.report()
+        await self._database.close()
+
+    # -- the way of a slice
+
+    async def take(self, event: SliceEvent) -> None:
+        """Take in a slice; returns when the next may be pulled."""
+        lanes = self._lanes
+        if lanes is None:
+            consumer = self._app.consumer
+            assert isinstance(consumer, Consumer)
+            lanes = self._lanes = Lanes(
+                consumer, self._sink, self._throttle, on_written=self._on_written, on_fault=self.fail
+            )
+        await lanes.submit(event)
+
+    async def room(self) -> None:
+        """Wait while memory is short; with no slice in hand."""
+        await self._throttle.room(lambda: not self._app.should_stop)
+
+    def _on_written(self, partition: int, written: Written) -> None:
+        self._moved = True
+        self._reporter.counts.add(written.received, written.applied, written.skipped, written.dead)
+        self.tables.note(partition, written)
+
+    # -- the transport's host
+
+    async def positions(self, log_starts: Mapping[int, int]) -> dict[int, int]:
+        """The next offset of each partition; a position that the log no longer holds becomes a gap."""
+        while True:
+            found = await self._sink.positions(set(log_starts), log_starts)
+            behind = {p: offset for p, offset in found.items() if offset < log_starts[p]}
+            if not behind:
+                return found
+            for partition, offset in behind.items():
+                with suppress(Fenced):
+                    await self._sink.jump(partition, offset, log_starts[partition])
+                    log.error(
+                        "%s/%d: offsets %d to %d had left the topic before they were read: see the table gaps.",
+                        self._info.name, partition, offset, log_starts[partition] - 1,
+                    )  # fmt: skip
+
+    def fail(self, error: BaseException) -> None:
+        """End the process."""
+        self._worker.fail(error)
+
+    def is_waiting(self) -> bool:
+        """Whether standing still is intended, or somebody else's fault."""
+        lanes = self._lanes
+        return self._throttle.is_waiting or self._guard.is_away or (lanes is not None and lanes.is_writing)
+
+    # -- beside it
+
+    async def _save(self) -> None:
+        """Cursor and tables, about once a second while something moves."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            if self._moved:
+                self._moved = False
+                await self._write_cursor()
+                self._flush_tables()
+
+    async def _write_cursor(self) -> None:
+        settings = self.settings
+        cursor = await write_cursor(
+            self._database,
+            topic=settings.kafka_topic,
+            group=settings.sink_group,
+            service=settings.cursor_service,
+            partitions=self._info.partitions,
+        )
+        if cursor is not None:
+            self._reporter.cursor = cursor
+
+    def _flush_tables(self) -> None:
+        if not self._app.rebalancing and not self._app.in_recovery:
+            topic = self.settings.kafka_topic
+            self.tables.flush([tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic])
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            self._reporter.report()
+
+
+def broker_urls(servers: str) -> str:
+    """``host:port,host:port`` as Faust wants it, with our scheme."""
+    return ";".join(f"kafka-slices://{server.strip()}" for server in servers.split(","))

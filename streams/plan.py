@@ -1,0 +1,83 @@
+"""Where an ingest begins: resumed, started, restarted, or refused. Pure.
+
+The topic's own watermarks decide first: where there are some the ingest resumes, whatever was asked for.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Literal
+
+from streams.errors import MismatchError
+from streams.firehose.seek import Sighting
+from streams.kafka.messages import Watermark
+
+DAY_US = 86_400_000_000
+#: What a relay keeps less than was asked is worth a gap from here on, in µs: times are informal.
+SHORTFALL = 60_000_000
+
+Mode = Literal["start", "resume", "restart", "reset", "overlap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for: ``from_time`` and ``now`` in µs since the epoch."""
+
+    days: int
+    restart: bool
+    from_time: int | None
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How to begin. ``target``: the time to begin at (None: the oldest kept, or ``resume_from``)."""
+
+    mode: Mode
+    target: int | None
+    resume_from: Watermark | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """The time that was asked for and that the relay no longer keeps, in µs."""
+
+    from_time: int
+    to_time: int
+
+
+def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
+    """Resume, or begin anew. Raises MismatchError where the topic's events are another relay's."""
+    target = request.from_time if request.from_time is not None else _days_ago(request)
+    if last is None:
+        return Decision("start", target, None)
+    if request.restart:
+        return Decision("restart", target, None)
+    if request.from_time is not None:
+        return Decision("overlap", target, None)
+    if last.relay != relay:
+        raise MismatchError(
+            f"The topic holds events of {last.relay}, and {relay} is another relay: sequence numbers do not carry over. "
+            f"To go on, give --from-time with a time that is certainly covered (the last watermark is of "
+            f"{iso(last.time)}); to begin again, give --restart; to keep them apart, set another KAFKA_TOPIC."
+        )
+    return Decision("resume", None, last)
+
+
+def _days_ago(request: Request) -> int | None:
+    return None if request.days < 0 else request.now - request.days * DAY_US
+
+
+def shortfall(target: int | None, oldest: Sighting | None) -> Shortfall | None:
+    """What of the asked time the relay does not keep."""
+    if target is None or oldest is None or oldest.time is None or oldest.time - target <= SHORTFALL:
+        return None
+    return Shortfall(target, oldest.time)
+
+
+def iso(time_us: int | None) -> str:
+    """A time in µs as people read it (UTC, seconds)."""
+    if time_us is None:
+        return "unknown"
+    return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

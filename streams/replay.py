@@ -1,0 +1,452 @@
+"""The life of an ingest: plan, connect, reconnect, end. What happens to a frame is in ``intake.py``.
+
+A publisher lives until Kafka fails it, a connection until the relay ends it; both are made anew, the first at the last
+watermark that Kafka has, the second at the last event taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from streams.errors import BrokerError, MismatchError, RelayError
+from streams.firehose.collections import compile_patterns
+from streams.firehose.continuity import Continuity
+from streams.firehose.frames import ErrorFrame
+from streams.firehose.relay import RelayConnection, open_relay, relay_name
+from streams.firehose.seek import Sighting, find_head, find_start, look
+from streams.intake import Counts, Intake, SequenceReset
+from streams.kafka.disk import check_disk
+from streams.kafka.messages import Gap, Run, Watermark
+from streams.kafka.publisher import Position, Publisher, SendError
+from streams.kafka.topic import TopicInfo, broker_error, check_partitions, ensure_topic, is_away
+from streams.kafka.watermarks import TopicState, read_state
+from streams.ops.ingest_progress import IngestProgress, Standing, moment
+from streams.plan import Decision, Mode, Request, decide, shortfall
+from streams.postgres.cursor import read_cursor
+from streams.postgres.database import Database
+from streams.settings import Settings
+
+log = structlog.get_logger("streams.ingest")
+
+#: Seconds without a frame and without a pong after which a connection is stalled.
+STALL: Final = 20.0
+PONG: Final = 15.0
+#: Connections that may fail at the start before the relay counts as unreachable.
+START_ATTEMPTS: Final = 4
+#: Share of BACKFILL_MAX_MEMORY_MB for bytes that Kafka has not acknowledged.
+BUDGET_SHARE: Final = 16
+#: Seconds between two lines about the same trouble.
+SAY_EVERY: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    request: Request
+    follow: bool
+    standby: bool
+
+
+@dataclass(slots=True)
+class RunStart:
+    """A run: its id (µs), how and where it begins, and what was known of the relay then."""
+
+    run: int
+    mode: Mode
+    position: Position
+    known: bool
+    asked_from: int | None
+    oldest: Sighting | None
+    head: Sighting | None
+    missing: Gap | None = None
+
+
+class Replay:
+    """One ingest of one topic, from the plan to the end."""
+
+    def __init__(self, settings: Settings, options: Options, info: TopicInfo) -> None:
+        self.settings = settings
+        self.options = options
+        self.info = info
+        self.relay = relay_name(settings.relay_url)
+        self.counts = Counts()
+        self.lost_lock = False
+        #: False while the plan is made: there is nothing to save yet.
+        self.started = False
+        self._stop = asyncio.Event()
+        self._keep = compile_patterns(settings.ingest_collections)
+        self._connection: RelayConnection | None = None
+        self._publisher: Publisher | None = None
+        self._continuity: Continuity | None = None
+        self._head_reached = False
+        self._topic_id = ""
+        self._start: RunStart
+        self._said: dict[str, float] = {}
+
+    # -- from outside (any time)
+    def stop(self) -> None:
+        """End soon, with everything that was taken in Kafka."""
+        self._stop.set()
+        if self._connection is not None:
+            self._connection.finish("stopped")
+
+    def lose_lock(self) -> None:
+        """Another ingest holds the topic now: end at once."""
+        self.lost_lock = True
+        self.stop()
+
+    # -- the plan
+    async def run(self) -> None:
+        """Take what was asked for. Returns at the head, or after ``stop``. Raises StreamsError."""
+        state = await read_state(self.settings, self.info)
+        self._topic_id = state.topic_id or uuid.uuid4().hex
+        last = state.lowest or await self._from_cursor_row(state)
+        decision = decide(self.options.request, last, self.relay)
+        oldest, head = await self._window()
+        self._start = await self._plan(decision, oldest, head)
+        self._report_plan(decision, oldest, head)
+        self.started = True
+        await self._publish_until_done()
+
+    async def _from_cursor_row(self, state: TopicState) -> Watermark | None:
+        """The position in firehose_cursor, for a topic that was written and holds no watermark any more (retention)."""
+        if state.empty or state.watermarks or (self.settings.database_url is None):
+            return None
+        database = Database(self.settings.database_dsn(), self.settings.sink_schema, 1)
+        try:
+            await database.start()
+            row = await read_cursor(database, service=self.settings.cursor_service)
+        finally:
+            await database.close()
+        if row is None:
+            return None
+        log.warning("the topic holds no watermark any more: resuming from the row in firehose_cursor", seq=row.seq)
+        time_us = None if row.time is None else int(row.time.replace(tzinfo=dt.UTC).timestamp() * 1e6)
+        return Watermark(relay=self.relay, run=0, topic_id=self._topic_id, seq=row.seq, time=time_us)
+
+    async def _window(self) -> tuple[Sighting | None, Sighting | None]:
+        """What the relay keeps: its oldest frame and its head (None where it is silent)."""
+        url = self.settings.relay_url
+        for attempt in range(START_ATTEMPTS):
+            try:
+                first, live = await asyncio.gather(look(url, 0), look(url, None))
+                oldest = first if isinstance(first, Sighting) else None
+                if isinstance(live, Sighting):
+                    return oldest, live
+                return oldest, await find_head(url, oldest) if oldest is not None else None
+            except (OSError, TimeoutError) as error:
+                if attempt + 1 == START_ATTEMPTS:
+                    raise RelayError(
+                        f"The relay {self.relay} cannot be reached ({str(error) or type(error).__name__}): "
+                        f"check RELAY_URL and the network."
+                    ) from None
+                await asyncio.sleep(0.5 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    async def _plan(self, decision: Decision, oldest: Sighting | None, head: Sighting | None) -> RunStart:
+        run = time.time_ns() // 1000
+        if decision.resume_from is not None:
+            last = decision.resume_from
+            position = Position(last.seq, last.time)
+            return RunStart(run, "resume", position, last.time is not None, None, oldest, head)
+        first = oldest
+        if oldest is not None and decision.target is not None:
+            log.info("searching the relay for the time asked for", time=moment(decision.target))
+            first = await find_start(self.settings.relay_url, oldest, head, decision.target)
+        position = Position(first.seq - 1 if first is not None else 0, None)
+        start = RunStart(run, decision.mode, position, False, decision.target, oldest, head)
+        short = shortfall(decision.target, oldest)
+        if short is not None and oldest is not None:
+            start.missing = Gap(
+                relay=self.relay, run=run, from_seq=None, to_seq=oldest.seq - 1,
+                from_time=short.from_time, to_time=short.to_time, reason="the relay keeps no older events",
+            )  # fmt: skip
+        return start
+
+    def _report_plan(self, decision: Decision, oldest: Sighting | None, head: Sighting | None) -> None:
+        start = self._start
+        days = self.options.request.days
+        asked = f"{days} days" if days > 0 else "all that the relay keeps"
+        log.info(
+            "plan", mode=start.mode, asked=asked, asked_from=moment(decision.target), relay=self.relay,
+            relay_keeps_from=moment(oldest.time) if oldest else "nothing yet",
+            head=moment(head.time) if head else "silent", begins_after_seq=start.position.seq,
+        )  # fmt: skip
+        if decision.resume_from is not None:
+            log.info(
+                "the topic has watermarks: resuming at the lowest, whatever --days says; --restart begins again",
+                seq=start.position.seq, time=moment(start.position.time),
+            )  # fmt: skip
+        if start.missing is not None:
+            log.warning("not covered: the relay keeps no older events",
+                        since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
+        if head is not None:
+            local = self.settings.kafka_bootstrap_servers is None
+            folder = self.settings.local_dir if local and self.settings.local_dir.exists() else None
+            log.info("disk: " + check_disk(folder, max(head.seq - start.position.seq, 0)))
+
+    # -- publishing: one publisher until it fails
+    async def _publish_until_done(self) -> None:
+        budget = self.settings.memory_bytes // BUDGET_SHARE
+        first = True
+        progress = IngestProgress()
+        ticker = asyncio.create_task(self._show(progress))
+        try:
+            while True:
+                publisher = await self._connect_publisher(budget, first=first)
+                if publisher is None:
+                    return
+                try:
+                    self._begin_run(publisher, announce=first)
+                    first = False
+                    await self._read_until_done(publisher)
+                    if not self.lost_lock:
+                        await publisher.drain()
+                    return
+                except SendError as error:
+                    self._say("kafka", f"Kafka did not take a batch ({error}): going back to the last watermark")
+                    await self._check_topic()
+                    self._go_back(publisher)
+                finally:
+                    self._publisher = None
+                    await publisher.stop()
+        finally:
+            ticker.cancel()
+            progress.show(self._standing(), final=True)
+            progress.close()
+            self._report_end()
+
+    async def _connect_publisher(self, budget: int, *, first: bool) -> Publisher | None:
+        """A started publisher; a broker that is away is waited for, except at the start. None: stopped meanwhile."""
+        attempt = 0
+        while not self._stop.is_set():
+            publisher = Publisher(self.settings, self.info, budget=budget, on_change=self._on_publisher_change)
+            try:
+                await publisher.start()
+                self._publisher = publisher
+                return publisher
+            except KafkaError as error:
+                if first or not is_away(error):
+                    raise broker_error(self.settings, error) from None
+                self._say("kafka", "Kafka is away: waiting for it")
+                await self._pause(attempt)
+                attempt += 1
+        return None
+
+    async def _check_topic(self) -> None:
+        """After Kafka refused a batch: is the topic still the one that we write? Waits while the broker is away."""
+        attempt = 0
+        while not self._stop.is_set():
+            try:
+                info = await ensure_topic(self.settings)
+                check_partitions(info, self.info.partitions)
+                state = await read_state(self.settings, info)
+                if state.topic_id != self._topic_id:
+                    raise MismatchError(
+                        f"The topic {info.name} was deleted or re-created while we wrote to it: start the ingest again "
+                        f"to fill the new one, with another SINK_SCHEMA or an emptied one."
+                    )
+                return
+            except BrokerError as error:
+                self._say("kafka", str(error))
+                await self._pause(attempt)
+                attempt += 1
+
+    def _begin_run(self, publisher: Publisher, *, announce: bool) -> None:
+        start = self._start
+        self._continuity = Continuity(start.position.seq, start.position.time, known=start.known)
+
+        def watermark(position: Position) -> Watermark:
+            return Watermark(
+                relay=self.relay, run=start.run, topic_id=self._topic_id, seq=position.seq, time=position.time
+            )
+
+        if announce:
+            publisher.control(
+                Run(
+                    relay=self.relay, run=start.run, topic_id=self._topic_id, mode=start.mode,
+                    days=self.options.request.days, asked_from=start.asked_from,
+                    oldest_seq=start.oldest.seq if start.oldest else None,
+                    oldest_time=start.oldest.time if start.oldest else None,
+                    from_seq=start.position.seq + 1,
+                    head_seq=start.head.seq if start.head else None, head_time=start.head.time if start.head else None,
+                )
+            )  # fmt: skip
+            if start.missing is not None:
+                publisher.control(start.missing)
+        publisher.mark_with(watermark, start.position)
+
+    def _go_back(self, publisher: Publisher) -> None:
+        """The next publisher begins at the last watermark that Kafka has."""
+        if publisher.durable is not None:
+            self._start.position = publisher.durable
+            self._start.known = publisher.durable.time is not None
+
+    def _on_publisher_change(self) -> None:
+        connection, publisher = self._connection, self._publisher
+        if connection is None or publisher is None:
+            return
+        if publisher.failure is not None:
+            connection.finish("Kafka did not take a batch")
+        elif publisher.full:
+            connection.pause()
+        else:
+            connection.resume()
+
+    # -- reading: one connection until it ends
+    async def _read_until_done(self, publisher: Publisher) -> None:
+        """Connect, and connect again, until the head is reached or we are stopped. Raises SendError."""
+        await publisher.mark()  # the run's first watermarks: a consumer learns of the run, a restart resumes it
+        attempt = failures = 0
+        while not self._stop.is_set() and not self._head_reached:
+            if publisher.failure is not None:
+                raise SendError(str(publisher.failure) or repr(publisher.failure))
+            frames_before = self.counts.frames
+            try:
+                why = await self._one_connection(publisher)
+            except SequenceReset as reset:
+                await self._reset(publisher, reset)
+                continue
+            except ErrorFrame as error:
+                if error.name == "FutureCursor" and self._continuity is not None and self._continuity.known:
+                    await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head", None))
+                    continue
+                why = f"the relay said {error}"
+            except (OSError, TimeoutError) as error:
+                why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
+                failures += 1
+            if why == "head" or self._stop.is_set():
+                return
+            if self.counts.frames > frames_before:
+                attempt = failures = 0
+            self._say("relay", f"{why}; connecting again from the last event")
+            await self._pause(attempt)
+            attempt += 1
+
+    async def _one_connection(self, publisher: Publisher) -> str:
+        continuity = self._continuity
+        assert continuity is not None
+        intake = Intake(
+            publisher, continuity, self.counts, relay=self.relay, run=self._start.run, keep=self._keep,
+            head_seq=None if self.options.follow or self._start.head is None else self._start.head.seq,
+            on_head=self._reach_head,
+        )  # fmt: skip
+        head = self._start.head
+        if not self.options.follow and head is not None and continuity.last_seq >= head.seq and continuity.known:
+            self._reach_head()
+            return "head"
+        cursor = continuity.reconnected()
+        connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text)
+        self._connection = connection
+        try:
+            self._on_publisher_change()
+            return await self._watch(connection)
+        finally:
+            self._connection = None
+            await connection.close()
+
+    def _reach_head(self) -> None:
+        self._head_reached = True
+        if self._connection is not None:
+            self._connection.finish("head")
+
+    async def _watch(self, connection: RelayConnection) -> str:
+        """Wait for the connection's end; judge silence meanwhile."""
+        loop = asyncio.get_running_loop()
+        frames, since = self.counts.frames, loop.time()
+        idle = self.settings.ingest_idle_seconds
+        while True:
+            await asyncio.wait((connection.ended,), timeout=min(0.5, idle / 4))
+            if connection.ended.done():
+                return connection.ended.result()
+            if self.counts.frames != frames or connection.paused:
+                frames, since = self.counts.frames, loop.time()
+                continue
+            silent = loop.time() - since
+            if not self.options.follow and silent >= idle and self._at_head():
+                if await connection.answers(PONG):
+                    log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
+                    self._reach_head()
+                    return "head"
+                return "stalled: no frame and no pong"
+            if silent >= STALL + idle:
+                if not self._at_head() or not await connection.answers(PONG):
+                    return "stalled: no frame" + ("" if self._at_head() else " before the head")
+                since = loop.time()
+
+    def _at_head(self) -> bool:
+        """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
+        head, continuity = self._start.head, self._continuity
+        return head is None or (continuity is not None and continuity.last_seq >= head.seq)
+
+    async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
+        """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
+        log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
+        await publisher.mark()
+        old, continuity = self._start, self._continuity
+        assert continuity is not None
+        oldest, head = await self._window()
+        self._start = RunStart(
+            time.time_ns() // 1000, "reset", Position(oldest.seq - 1 if oldest else 0, None), False, None, oldest, head,
+            missing=Gap(
+                relay=self.relay, run=old.run, from_seq=continuity.last_seq + 1, to_seq=None,
+                from_time=continuity.newest_time, to_time=reset.time or (oldest.time if oldest else None),
+                reason=f"the relay's sequence was reset: {reset}",
+            ),
+        )  # fmt: skip
+        self.counts.gaps += 1
+        self._begin_run(publisher, announce=True)
+        await publisher.mark()
+
+    async def _pause(self, attempt: int) -> None:
+        delay = min(60.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), delay)
+
+    # -- what people see
+    def _say(self, about: str, text: str) -> None:
+        """Log trouble, at most once a minute for each thing it is about."""
+        now = time.monotonic()
+        if now - self._said.get(about, -SAY_EVERY) >= SAY_EVERY:
+            self._said[about] = now
+            log.warning(text)
+
+    def _standing(self) -> Standing:
+        continuity, start = self._continuity, self._start
+        return Standing(
+            seq=continuity.last_seq if continuity else start.position.seq, events=self.counts.events,
+            frames=self.counts.frames, dead=self.counts.dead, begin=self._covered_from(),
+            time=continuity.newest_time if continuity else None, head=start.head.time if start.head else None,
+        )  # fmt: skip
+
+    def _covered_from(self) -> int | None:
+        start = self._start
+        return start.position.time or start.asked_from or (start.oldest.time if start.oldest else None)
+
+    async def _show(self, progress: IngestProgress) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            progress.show(self._standing())
+
+    def _report_end(self) -> None:
+        counts, missing = self.counts, self._start.missing
+        newest = self._continuity.newest_time if self._continuity else None
+        uncovered = f"{moment(missing.from_time)} to {moment(missing.to_time)}: {missing.reason}" if missing else None
+        log.info(
+            "done" if self._head_reached else "stopped",
+            head_reached=self._head_reached, frames=counts.frames, events=counts.events, repeated=counts.seen,
+            filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
+            skipped=dict(counts.skipped_types) or None, covered_from=moment(self._covered_from()),
+            covered_to=moment(newest), not_covered=uncovered,
+        )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Where an ingest begins."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.errors import MismatchError
+from streams.firehose.seek import Sighting
+from streams.kafka.messages import Watermark
+from streams.plan import DAY_US, Decision, Request, Shortfall, decide, shortfall
+
+NOW = 1_800_000_000_000_000
+LAST = Watermark(relay="a.example", run=5, topic_id="t", seq=70, time=NOW - 9)
+
+
+def request(days: int = 2, *, restart: bool = False, from_time: int | None = None) -> Request:
+    return Request(days, restart, from_time, NOW)
+
+
+def test_an_empty_topic_starts_where_it_was_asked_to() -> None:
+    assert decide(request(2), None, "a.example") == Decision("start", NOW - 2 * DAY_US, None)
+    assert decide(request(-1), None, "a.example") == Decision("start", None, None)
+
+
+@pytest.mark.parametrize("days", [1, 7, -1])
+def test_watermarks_win_over_days(days: int) -> None:
+    assert decide(request(days), LAST, "a.example") == Decision("resume", None, LAST)
+
+
+def test_restart_begins_again_also_with_another_relay() -> None:
+    assert decide(request(-1, restart=True), LAST, "a.example") == Decision("restart", None, None)
+    assert decide(request(-1, restart=True), LAST, "b.example") == Decision("restart", None, None)
+
+
+def test_another_relay_is_refused_unless_time_overlaps() -> None:
+    with pytest.raises(MismatchError, match="--from-time"):
+        decide(request(), LAST, "b.example")
+    assert decide(request(from_time=77), LAST, "b.example") == Decision("overlap", 77, None)
+
+
+def test_what_the_relay_keeps_less_than_asked() -> None:
+    oldest = Sighting(9, NOW - 5 * DAY_US)
+    assert shortfall(NOW - 7 * DAY_US, oldest) == Shortfall(NOW - 7 * DAY_US, NOW - 5 * DAY_US)
+    assert shortfall(NOW - 2 * DAY_US, oldest) is None
+    assert shortfall(None, oldest) is None

@@ -1,0 +1,84 @@
+"""The search from a time to a seq finds the right frame on any relay: gaps in seqs, inclusive cursors, unknown heads."""
+
+from __future__ import annotations
+
+import bisect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.firehose.seek import MAX_LOOKS, TOLERANCE, Search, Sighting
+
+SECOND = 1_000_000
+
+
+class FakeRelay:
+    """A relay's answers without its sockets: sorted frames, cursor inclusive or not."""
+
+    def __init__(self, frames: list[Sighting], *, inclusive: bool) -> None:
+        self.frames = frames
+        self.seqs = [frame.seq for frame in frames]
+        self.inclusive = inclusive
+
+    def after(self, cursor: int) -> Sighting | None:
+        at = (bisect.bisect_left if self.inclusive else bisect.bisect_right)(self.seqs, cursor)
+        return self.frames[at] if at < len(self.frames) else None
+
+
+def run(relay: FakeRelay, target: int, *, head_known: bool) -> tuple[Sighting, int]:
+    search = Search(relay.frames[0], relay.frames[-1] if head_known else None, target)
+    looks = 0
+    while (cursor := search.next_cursor()) is not None:
+        search.tell(relay.after(cursor))
+        looks += 1
+    return search.best, looks
+
+
+@st.composite
+def relays(draw: st.DrawFn) -> FakeRelay:
+    seq = draw(st.integers(0, 2**45))
+    time = draw(st.integers(0, 2**40))
+    frames = []
+    for seq_step, time_step in draw(
+        st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 3600 * SECOND)), min_size=1, max_size=200)
+    ):
+        seq += seq_step
+        time += time_step
+        frames.append(Sighting(seq, time))
+    return FakeRelay(frames, inclusive=draw(st.booleans()))
+
+
+@given(relays(), st.floats(-0.1, 1.1), st.booleans())
+def test_finds_the_last_frame_at_or_before_the_target(relay: FakeRelay, share: float, head_known: bool) -> None:
+    first, last = relay.frames[0], relay.frames[-1]
+    assert first.time is not None and last.time is not None
+    target = int(first.time + (last.time - first.time) * share)
+    best, looks = run(relay, target, head_known=head_known)
+    assert looks <= MAX_LOOKS
+    older = [frame for frame in relay.frames if frame.time is not None and frame.time <= target]
+    if not older:
+        assert best == first
+        return
+    assert best in relay.frames and best.time is not None and best.time <= target
+    exact = older[-1]
+    assert exact.time is not None
+    # A head that is known and is itself the answer is not looked at again: one frame early is allowed there.
+    near_enough = target - best.time <= TOLERANCE
+    assert near_enough or best.seq == exact.seq or (head_known and exact == last and best == relay.frames[-2])
+
+
+@given(relays())
+def test_finds_the_head_itself_where_it_is_unknown(relay: FakeRelay) -> None:
+    best, looks = run(relay, 1 << 62, head_known=False)
+    assert best == relay.frames[-1]
+    assert looks <= MAX_LOOKS
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_a_busy_relay_of_three_days_takes_few_looks(inclusive: bool) -> None:
+    frames = [Sighting(10**10 + 7 * i, i * 3 * SECOND) for i in range(86_400)]
+    relay = FakeRelay(frames, inclusive=inclusive)
+    best, looks = run(relay, 100_000 * SECOND, head_known=True)
+    assert best.time is not None and 0 <= 100_000 * SECOND - best.time <= TOLERANCE
+    assert looks <= 12
