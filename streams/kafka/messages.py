@@ -19,13 +19,13 @@ MAX_DEAD_PAYLOAD: Final = 256 * 1024
 
 
 class Commit(msgspec.Struct, gc=False):
-    """One record operation of a #commit. ``record`` stays raw JSON: it is decoded by Postgres."""
+    """One record operation of a #commit. ``record`` stays raw JSON, decoded by Postgres; empty where there is none."""
 
     rev: str
     operation: str
     collection: str
     rkey: str
-    record: msgspec.Raw | None = None
+    record: msgspec.Raw = msgspec.Raw()
     cid: str | None = None
     since: str | None = None
 
@@ -137,6 +137,7 @@ class RepoEnd(Control, tag="repo_end"):
 
 ControlMessage = Watermark | Run | Gap | DeadLetter | RepoEnd
 
+#: Besides MsgspecError it raises UnicodeDecodeError and RecursionError.
 decode_message = msgspec.json.Decoder(Message).decode
 decode_control = msgspec.json.Decoder(ControlMessage).decode
 encode_control = msgspec.json.Encoder().encode

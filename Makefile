@@ -1,0 +1,80 @@
+# `make help` lists the commands. Settings may follow a command: make run RELAY_URL=wss://... BACKFILL_DAYS=-1
+# (make hands what stands on its command line to the environment of what it runs).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check bench up down status requirements clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/local.stamp ## A relay's firehose through Kafka into Postgres, until it has caught up
+	@$(BIN)/python -m streams.run
+
+demo: $(VENV)/local.stamp ## The same with the development relay, in its own topic and schema
+	@$(BIN)/python -m streams.run --demo
+
+test: $(VENV)/dev.stamp ## All tests, on real Kafka and Postgres; `make check` is one of them
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp ## Lint, format, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/local.stamp ## Events a second, and CPU microseconds an event
+	@$(BIN)/python -m benchmarks.end_to_end
+
+up: $(VENV)/local.stamp ## Start the embedded Kafka and Postgres and leave them running
+	@$(BIN)/python -m streams.local up
+
+down: $(VENV)/local.stamp ## Stop them; the data stays in .local
+	@$(BIN)/python -m streams.local down
+
+status: $(VENV)/local.stamp ## What is up, and what it takes
+	@$(BIN)/python -m streams.local status
+
+clean: ## Remove the virtual environment and caches (not the data)
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# -- set-up: each stamp is made again when the pinned requirements or the project's metadata change.
+$(VENV)/local.stamp: requirements/build.txt requirements/local.txt pyproject.toml | $(VENV)/python.stamp
+	$(call install,requirements/local.txt)
+
+$(VENV)/dev.stamp: requirements/build.txt requirements/dev.txt pyproject.toml | $(VENV)/python.stamp
+	$(call install,requirements/dev.txt)
+	@touch $(VENV)/local.stamp # dev holds local
+
+$(VENV)/python.stamp:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "No $(PYTHON) here: install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and $(PYTHON) is `"$(PYTHON)" -V 2>&1`: name another, make PYTHON=python3.12" >&2; exit 2; }
+	@began=`date +%s`; "$(PYTHON)" -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 2; }; \
+	touch $@; echo "virtual environment in $(VENV): `"$(PYTHON)" -V`, $$((`date +%s` - began)) s"
+
+# cbrrr is published as source only: it is built here, with the pinned setuptools and a C compiler.
+define install
+@began=`date +%s`; echo "installing $(1) ..."; \
+{ $(PIP) --require-hashes -r requirements/build.txt \
+&& $(PIP) --require-hashes --no-build-isolation -r $(1) \
+&& $(PIP) --no-build-isolation --no-deps --editable .; } \
+|| { echo "Set-up failed: see above; it needs a network and a C compiler (Debian: gcc and python3-dev)" >&2; exit 2; }; \
+touch $@ && echo "installed $(1), $$((`date +%s` - began)) s"
+endef
+
+# -- the pins: `make requirements` after a change in pyproject.toml, with UPGRADE=--upgrade for newer versions. Needs uv.
+UV ?= uv
+UPGRADE ?=
+COMPILE = $(UV) pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+
+requirements: ## Pin the requirements again from pyproject.toml (needs uv)
+	@command -v "$(UV)" >/dev/null 2>&1 || { echo "uv is needed for this (pip install uv), or name it: make requirements UV=/path/to/uv" >&2; exit 2; }
+	@echo 'setuptools>=77' | $(COMPILE) -o requirements/build.txt -
+	@$(COMPILE) --extra dev -o requirements/dev.txt pyproject.toml
+	@$(COMPILE) --extra local -c requirements/dev.txt -o requirements/local.txt pyproject.toml
+	@$(COMPILE) -c requirements/dev.txt -o requirements/runtime.txt pyproject.toml

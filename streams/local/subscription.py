@@ -1,0 +1,309 @@
+"""One client of the development relay: the websocket, where it stands in the stream, and what is done wrong to it.
+
+The protocol is websockets' own sans-I/O state machine; frames go around it, in large chunks straight to the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from streams.local.faults import FRAME_KINDS, Fault, bad_frame, error_frame, info_frame
+from streams.local.recording import iso_time
+from streams.local.retained import websocket_message
+
+if TYPE_CHECKING:
+    from streams.local.relay import DevRelay
+
+PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
+_CHUNK: Final = 256 * 1024
+#: Chunks written before other connections get their turn.
+_CHUNKS_A_TURN: Final = 4
+_BUFFER_HIGH: Final = 1024 * 1024
+_CLOSE_SECONDS: Final = 5.0
+_POLICY: Final = 1008
+
+
+@dataclass
+class Connection:
+    """What became of one connection. ``end`` says why the relay ended it; None if the client did, or it is open."""
+
+    number: int
+    cursor: int | None
+    first_index: int | None = None
+    sent: int = 0
+    end: str | None = None
+    open: bool = True
+
+
+class Subscription(asyncio.Protocol):
+    """Answers the handshake, replays from the cursor, and goes on live."""
+
+    def __init__(self, relay: DevRelay) -> None:
+        self._relay = relay
+        self._protocol = ServerProtocol()
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._record: Connection | None = None
+        self._index = 0
+        self._faults: list[tuple[int, Fault]] = []
+        self._streaming = False
+        self._full = False  # the transport's buffer
+        self._held = False  # by a fault
+        self._mute = False  # no pongs either
+        self._scheduled = False
+        self._caught_up = False
+        self._seconds_a_frame = 0.0
+
+    # -- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection is there; the handshake is not."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_BUFFER_HIGH)
+        self._relay.subscriptions.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client: its handshake, pings, its close."""
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._answer(event)
+        self._flush()
+
+    def eof_received(self) -> bool:
+        """The client is gone."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The TCP connection is gone, whoever ended it."""
+        self._streaming = False
+        self._relay.subscriptions.discard(self)
+        if self._record is not None:
+            self._record.open = False
+            if self._relay.on_end is not None:
+                self._relay.on_end(self._record)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._full = False
+        self.wake()
+
+    # -- handshake
+
+    def _answer(self, request: Request) -> None:
+        url = urlsplit(request.path)
+        response = self._rejection(url.path)
+        cursor: int | None = None
+        if response is None:
+            text = parse_qs(url.query).get("cursor", [""])[0]
+            if text and not text.isdecimal():
+                response = self._protocol.reject(HTTPStatus.BAD_REQUEST, "cursor must be an integer\n")
+            else:
+                cursor = int(text) if text else None
+                response = self._protocol.accept(request)
+        self._protocol.send_response(response)
+        self._flush()
+        if self._protocol.state is OPEN:
+            self._begin(cursor)
+
+    def _rejection(self, path: str) -> Response | None:
+        if path != PATH:
+            status = HTTPStatus.OK if path == "/xrpc/_health" else HTTPStatus.NOT_FOUND
+            return self._protocol.reject(status, f'{{"version":"development relay","path":"{status.phrase}"}}\n')
+        self._record = self._relay.new_connection()
+        refusal = self._relay.faults.take("refuse", self._record.number)
+        if refusal is None:
+            return None
+        self._record.end = f"refused {refusal.status}"
+        response = self._protocol.reject(HTTPStatus(refusal.status), (refusal.reason or "refused") + "\n")
+        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+            response.headers["Retry-After"] = "1"
+        return response
+
+    def _begin(self, cursor: int | None) -> None:
+        """Find the place in the stream, as real relays do, and begin to send."""
+        relay, record = self._relay, self._record
+        assert record is not None
+        record.cursor = cursor
+        low, high = relay.window()
+        seqs = relay.store.seqs
+        if (cursor is not None and high > low and cursor > seqs[high - 1]) or relay.faults.take(
+            "future_cursor", record.number
+        ):
+            self.end_with_error("FutureCursor", "Cursor in the future.")
+            return
+        if cursor is None:
+            self._index = relay.head_index
+        elif relay.cursor_inclusive:
+            self._index = relay.store.index_from(cursor, low, high)
+        else:
+            self._index = relay.store.index_after(cursor, low, high)
+        if relay.outdated_info and cursor and high > low and cursor < seqs[low]:
+            self._send(info_frame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events."))
+        clamp = relay.faults.take("clamp", record.number)
+        if clamp is not None:
+            self._index = min(relay.head_index, self._index + clamp.count)
+        record.first_index = self._index
+        self._faults = sorted(
+            ((place, fault) for fault in relay.faults.of(record.number) if (place := self._place(fault)) is not None),
+            key=lambda entry: entry[0],
+        )
+        self._streaming = True
+        self.wake()
+
+    def _place(self, fault: Fault) -> int | None:
+        """The index before which a fault happens on this connection, or None if that is behind us already."""
+        if fault.seq is None:
+            return self._index + (fault.after or 0)
+        place = self._relay.store.index_from(fault.seq, self._relay.window()[0], len(self._relay.store))
+        return place if place >= self._index else None
+
+    # -- the stream
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        if self._streaming and not self._scheduled:
+            self._scheduled = True
+            self._relay.loop.call_soon(self._pump)
+
+    def backlog(self) -> int:
+        """How many published frames a client that had caught up has not been sent; 0 while it replays."""
+        return self._relay.head_index - self._index if self._streaming and self._caught_up else 0
+
+    def _pump(self) -> None:
+        """Send until the head, the next fault, a full buffer, or the end of this turn."""
+        self._scheduled = False
+        if not self._streaming or self._full or self._held:
+            return
+        store, start = self._relay.store, self._index
+        stop = min(self._relay.head_index, self._faults[0][0] if self._faults else len(store))
+        if self._seconds_a_frame:
+            stop = min(stop, start + 1)
+        for _ in range(_CHUNKS_A_TURN):
+            if self._index >= stop or self._full:
+                break
+            end = store.chunk_end(self._index, stop, _CHUNK)
+            self._transport.write(store.messages(self._index, end))
+            self._index = end
+        if self._record is not None:
+            self._record.sent += self._index - start
+        self._relay.passed(self._index)
+        if self._faults and self._index >= self._faults[0][0]:
+            self._hold_for(self._faults.pop(0)[1])
+        elif self._index >= self._relay.head_index:
+            self._caught_up = True
+            self._relay.caught_up.set()
+        elif self._seconds_a_frame:
+            self._hold(self._seconds_a_frame)
+        elif not self._full:
+            self.wake()
+
+    def _send(self, data: bytes, *, text: bool = False) -> None:
+        self._transport.write(websocket_message(data, text=text))
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if not data:  # the end: of the handshake that was refused, or of the websocket
+                self._streaming = False
+                self._transport.close()
+                self._relay.loop.call_later(_CLOSE_SECONDS, self._transport.abort)
+            elif not self._mute:
+                self._transport.write(data)
+
+    # -- the end
+
+    def end_with_error(self, name: str, message: str) -> None:
+        """The error frame, then a close, as real relays do it."""
+        self._send(error_frame(name, message))
+        self.close(_POLICY, name)
+
+    def close(self, code: int, reason: str) -> None:
+        """Close properly; a client that does not answer is cut off after some seconds."""
+        self._streaming = False
+        if self._record is not None:
+            self._record.end = self._record.end or f"closed {code} {reason}".strip()
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason)
+            self._flush()
+            self._relay.loop.call_later(_CLOSE_SECONDS, self._transport.abort)
+        else:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the TCP connection at once."""
+        self._transport.abort()
+
+    # -- faults
+
+    def _hold(self, seconds: float) -> None:
+        """Send nothing for so long."""
+        self._held = True
+        self._relay.loop.call_later(seconds, self._release)
+
+    def _release(self) -> None:
+        self._held = self._mute = False
+        self.wake()
+
+    def _hold_for(self, fault: Fault) -> None:
+        """Stop before the fault: a client that only looked at the first frame goes away, and does not use it up."""
+        self._held = True
+        self._relay.loop.call_later(fault.settle if fault.times else 0, self._suffer, fault)
+
+    def _suffer(self, fault: Fault) -> None:
+        self._held = False
+        if not self._streaming:
+            return
+        if not fault.spent:
+            fault.fired += 1
+            self._happen(fault)
+        self.wake()
+
+    def _happen(self, fault: Fault) -> None:
+        """Do it."""
+        match fault.kind:
+            case "drop":
+                self._streaming = False
+                if self._record is not None:
+                    self._record.end = "dropped"
+                (self._transport.abort if fault.hard else self._transport.close)()
+            case "close":
+                self.close(fault.code, fault.reason)
+            case "error":
+                self.end_with_error(fault.name, fault.message)
+            case "rewind":
+                self._index = max(self._relay.window()[0], self._index - fault.count)
+            case "duplicate":
+                self._send_twice(fault.count)
+            case "drip":
+                self._seconds_a_frame = 1 / fault.rate
+            case "stall":
+                self._held, self._mute = True, not fault.pongs
+                if fault.seconds:
+                    self._relay.loop.call_later(fault.seconds, self._release)
+            case kind if kind in FRAME_KINDS:
+                seq, time_us = self._position()
+                data, text = bad_frame(kind, seq, iso_time(time_us))
+                self._send(data, text=text)
+
+    def _position(self) -> tuple[int, int]:
+        """Seq and time of the last frame that was sent."""
+        store, index = self._relay.store, self._index - 1
+        return (store.seqs[index], store.times[index]) if 0 <= index < len(store) else (0, 0)
+
+    def _send_twice(self, count: int) -> None:
+        store = self._relay.store
+        while count and self._index < self._relay.head_index:
+            self._transport.write(store.messages(self._index, self._index + 1) * 2)
+            self._index += 1
+            count -= 1

@@ -1,0 +1,64 @@
+-- The named queries. A query begins with `-- name: …`; streams/postgres/queries.py reads them.
+
+-- name: apply_batch
+-- One batch of one partition, or nothing (migrations/0002_write_path.sql).
+SELECT * FROM apply_batch(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+);
+
+-- name: add_positions
+-- A row for each partition that has none yet.
+INSERT INTO sink_offsets (topic, partition, consumer_group, next_offset)
+SELECT $1, new.partition, $2, new.next_offset FROM unnest($3::integer[], $4::bigint[]) AS new (partition, next_offset)
+ON CONFLICT DO NOTHING;
+
+-- name: positions
+-- Where each partition stands, and what was counted.
+SELECT partition, next_offset, received, applied, skipped, dead, watermark_run, watermark_seq, watermark_time
+FROM sink_offsets
+WHERE topic = $1 AND consumer_group = $2 AND partition = ANY ($3::integer[]);
+
+-- name: jump
+-- The log begins later than the partition's position: what lies between is a gap.
+WITH moved AS (
+    UPDATE sink_offsets SET next_offset = $5, updated_at = now()
+    WHERE topic = $1 AND consumer_group = $2 AND partition = $3 AND next_offset = $4
+    RETURNING next_offset
+), told AS (
+    INSERT INTO gaps (topic, partition, "offset", to_offset, reason)
+    SELECT $1, $3, $4, $5, $6 FROM moved
+    ON CONFLICT DO NOTHING
+)
+SELECT next_offset FROM moved;
+
+-- name: write_cursor
+SELECT seq, event_time, run FROM write_cursor($1, $2, $3, $4);
+
+-- name: read_cursor
+SELECT cursor_seq(cursor) AS seq, last_event_time AS event_time FROM public.firehose_cursor WHERE service = $1;
+
+-- name: schema_state
+-- Whether the schema exists, is ours, is empty; and whether firehose_cursor is there.
+SELECT
+    to_regnamespace(quote_ident($1)) IS NOT NULL AS there,
+    to_regclass(quote_ident($1) || '.atproto_streams_migrations') IS NOT NULL AS ours,
+    NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident($1))) AS empty,
+    to_regclass('public.firehose_cursor') IS NOT NULL AS cursor,
+    current_setting('server_version_num')::integer AS server_version;
+
+-- name: migrations
+SELECT coalesce(max(version), 0) FROM atproto_streams_migrations;
+
+-- name: create_migrations
+CREATE TABLE atproto_streams_migrations (
+    version    integer PRIMARY KEY,
+    name       text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: add_migration
+INSERT INTO atproto_streams_migrations (version, name) VALUES ($1, $2);
+
+-- name: lock_migrations
+-- One process migrates at a time, in any schema: they share firehose_cursor.
+SELECT pg_advisory_xact_lock(7310868735421);
