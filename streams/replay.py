@@ -126,6 +126,7 @@ class Replay:
         database = Database(self.settings.database_dsn(), self.settings.sink_schema, 1)
         try:
             await database.start()
+            await database.migrate()
             row = await read_cursor(database, service=self.settings.cursor_service)
         finally:
             await database.close()

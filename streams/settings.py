@@ -228,6 +228,10 @@ class Settings(BaseSettings):
             return self.database_url.get_secret_value()
         return self._embedded("database_url", "Postgres", "DATABASE_URL")
 
+    def as_environment(self) -> dict[str, str]:
+        """What was set, as environment variables for a child process. Secrets are in it."""
+        return {name.upper(): _as_text(getattr(self, name)) for name in self.model_fields_set}
+
     def _embedded(self, key: str, what: str, name: str) -> str:
         state = read_stack_state(self.local_dir)
         if state is None or key not in state:
@@ -235,6 +239,14 @@ class Settings(BaseSettings):
                 f"No {what}: set {name} to your own, or start the embedded one with `make run` or `python -m streams.local up`."
             )
         return state[key]
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def read_stack_state(local_dir: Path) -> dict[str, str] | None:

@@ -56,12 +56,14 @@ class Worker(faust.Worker):
         return work
 
     def _setup_logging(self) -> None:
-        """Our lines as LOG_LEVEL and LOG_FORMAT say; Faust's own from ``-l``, where it is below warning."""
+        """Our lines as LOG_LEVEL and LOG_FORMAT say; Faust's errors, and all that ``-l`` asks for below warning."""
         set_up_logging(self.work.settings)
         level = level_number(self.loglevel or "WARN")
-        if level < logging.WARNING:
-            for name in ("faust", "mode", "aiokafka"):
-                logging.getLogger(name).setLevel(level)
+        asked = level < logging.WARNING
+        for name in ("faust", "mode"):
+            logging.getLogger(name).setLevel(level if asked else logging.ERROR)
+        if asked:
+            logging.getLogger("aiokafka").setLevel(level)
         self.spinner = None
 
     def execute_from_commandline(self) -> NoReturn:

@@ -62,3 +62,30 @@ INSERT INTO atproto_streams_migrations (version, name) VALUES ($1, $2);
 -- name: lock_migrations
 -- One process migrates at a time, in any schema: they share firehose_cursor.
 SELECT pg_advisory_xact_lock(7310868735421);
+
+-- name: standing
+-- Where the sink stands, a row a partition.
+SELECT partition, next_offset, watermark_seq, watermark_time, received, applied, skipped, dead
+FROM sink_offsets WHERE topic = $1 AND consumer_group = $2;
+
+-- name: count_collections
+SELECT collection, count(*) FROM records WHERE record IS NOT NULL GROUP BY 1 ORDER BY 2 DESC;
+
+-- name: count_actors
+SELECT count(*) FROM actors;
+
+-- name: covered_from
+-- The time from which the newest run that did not merely resume took the firehose.
+SELECT greatest(asked_from, oldest_time) FROM runs WHERE topic = $1 AND mode <> 'resume' ORDER BY run DESC LIMIT 1;
+
+-- name: covered_to
+SELECT min(watermark_time) FROM sink_offsets WHERE topic = $1 AND consumer_group = $2;
+
+-- name: gaps
+SELECT from_time, to_time, reason FROM gaps WHERE topic = $1 ORDER BY created_at, partition, "offset";
+
+-- name: count_dead_letters
+SELECT left(reason, 60), count(*) FROM dead_letters WHERE topic = $1 GROUP BY 1 ORDER BY 2 DESC;
+
+-- name: cursor_text
+SELECT cursor FROM public.firehose_cursor WHERE service = $1;

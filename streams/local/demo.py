@@ -1,0 +1,81 @@
+"""What makes a run a demo: a development relay with generated traffic, and a topic and a schema that begin empty."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from streams.errors import RelayError
+from streams.kafka.topic import admin_client, describe_topic
+from streams.local.compare import compare
+from streams.local.oracle import load_oracle
+from streams.settings import Settings
+
+#: Events of the demo's traffic: half a minute of generating, a few seconds of pipeline.
+EVENTS: Final = 100_000
+#: The demo's own names, so that nothing of the user's is touched.
+NAMES: Final = {"kafka_topic": "demo.events", "sink_schema": "demo", "sink_group": "demo"}
+
+
+class DemoRelay:
+    """The development relay as a child process; it ends with its standard input, so also when we are killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = ""
+        self.oracle = folder / "demo-oracle.json.gz"
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        """Generate the traffic and serve it. Raises RelayError."""
+        self.oracle.parent.mkdir(parents=True, exist_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "streams.local.relay", "--generate", str(EVENTS), "--days-span", "2",
+            "--oracle", str(self.oracle), stdout=PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        try:
+            self.url = json.loads(line)["url"]
+        except (ValueError, KeyError):
+            raise RelayError(
+                "The development relay did not start: run `python -m streams.local.relay` to see why."
+            ) from None
+
+    async def stop(self) -> None:
+        """End it."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            await self._process.wait()
+
+
+async def begin_empty(settings: Settings) -> None:
+    """Remove the demo's topic, schema and cursor row. Raises BrokerError, or asyncpg's errors."""
+    connection = await asyncpg.connect(settings.database_dsn(), timeout=10)
+    try:
+        await connection.execute(f'DROP SCHEMA IF EXISTS "{settings.sink_schema}" CASCADE')
+        if await connection.fetchval("SELECT to_regclass('public.firehose_cursor')"):
+            await connection.execute("DELETE FROM public.firehose_cursor WHERE service = $1", settings.cursor_service)
+    finally:
+        await connection.close()
+    async with admin_client(settings) as admin:
+        names = [name for name in await admin.list_topics() if name.startswith((settings.kafka_topic, "demo.demo"))]
+        if names:
+            await admin.delete_topics(names)
+        while await describe_topic(admin, settings.kafka_topic) is not None:  # noqa: ASYNC110 (Kafka has no event for it)
+            await asyncio.sleep(0.2)
+
+
+async def verdict(settings: Settings, relay: DemoRelay) -> tuple[bool, str]:
+    """Whether Postgres holds exactly what the relay's own model says, and a sentence about it."""
+    expected = load_oracle(relay.oracle)
+    problems = await compare(settings.database_dsn(), settings.sink_schema, expected)
+    if problems:
+        return False, f"Postgres differs from the relay's own model, first: {problems[0]}"
+    records = sum(map(len, expected["records"].values()))
+    return True, f"Postgres holds exactly the {records:,} records that the relay's own model says, value by value."

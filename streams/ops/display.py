@@ -1,0 +1,162 @@
+"""What ``make run`` shows: two bars on a terminal, a line every few seconds elsewhere, and the summary at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from datetime import datetime
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from streams.firehose.relay import relay_name
+from streams.firehose.syntax import shown
+from streams.ops.standing import Holdings, SinkStanding
+from streams.settings import Settings
+
+LINE_EVERY: Final = 5.0
+#: Collections named in the summary.
+_MOST: Final = 8
+
+
+class Display:
+    """Follows both processes. ``heard`` gets the ingest's log lines, ``show`` where the sink stands."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._ingest: dict[str, Any] = {}
+        self._begin = time.monotonic()
+        self._first: SinkStanding | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+        self._moved = (self._begin, self._begin)
+        self._said = 0.0
+        self.received = 0
+        self._bars: Progress | None = None
+        relay = relay_name(settings.relay_url)
+        _line(f"{relay} → Kafka topic {settings.kafka_topic} → Postgres schema {settings.sink_schema}")
+        if sys.stdout.isatty():
+            self._bars = Progress(
+                TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.percentage:>5.1f} %"),
+                TextColumn("{task.fields[text]}"), console=Console(), transient=True,
+            )  # fmt: skip
+            self._relay_bar = self._bars.add_task("relay → Kafka   ", total=1.0, text="")
+            self._sink_bar = self._bars.add_task("Kafka → Postgres", total=1.0, text="")
+            self._bars.start()
+
+    def heard(self, line: dict[str, Any]) -> None:
+        """One log line of the ingest."""
+        event = line.get("event")
+        if event in {"progress", "done", "stopped"}:
+            self._ingest.update(line)
+        elif event == "plan":
+            asked, keeps = line.get("asked"), line.get("relay_keeps_from")
+            self._tell(f"asked: {asked}; the relay keeps from {keeps}; mode: {line.get('mode')}")
+        elif line.get("level") in {"warning", "error", "critical"} or str(event).startswith("disk"):
+            more = " ".join(f"{k}={v}" for k, v in line.items() if k not in {"event", "level", "timestamp"})
+            self._tell(shown(f"{event} {more}".strip(), 400))
+
+    def show(self, standing: SinkStanding) -> None:
+        """Show both."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = standing
+        received = standing.received - self._first.received
+        if received != self.received:
+            self._moved = (self._moved[0] if self.received else now, now)
+            self.received = received
+        self._samples.append((now, received))
+        while now - self._samples[0][0] > LINE_EVERY:
+            self._samples.popleft()
+        then, before = self._samples[0]
+        rate = int((received - before) / (now - then)) if now > then else 0
+        sink_text = f"{received:,} events  {rate:,} evt/s  {standing.pending:,} to go"
+        ingest = self._ingest
+        relay_text = "connecting"
+        if ingest:
+            relay_text = (
+                f"{ingest.get('events', 0):,} events  {ingest.get('rate') or 0:,} evt/s  "
+                f"to {ingest.get('covered_to')}  left {ingest.get('left', '-')}"
+            )
+        if self._bars is not None:
+            total = standing.messages + standing.pending
+            self._bars.update(self._relay_bar, completed=ingest.get("done") or 0.0, text=relay_text)
+            self._bars.update(self._sink_bar, completed=standing.messages / total if total else 0.0, text=sink_text)
+        elif now - self._said >= LINE_EVERY:
+            self._said = now
+            _line(f"relay → Kafka: {relay_text} | Kafka → Postgres: {sink_text}")
+
+    @property
+    def seconds(self) -> float:
+        """From the first event in Postgres to the last."""
+        return max(self._moved[1] - self._moved[0], 0.5)
+
+    @property
+    def ingest(self) -> dict[str, Any]:
+        """The ingest's last figures."""
+        return self._ingest
+
+    def _tell(self, text: str) -> None:
+        if self._bars is not None:
+            self._bars.console.print(text, highlight=False, markup=False)
+        else:
+            _line(text)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, display: Display) -> str:
+    """What a person wants to know when it is done."""
+    ingest = display.ingest
+    rows = sum(count for _, count in holdings.collections)
+    named = ", ".join(f"{shown(name)} {count:,}" for name, count in holdings.collections[:_MOST])
+    more = len(holdings.collections) - _MOST
+    dead = sum(count for _, count in holdings.dead_letters)
+    rate = display.received / display.seconds
+    covered = f"{_time(holdings.covered_from)} to {_time(holdings.covered_to)}"
+    gaps = [f"{_time(begin)} to {_time(end)}: {shown(reason, 200)}" for begin, end, reason in holdings.gaps[:5]]
+    lines = [
+        "",
+        f"Done: {display.received:,} events in {display.seconds:.1f} s ({rate:,.0f} events/s).",
+        f"  events        {standing.received:,} received = {standing.applied:,} applied + {standing.skipped:,} skipped "
+        f"+ {standing.dead:,} dead, since this schema began",
+        f"  rows          {rows:,} records, {holdings.accounts:,} accounts",
+        f"                {named}" + (f" and {more} more collections" if more > 0 else ""),
+        f"  covered       {covered} (UTC); cursor {holdings.cursor or '-'}",
+        f"  not covered   {ingest.get('not_covered') or 'nothing that was asked for'}",
+        f"  gaps          {len(holdings.gaps)}",
+        *(f"                {gap}" for gap in gaps),
+        f"  dead letters  {dead:,}",
+        *(f"                {count:,} × {shown(reason)}" for reason, count in holdings.dead_letters[:5]),
+        f"  data          schema {settings.sink_schema} in {_without_password(settings.database_dsn())}",
+        "",
+        "A query to try (the most liked posts):",
+        f"  psql '{_without_password(settings.database_dsn())}' -c \"{_query(settings.sink_schema)}\"",
+    ]
+    return "\n".join(lines)
+
+
+def _query(schema: str) -> str:
+    return (
+        f"SELECT record->'subject'->>'uri' AS post, count(*) AS likes FROM {schema}.visible_records "  # noqa: S608 (shown, not run)
+        "WHERE collection = 'app.bsky.feed.like' GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
+    )
+
+
+def _without_password(dsn: str) -> str:
+    scheme, _, rest = dsn.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{at}{place}"
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,132 @@
+"""The ingest and the worker as children of ``make run``: the deployment's commands, their output in files."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from streams.settings import Settings
+
+#: Seconds that a child has to stop by itself; a worker gives Faust's services their time.
+STOP_SECONDS: Final = 15.0
+#: prctl(2): a signal from the kernel when the parent dies. Linux only: elsewhere a killed run leaves its worker.
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Listener(Protocol):
+    """Who is told what the ingest logs."""
+
+    def heard(self, line: dict[str, Any]) -> None:
+        """One log line of the ingest, as JSON."""
+
+
+class _Child:
+    """A child process whose output goes to a file; ``code`` is None while it runs."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings = settings
+        self.log_file: Path = settings.local_dir / "logs" / f"{name}.log"
+        self._process: Process | None = None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return self._process.returncode if self._process is not None else None
+
+    async def _start(self, command: list[str], output: int, **environment: str) -> Process:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=output, stderr=output, start_new_session=True, preexec_fn=_end_with_parent(),
+            env={**os.environ, **self.settings.as_environment(), **environment},
+        )  # fmt: skip
+        return self._process
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL after STOP_SECONDS."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+    def last_words(self) -> str:
+        """The last line that it wrote: where a StreamsError ends it, the sentence."""
+        try:
+            lines = self.log_file.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else f"{self.log_file.stem} ended with exit code {self.code}"
+
+
+class WorkerProcess(_Child):
+    """``faust -A streams.agents worker``; the ingest is not its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, "worker")
+
+    async def start(self) -> None:
+        """Start it."""
+        with self._log() as log:
+            command = [sys.executable, "-m", "faust", "-A", "streams.agents", "worker"]
+            await self._start(command, log.fileno(), WORKER_ID="1")
+
+    def _log(self) -> Any:  # noqa: ANN401 (a file)
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        return self.log_file.open("wb")
+
+
+class IngestProcess(_Child):
+    """``python -m streams.ingest``, whose log lines are read."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, "ingest")
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self, listener: Listener) -> None:
+        """Start it, and tell the listener what it logs."""
+        command = [sys.executable, "-m", "streams.ingest", "--days", str(self.settings.backfill_days), "--with-parent"]
+        process = await self._start(command, PIPE, LOG_FORMAT="json")
+        self._reading = asyncio.create_task(self._read(process, listener))
+
+    async def _read(self, process: Process, listener: Listener) -> None:
+        assert process.stdout is not None
+        with self.log_file.open("wb") as log:
+            async for line in process.stdout:
+                log.write(line)
+                log.flush()
+                with suppress(ValueError):
+                    message = json.loads(line)
+                    if isinstance(message, dict):
+                        listener.heard(message)
+
+    async def stop(self) -> None:
+        """As the others; its last lines are read."""
+        await super().stop()
+        if self._reading is not None:
+            await self._reading
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def ask_kernel() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask_kernel

@@ -1,0 +1,146 @@
+"""Where the sink stands against the topic: offsets and ends of every partition, counts, gaps, dead letters.
+
+Read from Kafka and Postgres only, so that it says the same from anywhere, whether a worker runs or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams.errors import MismatchError
+from streams.kafka.topic import TopicInfo, reader
+from streams.postgres.database import Connection, Database
+from streams.postgres.queries import query
+from streams.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStanding:
+    """One partition: ``next_offset`` is what the sink applies next, ``end`` what Kafka writes next."""
+
+    partition: int
+    next_offset: int
+    end: int
+    watermark_seq: int | None
+    watermark_time: datetime | None
+
+    @property
+    def pending(self) -> int:
+        """Messages in Kafka that are not in Postgres."""
+        return max(self.end - self.next_offset, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStanding:
+    """All partitions, and the sums of their counts. received = applied + skipped + dead."""
+
+    partitions: tuple[PartitionStanding, ...]
+    received: int
+    applied: int
+    skipped: int
+    dead: int
+
+    @property
+    def pending(self) -> int:
+        """Messages in Kafka that are not in Postgres."""
+        return sum(partition.pending for partition in self.partitions)
+
+    @property
+    def messages(self) -> int:
+        """Messages of the topic that are applied."""
+        return sum(partition.next_offset for partition in self.partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a schema holds. ``gaps`` are sentences' parts: from, to (times or None), reason."""
+
+    collections: tuple[tuple[str, int], ...]
+    accounts: int
+    covered_from: datetime | None
+    covered_to: datetime | None
+    gaps: tuple[tuple[datetime | None, datetime | None, str], ...]
+    dead_letters: tuple[tuple[str, int], ...]
+    cursor: str | None
+
+
+class StandingReader:
+    """Reads while it is open; see ``standing_reader``."""
+
+    def __init__(
+        self, settings: Settings, database: Database, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._consumer = consumer
+        self._tps = tps
+
+    async def sink(self) -> SinkStanding:
+        """Where the sink stands now. A schema that is not there yet stands at nothing."""
+        ends = await self._consumer.end_offsets(self._tps)
+        begins = await self._consumer.beginning_offsets(self._tps)
+        rows = {row["partition"]: row for row in await self._offsets()}
+        partitions = []
+        for tp in self._tps:
+            row = rows.get(tp.partition)
+            partitions.append(
+                PartitionStanding(
+                    tp.partition,
+                    row["next_offset"] if row else begins[tp],
+                    ends[tp],
+                    row["watermark_seq"] if row else None,
+                    row["watermark_time"] if row else None,
+                )
+            )
+        sums = [sum(row[name] for row in rows.values()) for name in ("received", "applied", "skipped", "dead")]
+        return SinkStanding(tuple(partitions), *sums)
+
+    async def _offsets(self) -> list[Any]:
+        try:
+            return await self._fetch("standing", self._settings.kafka_topic, self._settings.sink_group)
+        except MismatchError:  # the worker has not made it yet
+            return []
+
+    async def holdings(self) -> Holdings:
+        """What the schema holds now; counts every record, so it takes a while on a large one."""
+        topic, group = self._settings.kafka_topic, self._settings.sink_group
+        collections = await self._fetch("count_collections")
+        [[accounts]] = await self._fetch("count_actors")
+        covered_from = await self._fetch("covered_from", topic)
+        [[covered_to]] = await self._fetch("covered_to", topic, group)
+        gaps = await self._fetch("gaps", topic)
+        dead = await self._fetch("count_dead_letters", topic)
+        cursor = await self._fetch("cursor_text", self._settings.cursor_service)
+        return Holdings(
+            collections=tuple((row[0], row[1]) for row in collections),
+            accounts=accounts,
+            covered_from=covered_from[0][0] if covered_from else None,
+            covered_to=covered_to,
+            gaps=tuple((row[0], row[1], row[2]) for row in gaps),
+            dead_letters=tuple((row[0], row[1]) for row in dead),
+            cursor=cursor[0][0] if cursor else None,
+        )
+
+    async def _fetch(self, name: str, *arguments: object) -> list[Any]:
+        async def call(connection: Connection) -> list[Any]:
+            return list(await connection.fetch(query(name), *arguments))
+
+        return await self._database.run(call)
+
+
+@asynccontextmanager
+async def standing_reader(settings: Settings, info: TopicInfo) -> AsyncIterator[StandingReader]:
+    """A reader with its own connections. Raises BrokerError, DatabaseError."""
+    database = Database(settings.database_dsn(), settings.sink_schema, 1)
+    try:
+        await database.start()
+        async with reader(settings, info.partitions) as (consumer, tps):
+            yield StandingReader(settings, database, consumer, tps)
+    finally:
+        await database.close()

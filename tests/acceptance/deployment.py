@@ -1,0 +1,218 @@
+"""One deployment of the product: its commands on one topic and one schema, and what Kafka and Postgres say of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.local.compare import compare
+from streams.local.oracle import State, load_oracle
+from tests.acceptance.commands import INGEST, RELAY, WORKER, Command, free_port
+
+#: What a person who waits would choose; the relay is at its head when it has said nothing for two seconds.
+FAST = {"BACKFILL_PROFILE": "unlimited", "INGEST_IDLE_SECONDS": "2"}
+#: So slow that a kill finds work to interrupt.
+STEADY = {"BACKFILL_BATCH_SIZE": "600", "BACKFILL_BATCH_DELAY_MS": "40", "BACKFILL_USE_IDLE": "false"}
+
+
+class Relay(Command):
+    """The development relay as a process; ``ready`` first."""
+
+    def __init__(self, name: str, arguments: list[str], folder: Path) -> None:
+        super().__init__(name, [*RELAY, *arguments], {}, folder)
+        self.facts: dict[str, Any] = {}
+
+    async def ready(self, seconds: float = 120.0) -> Relay:
+        """Wait until it serves; ``facts`` is what it says of itself."""
+        found = await self.line(r'\{"event": "ready".*\}', seconds)
+        self.facts = json.loads(found.group())
+        return self
+
+    @property
+    def url(self) -> str:
+        return str(self.facts["url"])
+
+
+class Deployment:
+    """The commands of one deployment, started in one folder, and a look at what they do."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path, look: asyncpg.Connection[Any]) -> None:
+        self.environment = {**environment, **FAST}
+        self.folder = folder
+        self.look = look
+        self.topic = environment["KAFKA_TOPIC"]
+        self.schema = environment["SINK_SCHEMA"]
+        self.group = environment["SINK_GROUP"]
+        self.commands: list[Command] = []
+
+    # -- commands
+
+    async def relay(self, *arguments: str) -> Relay:
+        """A relay of its own, ready."""
+        relay = Relay(f"relay{len(self.commands)}", list(arguments), self.folder)
+        self.commands.append(relay)
+        return await relay.ready()
+
+    async def generated(self, events: int, *arguments: str) -> tuple[Relay, State]:
+        """A relay over generated traffic, and its oracle."""
+        oracle = self.folder / f"oracle{len(self.commands)}.json"
+        relay = await self.relay("--generate", str(events), "--oracle", str(oracle), *arguments)
+        return relay, load_oracle(oracle)
+
+    def ingest(self, relay: str, *arguments: str, days: int = -1, **settings: str) -> Command:
+        return self._start("ingest", [*INGEST, "--days", str(days), *arguments], RELAY_URL=relay, **settings)
+
+    def worker(self, **settings: str) -> Command:
+        return self._start("worker", WORKER, **{"WORKER_WEB_PORT": str(free_port()), **settings})
+
+    def _start(self, kind: str, arguments: list[str], **settings: str) -> Command:
+        command = Command(f"{kind}{len(self.commands)}", arguments, {**self.environment, **settings}, self.folder)
+        self.commands.append(command)
+        return command
+
+    def close(self) -> None:
+        for command in self.commands:
+            command.kill()
+
+    def tails(self) -> str:
+        return "\n".join(command.tail() for command in self.commands[-6:])
+
+    # -- Kafka
+
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+        """A plain consumer at the topic's beginning."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.environment["KAFKA_BOOTSTRAP_SERVERS"])
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(self.topic, p) for p in consumer.partitions_for_topic(self.topic) or ()]
+            if not partitions:
+                await consumer._client.add_topic(self.topic)
+                partitions = [TopicPartition(self.topic, p) for p in consumer.partitions_for_topic(self.topic) or ()]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            yield consumer, partitions
+        finally:
+            await consumer.stop()
+
+    async def ends(self) -> dict[int, int]:
+        """The end of each partition; nothing while there is no topic."""
+        try:
+            async with self.reader() as (consumer, partitions):
+                ends = await consumer.end_offsets(partitions)
+                return {tp.partition: end for tp, end in ends.items()}
+        except KafkaError:
+            return {}
+
+    async def messages(self, most: int = 1_000_000) -> list[dict[str, Any]]:
+        """What stands in the topic, each partition in its order: the first ``most`` of each."""
+        found: list[dict[str, Any]] = []
+        async with self.reader() as (consumer, partitions):
+            ends = await consumer.end_offsets(partitions)
+            wanted = {tp: min(end, most) for tp, end in ends.items()}
+            while any([await consumer.position(tp) < end for tp, end in wanted.items()]):
+                batches: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(timeout_ms=1000)
+                for tp, batch in batches.items():
+                    found.extend(
+                        json.loads(m.value) | {"partition": tp.partition} for m in batch if m.offset < wanted[tp]
+                    )
+        return found
+
+    # -- Postgres
+
+    async def offsets(self) -> dict[int, int]:
+        """The next offset of each partition that has a row."""
+        rows = await self._rows("SELECT partition, next_offset FROM {schema}.sink_offsets")
+        return {row["partition"]: row["next_offset"] for row in rows}
+
+    async def counts(self) -> dict[str, int]:
+        """received, applied, skipped and dead of all partitions together."""
+        rows = await self._rows(
+            "SELECT coalesce(sum(received), 0)::bigint AS received, coalesce(sum(applied), 0)::bigint AS applied, "
+            "coalesce(sum(skipped), 0)::bigint AS skipped, coalesce(sum(dead), 0)::bigint AS dead "
+            "FROM {schema}.sink_offsets"
+        )
+        return dict(rows[0]) if rows else dict.fromkeys(("received", "applied", "skipped", "dead"), 0)
+
+    async def received(self) -> int:
+        return (await self.counts())["received"]
+
+    async def cursor(self) -> int | None:
+        """The seq in this group's row of firehose_cursor."""
+        service = "backfill" if self.group == "backfill" else f"backfill:{self.group}"
+        rows = await self._rows("SELECT cursor FROM public.firehose_cursor WHERE service = $1", service)
+        return int(rows[0]["cursor"]) if rows else None
+
+    async def table(self, name: str) -> list[dict[str, Any]]:
+        return [dict(row) for row in await self._rows(f"SELECT * FROM {{schema}}.{name}")]
+
+    async def _rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows, none while the table is not there yet."""
+        try:
+            return await self.look.fetch(statement.format(schema=self.schema), *arguments)
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+            return []
+
+    # -- waiting
+
+    def patiently(self, what: str, seconds: float) -> Iterator[float]:
+        """Poll until the caller leaves the loop; fails with the ends of the logs."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            yield 0.1
+        raise AssertionError(f"not within {seconds:.0f} s: {what}\n{self.tails()}")
+
+    async def until_received(self, events: int, seconds: float = 90.0) -> None:
+        for pause in self.patiently(f"{events} received", seconds):
+            if await self.received() >= events:
+                return
+            await asyncio.sleep(pause)
+
+    async def until_in_topic(self, messages: int, seconds: float = 90.0) -> None:
+        for pause in self.patiently(f"{messages} messages in the topic", seconds):
+            if sum((await self.ends()).values()) >= messages:
+                return
+            await asyncio.sleep(pause)
+
+    async def until_applied(self, seconds: float = 90.0) -> None:
+        """Until the sink stands at the topic's end, in every partition."""
+        for pause in self.patiently("the sink at the topic's end", seconds):
+            ends = await self.ends()
+            if ends and await self.offsets() == ends:
+                return
+            await asyncio.sleep(pause)
+
+    async def until_done(self, ingest: Command, seconds: float = 120.0) -> None:
+        """Until the ingest has ended well and the sink has caught up."""
+        assert await ingest.ended(seconds) == 0, ingest.tail()
+        await self.until_applied(seconds)
+
+    async def until_cursor(self, seq: int, seconds: float = 15.0) -> None:
+        """The cursor is written about once a second."""
+        for pause in self.patiently(f"the cursor at {seq} (it is at {await self.cursor()})", seconds):
+            if await self.cursor() == seq:
+                return
+            await asyncio.sleep(pause)
+
+    # -- what must be true at the end
+
+    async def differences(self, expected: State) -> list[str]:
+        return await compare(self.environment["DATABASE_URL"], self.schema, expected)
+
+    async def check(self, expected: State, last_seq: int) -> dict[str, int]:
+        """Everything is there, once; positions and counts say so. Returns the counts."""
+        assert await self.differences(expected) == []
+        assert await self.offsets() == await self.ends()
+        counts = await self.counts()
+        assert counts["received"] == counts["applied"] + counts["skipped"] + counts["dead"]
+        await self.until_cursor(last_seq)
+        return counts
