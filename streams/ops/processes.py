@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +38,12 @@ class _Child:
         self._process: Process | None = None
 
     @property
+    def pid(self) -> int:
+        """Its process id, once it was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def code(self) -> int | None:
         """Its exit code, once it has ended."""
         return self._process.returncode if self._process is not None else None
@@ -45,7 +51,7 @@ class _Child:
     async def _start(self, command: list[str], output: int, **environment: str) -> Process:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=output, stderr=output, start_new_session=True, preexec_fn=_end_with_parent(),
+            *command, stdin=PIPE, stdout=output, stderr=STDOUT, start_new_session=True, preexec_fn=_end_with_parent(),
             env={**os.environ, **self.settings.as_environment(), **environment},
         )  # fmt: skip
         return self._process

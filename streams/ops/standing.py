@@ -101,6 +101,10 @@ class StandingReader:
         sums = [sum(row[name] for row in rows.values()) for name in ("received", "applied", "skipped", "dead")]
         return SinkStanding(tuple(partitions), *sums)
 
+    async def positions(self) -> dict[int, int]:
+        """The next offset of every partition that the sink has ever been given."""
+        return {row["partition"]: row["next_offset"] for row in await self._offsets()}
+
     async def _offsets(self) -> list[Any]:
         try:
             return await self._fetch("standing", self._settings.kafka_topic, self._settings.sink_group)
