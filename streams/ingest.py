@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
 
 import structlog
 
@@ -32,19 +31,17 @@ log = structlog.get_logger("streams.ingest")
 
 async def run_ingest(settings: Settings, options: Options) -> int:
     """The command: create the topic, take the lock, ingest. Raises StreamsError."""
+    stopping = _Stopping()
     while True:
-        info = await ensure_topic(settings)
-        replay = Replay(settings, options, info)
-        task = asyncio.current_task()
-        assert task is not None
-        stopping = _on_signals(replay, task)
         try:
+            info = await ensure_topic(settings)
+            replay = stopping.replay = Replay(settings, options, info)
             async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
                 await replay.run()
         except asyncio.CancelledError:
-            if stopping.asked:
-                return 0
-            raise
+            if not stopping.asked:
+                raise
+            return 0
         if not replay.lost_lock or stopping.asked:
             return 0
         if not options.standby:
@@ -52,28 +49,25 @@ async def run_ingest(settings: Settings, options: Options) -> int:
         log.warning("another ingest took the topic over while this one was frozen: standing by")
 
 
-@dataclass(slots=True)
 class _Stopping:
-    asked: bool = False
+    """SIGTERM and SIGINT stop the replay; before it has begun there is nothing to save, and they cancel what waits."""
 
+    def __init__(self) -> None:
+        self.asked = False
+        self.replay: Replay | None = None
+        self._task = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
 
-def _on_signals(replay: Replay, task: asyncio.Task[object]) -> _Stopping:
-    """SIGTERM and SIGINT stop the ingest; while it waits or plans they cancel it."""
-    state = _Stopping()
-
-    def stop() -> None:
-        if state.asked:
+    def _stop(self) -> None:
+        if self.asked:
             return
-        state.asked = True
+        self.asked = True
         log.info("stopping: saving the position")
-        if replay.started:
-            replay.stop()
-        else:
-            task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
-    return state
+        if self.replay is not None and self.replay.started:
+            self.replay.stop()
+        elif self._task is not None:
+            self._task.cancel()
 
 
 def _die_with_parent() -> None:
@@ -143,7 +137,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = load_settings(backfill_days=arguments.days, relay_url=arguments.relay)
         if settings.backfill_days == 0:
-            print("Nothing to do: the backfill is off (--days 0). Give --days N, or -1 for all that the relay keeps.")  # noqa: T201
+            sys.stdout.write(
+                "Nothing to do: --days 0 is off. Give a number of days, or -1 for all that the relay keeps.\n"
+            )
             return 0
         set_up_logging(settings)
         if arguments.with_parent:
@@ -151,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         request = Request(settings.backfill_days, arguments.restart, arguments.from_time, time.time_ns() // 1000)
         return asyncio.run(run_ingest(settings, Options(request, arguments.follow, arguments.standby)))
     except StreamsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{error}\n")
         return error.exit_code
 
 

@@ -212,9 +212,14 @@ class Pipeline:
             self._reporter.cursor = cursor
 
     def _flush_tables(self) -> None:
-        if not self._app.rebalancing and not self._app.in_recovery:
-            topic = self.settings.kafka_topic
+        """The tables are advisory: what goes wrong with them costs a log line, and they are written again."""
+        if self._app.rebalancing or self._app.in_recovery:
+            return
+        topic = self.settings.kafka_topic
+        try:
             self.tables.flush([tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic])
+        except Exception:
+            log.exception("The tables could not be written.")
 
     async def _report(self) -> None:
         while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import random
 import time
 import uuid
@@ -23,26 +22,24 @@ from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity
 from streams.firehose.frames import ErrorFrame
 from streams.firehose.relay import RelayConnection, open_relay, relay_name
-from streams.firehose.seek import Sighting, find_head, find_start, look
 from streams.intake import Counts, Intake, SequenceReset
-from streams.kafka.disk import check_disk
+from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
-from streams.kafka.topic import TopicInfo, broker_error, check_partitions, ensure_topic, is_away
-from streams.kafka.watermarks import TopicState, read_state
+from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_topic, is_away
+from streams.kafka.watermarks import read_state
 from streams.ops.ingest_progress import IngestProgress, Standing, moment
-from streams.plan import Decision, Mode, Request, decide, shortfall
-from streams.postgres.cursor import read_cursor
-from streams.postgres.database import Database
+from streams.plan import Decision, Request, decide
+from streams.run_start import ResumePoint, RunStart, plan_start, resume_point
 from streams.settings import Settings
 
 log = structlog.get_logger("streams.ingest")
 
+#: Seconds that the last events may take into Kafka after we were told to stop.
+STOP_PATIENCE: Final = 5.0
 #: Seconds without a frame and without a pong after which a connection is stalled.
 STALL: Final = 20.0
 PONG: Final = 15.0
-#: Connections that may fail at the start before the relay counts as unreachable.
-START_ATTEMPTS: Final = 4
 #: Share of BACKFILL_MAX_MEMORY_MB for bytes that Kafka has not acknowledged.
 BUDGET_SHARE: Final = 16
 #: Seconds between two lines about the same trouble.
@@ -56,20 +53,6 @@ class Options:
     request: Request
     follow: bool
     standby: bool
-
-
-@dataclass(slots=True)
-class RunStart:
-    """A run: its id (µs), how and where it begins, and what was known of the relay then."""
-
-    run: int
-    mode: Mode
-    position: Position
-    known: bool
-    asked_from: int | None
-    oldest: Sighting | None
-    head: Sighting | None
-    missing: Gap | None = None
 
 
 class Replay:
@@ -91,6 +74,8 @@ class Replay:
         self._continuity: Continuity | None = None
         self._head_reached = False
         self._topic_id = ""
+        # Whether the topic has a watermark of ours.
+        self._marked = False
         self._start: RunStart
         self._said: dict[str, float] = {}
 
@@ -110,73 +95,20 @@ class Replay:
     async def run(self) -> None:
         """Take what was asked for. Returns at the head, or after ``stop``. Raises StreamsError."""
         state = await read_state(self.settings, self.info)
-        self._topic_id = state.topic_id or uuid.uuid4().hex
-        last = state.lowest or await self._from_cursor_row(state)
-        decision = decide(self.options.request, last, self.relay)
-        oldest, head = await self._window()
-        self._start = await self._plan(decision, oldest, head)
-        self._report_plan(decision, oldest, head)
+        self._marked = state.topic_id is not None
+        point = ResumePoint(state.lowest, state.topic_id)
+        if not state.watermarks and not state.empty:
+            point = await resume_point(self.settings, self.relay)
+        self._topic_id = point.topic_id or uuid.uuid4().hex
+        decision = decide(self.options.request, point.watermark, self.relay)
+        self._start = await plan_start(self.settings.relay_url, decision, after=point.watermark)
+        self._report_plan(decision)
         self.started = True
         await self._publish_until_done()
 
-    async def _from_cursor_row(self, state: TopicState) -> Watermark | None:
-        """The position in firehose_cursor, for a topic that was written and holds no watermark any more (retention)."""
-        if state.empty or state.watermarks or (self.settings.database_url is None):
-            return None
-        database = Database(self.settings.database_dsn(), self.settings.sink_schema, 1)
-        try:
-            await database.start()
-            await database.migrate()
-            row = await read_cursor(database, service=self.settings.cursor_service)
-        finally:
-            await database.close()
-        if row is None:
-            return None
-        log.warning("the topic holds no watermark any more: resuming from the row in firehose_cursor", seq=row.seq)
-        time_us = None if row.time is None else int(row.time.replace(tzinfo=dt.UTC).timestamp() * 1e6)
-        return Watermark(relay=self.relay, run=0, topic_id=self._topic_id, seq=row.seq, time=time_us)
-
-    async def _window(self) -> tuple[Sighting | None, Sighting | None]:
-        """What the relay keeps: its oldest frame and its head (None where it is silent)."""
-        url = self.settings.relay_url
-        for attempt in range(START_ATTEMPTS):
-            try:
-                first, live = await asyncio.gather(look(url, 0), look(url, None))
-                oldest = first if isinstance(first, Sighting) else None
-                if isinstance(live, Sighting):
-                    return oldest, live
-                return oldest, await find_head(url, oldest) if oldest is not None else None
-            except (OSError, TimeoutError) as error:
-                if attempt + 1 == START_ATTEMPTS:
-                    raise RelayError(
-                        f"The relay {self.relay} cannot be reached ({str(error) or type(error).__name__}): "
-                        f"check RELAY_URL and the network."
-                    ) from None
-                await asyncio.sleep(0.5 * 2**attempt)
-        raise AssertionError("unreachable")
-
-    async def _plan(self, decision: Decision, oldest: Sighting | None, head: Sighting | None) -> RunStart:
-        run = time.time_ns() // 1000
-        if decision.resume_from is not None:
-            last = decision.resume_from
-            position = Position(last.seq, last.time)
-            return RunStart(run, "resume", position, last.time is not None, None, oldest, head)
-        first = oldest
-        if oldest is not None and decision.target is not None:
-            log.info("searching the relay for the time asked for", time=moment(decision.target))
-            first = await find_start(self.settings.relay_url, oldest, head, decision.target)
-        position = Position(first.seq - 1 if first is not None else 0, None)
-        start = RunStart(run, decision.mode, position, False, decision.target, oldest, head)
-        short = shortfall(decision.target, oldest)
-        if short is not None and oldest is not None:
-            start.missing = Gap(
-                relay=self.relay, run=run, from_seq=None, to_seq=oldest.seq - 1,
-                from_time=short.from_time, to_time=short.to_time, reason="the relay keeps no older events",
-            )  # fmt: skip
-        return start
-
-    def _report_plan(self, decision: Decision, oldest: Sighting | None, head: Sighting | None) -> None:
+    def _report_plan(self, decision: Decision) -> None:
         start = self._start
+        oldest, head = start.oldest, start.head
         days = self.options.request.days
         asked = f"{days} days" if days > 0 else "all that the relay keeps"
         log.info(
@@ -193,27 +125,19 @@ class Replay:
             log.warning("not covered: the relay keeps no older events",
                         since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
         if head is not None:
-            local = self.settings.kafka_bootstrap_servers is None
-            folder = self.settings.local_dir if local and self.settings.local_dir.exists() else None
-            log.info("disk: " + check_disk(folder, max(head.seq - start.position.seq, 0)))
+            log.info("disk: " + check_disk(broker_folder(self.settings), max(head.seq - start.position.seq, 0)))
 
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self) -> None:
         budget = self.settings.memory_bytes // BUDGET_SHARE
-        first = True
         progress = IngestProgress()
         ticker = asyncio.create_task(self._show(progress))
         try:
-            while True:
-                publisher = await self._connect_publisher(budget, first=first)
-                if publisher is None:
-                    return
+            while (publisher := await self._connect_publisher(budget)) is not None:
                 try:
-                    self._begin_run(publisher, announce=first)
-                    first = False
+                    self._begin_run(publisher)
                     await self._read_until_done(publisher)
-                    if not self.lost_lock:
-                        await publisher.drain()
+                    await self._finish(publisher)
                     return
                 except SendError as error:
                     self._say("kafka", f"Kafka did not take a batch ({error}): going back to the last watermark")
@@ -228,7 +152,17 @@ class Replay:
             progress.close()
             self._report_end()
 
-    async def _connect_publisher(self, budget: int, *, first: bool) -> Publisher | None:
+    async def _finish(self, publisher: Publisher) -> None:
+        """Everything that was taken into Kafka; when we were told to stop, for a few seconds only."""
+        if self.lost_lock:
+            return
+        try:
+            async with asyncio.timeout(STOP_PATIENCE if self._stop.is_set() else None):
+                await publisher.drain()
+        except TimeoutError:
+            log.warning("Kafka did not take the last events in time: the next ingest takes them again")
+
+    async def _connect_publisher(self, budget: int) -> Publisher | None:
         """A started publisher; a broker that is away is waited for, except at the start. None: stopped meanwhile."""
         attempt = 0
         while not self._stop.is_set():
@@ -238,7 +172,7 @@ class Replay:
                 self._publisher = publisher
                 return publisher
             except KafkaError as error:
-                if first or not is_away(error):
+                if not self._marked or not is_away(error):
                     raise broker_error(self.settings, error) from None
                 self._say("kafka", "Kafka is away: waiting for it")
                 await self._pause(attempt)
@@ -250,21 +184,23 @@ class Replay:
         attempt = 0
         while not self._stop.is_set():
             try:
-                info = await ensure_topic(self.settings)
-                check_partitions(info, self.info.partitions)
-                state = await read_state(self.settings, info)
-                if state.topic_id != self._topic_id:
-                    raise MismatchError(
-                        f"The topic {info.name} was deleted or re-created while we wrote to it: start the ingest again "
-                        f"to fill the new one, with another SINK_SCHEMA or an emptied one."
-                    )
-                return
+                info = await find_topic(self.settings)
+                if info is not None:
+                    check_partitions(info, self.info.partitions)
+                    state = await read_state(self.settings, info)
+                    if not self._marked or state.topic_id == self._topic_id:
+                        return
+                raise MismatchError(
+                    f"The topic {self.info.name} was deleted or re-created while we wrote to it: start again "
+                    f"to fill a new one, with another SINK_SCHEMA or an emptied one."
+                )
             except BrokerError as error:
                 self._say("kafka", str(error))
                 await self._pause(attempt)
                 attempt += 1
 
-    def _begin_run(self, publisher: Publisher, *, announce: bool) -> None:
+    def _begin_run(self, publisher: Publisher) -> None:
+        """Tell the publisher where we are; and, until Kafka has it, tell the topic how this run began."""
         start = self._start
         self._continuity = Continuity(start.position.seq, start.position.time, known=start.known)
 
@@ -273,7 +209,7 @@ class Replay:
                 relay=self.relay, run=start.run, topic_id=self._topic_id, seq=position.seq, time=position.time
             )
 
-        if announce:
+        if not start.announced:
             publisher.control(
                 Run(
                     relay=self.relay, run=start.run, topic_id=self._topic_id, mode=start.mode,
@@ -289,7 +225,8 @@ class Replay:
         publisher.mark_with(watermark, start.position)
 
     def _go_back(self, publisher: Publisher) -> None:
-        """The next publisher begins at the last watermark that Kafka has."""
+        """The next publisher begins at the last watermark that Kafka has, whatever was reached after it."""
+        self._head_reached = False
         if publisher.durable is not None:
             self._start.position = publisher.durable
             self._start.known = publisher.durable.time is not None
@@ -305,15 +242,20 @@ class Replay:
         else:
             connection.resume()
 
+    async def _announce(self, publisher: Publisher) -> None:
+        """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
+        await publisher.mark()
+        self._start.announced = self._marked = True
+
     # -- reading: one connection until it ends
     async def _read_until_done(self, publisher: Publisher) -> None:
         """Connect, and connect again, until the head is reached or we are stopped. Raises SendError."""
-        await publisher.mark()  # the run's first watermarks: a consumer learns of the run, a restart resumes it
-        attempt = failures = 0
+        await self._announce(publisher)
+        attempt = 0
         while not self._stop.is_set() and not self._head_reached:
             if publisher.failure is not None:
                 raise SendError(str(publisher.failure) or repr(publisher.failure))
-            frames_before = self.counts.frames
+            before = self._continuity.last_seq if self._continuity is not None else None
             try:
                 why = await self._one_connection(publisher)
             except SequenceReset as reset:
@@ -326,11 +268,10 @@ class Replay:
                 why = f"the relay said {error}"
             except (OSError, TimeoutError) as error:
                 why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
-                failures += 1
             if why == "head" or self._stop.is_set():
                 return
-            if self.counts.frames > frames_before:
-                attempt = failures = 0
+            if self._continuity is not None and self._continuity.last_seq != before:
+                attempt = 0  # it brought something new: what was seen before comes again with every connection
             self._say("relay", f"{why}; connecting again from the last event")
             await self._pause(attempt)
             attempt += 1
@@ -397,18 +338,30 @@ class Replay:
         await publisher.mark()
         old, continuity = self._start, self._continuity
         assert continuity is not None
-        oldest, head = await self._window()
-        self._start = RunStart(
-            time.time_ns() // 1000, "reset", Position(oldest.seq - 1 if oldest else 0, None), False, None, oldest, head,
-            missing=Gap(
-                relay=self.relay, run=old.run, from_seq=continuity.last_seq + 1, to_seq=None,
-                from_time=continuity.newest_time, to_time=reset.time or (oldest.time if oldest else None),
-                reason=f"the relay's sequence was reset: {reset}",
-            ),
+        start = await self._start_after_reset(old)
+        if start is None:
+            return
+        start.missing = Gap(
+            relay=self.relay, run=old.run, from_seq=continuity.last_seq + 1, to_seq=None,
+            from_time=continuity.newest_time, to_time=reset.time or (start.oldest.time if start.oldest else None),
+            reason=f"the relay's sequence was reset: {reset}",
         )  # fmt: skip
+        self._start = start
         self.counts.gaps += 1
-        self._begin_run(publisher, announce=True)
-        await publisher.mark()
+        self._begin_run(publisher)
+        await self._announce(publisher)
+
+    async def _start_after_reset(self, old: RunStart) -> RunStart | None:
+        """Where the new sequence begins; None when we are stopped before the relay could be asked."""
+        attempt = 0
+        while not self._stop.is_set():
+            try:
+                return await plan_start(self.settings.relay_url, Decision("reset", None, None), after=old)
+            except RelayError as error:
+                self._say("relay", str(error))
+                await self._pause(attempt)
+                attempt += 1
+        return None
 
     async def _pause(self, attempt: int) -> None:
         delay = min(60.0, 0.5 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)

@@ -10,10 +10,10 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import cbrrr
 import libipld
 import orjson
 
+from streams.firehose.atjson import decode_record, encode_with_record
 from streams.firehose.frames import FrameError, checked_block, find_block, scan_car
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
 
@@ -26,8 +26,8 @@ _SCAN_FROM_OPS: Final = 4
 _MAX_SEQ: Final = 1 << 53
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
+_TEXT_OR_NONE: Final = (str, type(None))
 
-_record = cbrrr.decode_dag_cbor
 _multibase = libipld.encode_multibase
 _dumps = orjson.dumps
 _from_iso = dt.datetime.fromisoformat
@@ -91,11 +91,11 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
         raise FrameError(f"the commit has no {error.args[0]}") from None
     if type(did) is not str or not is_did(did):
         raise FrameError("the commit's repo is no DID")
-    if type(rev) is not str or type(ops) is not list or type(car) is not bytes:
-        raise FrameError("the commit's rev, ops or blocks have a wrong type")
+    since = body.get("since")
+    if type(rev) is not str or type(ops) is not list or type(car) is not bytes or type(since) not in _TEXT_OR_NONE:
+        raise FrameError("the commit's rev, since, ops or blocks have a wrong type")
     if body.get("tooBig") and not ops:
         raise FrameError("tooBig: the relay left the operations out")
-    since = body.get("since")
     values: list[bytes] = []
     bad: list[BadOp] = []
     filtered = 0
@@ -113,13 +113,14 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
                 if index is None and len(ops) >= _SCAN_FROM_OPS:
                     index = scan_car(car)
                 block = find_block(car, cid) if index is None else checked_block(index, car, cid)
-                commit["record"] = _record(block, True)
+                commit["record"] = decode_record(block)
                 commit["cid"] = _multibase("b", cid)
             elif action != "delete":
                 raise FrameError(f"unknown action {shown(str(action))}")
             if since is not None:
                 commit["since"] = since
-            value = _dumps({"did": did, "time_us": time_us, "kind": "commit", "seq": seq, "commit": commit})
+            message = {"did": did, "time_us": time_us, "kind": "commit", "seq": seq, "commit": commit}
+            value = encode_with_record(message, commit, block) if "record" in commit else _dumps(message)
             if len(value) > MAX_EVENT_BYTES:
                 raise FrameError(f"the record is too large for the topic: {len(value)} bytes")
             values.append(value)

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Final
 
 from streams.errors import DiskError
+from streams.settings import Settings, read_stack_state
 
 #: Bytes a frame takes in the topic: about 0.5 KB of JSON an event, compressed by 4 (DESIGN, costs), indexes included.
 #: seqs have gaps, so a range of seqs holds fewer frames: this errs on the safe side.
 BYTES_PER_SEQ: Final = 200
 #: Part of the free space that must stay free.
 _MARGIN: Final = 0.1
+
+
+def broker_folder(settings: Settings) -> Path | None:
+    """The folder of the broker's data, where the broker is the embedded one; else None."""
+    state = read_stack_state(settings.local_dir)
+    return settings.local_dir if state and state["kafka_bootstrap_servers"] == settings.bootstrap_servers() else None
 
 
 def check_disk(folder: Path | None, frames: int) -> str:

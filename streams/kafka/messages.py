@@ -80,8 +80,8 @@ class Control(msgspec.Struct, tag_field="kind", kw_only=True):
 class Watermark(Control, tag="watermark"):
     """Every event of this run with a lower or equal ``seq`` that belongs in this partition is before this message.
 
-    ``topic_id`` is made when the topic is first written. ``time`` is the newest frame time up to ``seq`` (None before the
-    first frame).
+    ``topic_id`` is made when the topic is first written. ``time`` is the newest frame time up to ``seq`` (None before
+    the first frame).
     """
 
     topic_id: str
@@ -119,7 +119,7 @@ class Gap(Control, tag="gap"):
 
 
 class DeadLetter(Control, tag="dead_letter"):
-    """A frame, or an operation in one, that could not be decoded. ``payload``: base64 of MAX_DEAD_PAYLOAD bytes at most."""
+    """A frame, or an operation, that could not be decoded. ``payload``: base64 of MAX_DEAD_PAYLOAD bytes at most."""
 
     seq: int | None
     did: str | None

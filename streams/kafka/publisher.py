@@ -12,7 +12,6 @@ the caller makes a new one and goes back to the last durable watermark.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -33,6 +32,8 @@ LINGER: Final = 0.25
 MARK_EVERY: Final = 1.0
 #: Seconds until aiokafka gives a batch up.
 SEND_TIMEOUT: Final = 40.0
+#: Seconds that anybody waits for a producer to close.
+STOP_PATIENCE: Final = 1.0
 #: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
 DID_CACHE: Final = 100_000
 
@@ -148,9 +149,11 @@ class Publisher:
         """Give up what is open; call ``drain`` first to keep it."""
         for task in (*self._tasks, *(lane.task for lane in self._lanes)):
             task.cancel()
-        with contextlib.suppress(TimeoutError):
-            # stop() waits for what is still unsent: after a failure that would be until its time is up.
-            await asyncio.wait_for(self.producer.stop(), 0.5 if self.failure else SEND_TIMEOUT)
+        # stop() waits for what is still unsent, until that has expired: it goes on by itself, and nobody waits for it.
+        closing = asyncio.get_running_loop().create_task(self.producer.stop(), name="producer-stop")
+        _CLOSING.add(closing)
+        closing.add_done_callback(_closed)
+        await asyncio.wait((closing,), timeout=STOP_PATIENCE)
 
     # -- the hot path
     def add(self, did: str, values: Iterable[bytes]) -> None:
@@ -177,6 +180,8 @@ class Publisher:
         value = encode_control(message)
         self._lanes[partition].add(None, value, time.time_ns() // 1_000_000)
         self.unacknowledged += len(value)
+        if self.unacknowledged > self.budget:
+            self._fill()
 
     # -- watermarks
     def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Position) -> None:
@@ -262,6 +267,16 @@ class Publisher:
                 await self.mark()
             except SendError:
                 return
+
+
+#: Producers that are still closing: asyncio itself keeps no reference to a task.
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
+
+
+def _closed(closing: asyncio.Task[None]) -> None:
+    _CLOSING.discard(closing)
+    if not closing.cancelled():
+        closing.exception()  # read, so that asyncio does not warn: what was unsent is known already
 
 
 class SendError(Exception):

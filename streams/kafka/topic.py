@@ -19,6 +19,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
     for_code,
 )
@@ -138,10 +139,22 @@ def broker_error(settings: Settings, error: BaseException) -> BrokerError:
 async def describe_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo | None:
     """The topic as it is, or None where there is none."""
     [topic] = await admin.describe_topics([name])
-    if topic["error_code"] != 0 or not topic["partitions"]:
+    error = for_code(topic["error_code"])
+    if error is UnknownTopicOrPartitionError or (topic["error_code"] == 0 and not topic["partitions"]):
         return None
+    if topic["error_code"] != 0 and not topic["partitions"]:
+        raise error(f"describing {name}")
     replication = min(len(p["replicas"]) for p in topic["partitions"])
     return TopicInfo(name, len(topic["partitions"]), replication)
+
+
+async def find_topic(settings: Settings) -> TopicInfo | None:
+    """The topic as it is, or None where there is none. Raises BrokerError."""
+    async with admin_client(settings) as admin:
+        try:
+            return await describe_topic(admin, settings.kafka_topic)
+        except KafkaError as error:
+            raise broker_error(settings, error) from None
 
 
 async def ensure_topic(settings: Settings) -> TopicInfo:

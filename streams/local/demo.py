@@ -11,20 +11,22 @@ from typing import Final
 
 import asyncpg
 
-from streams.errors import RelayError
+from streams.errors import MismatchError, RelayError
 from streams.kafka.topic import admin_client, describe_topic
+from streams.kafka.watermarks import read_state
 from streams.local.compare import compare
 from streams.local.oracle import load_oracle
+from streams.ops.processes import end_with_parent
 from streams.settings import Settings
 
 #: Events of the demo's traffic: half a minute of generating, a few seconds of pipeline.
 EVENTS: Final = 100_000
 #: The demo's own names, so that nothing of the user's is touched.
-NAMES: Final = {"kafka_topic": "demo.events", "sink_schema": "demo", "sink_group": "demo"}
+NAMES: Final = {"kafka_topic": "firehose.demo", "sink_schema": "firehose_demo", "sink_group": "demo"}
 
 
 class DemoRelay:
-    """The development relay as a child process; it ends with its standard input, so also when we are killed."""
+    """The development relay as a child process; on Linux it ends when we are killed."""
 
     def __init__(self, folder: Path) -> None:
         self.url = ""
@@ -36,7 +38,7 @@ class DemoRelay:
         self.oracle.parent.mkdir(parents=True, exist_ok=True)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "streams.local.relay", "--generate", str(EVENTS), "--days-span", "2",
-            "--oracle", str(self.oracle), stdout=PIPE,
+            "--oracle", str(self.oracle), stdout=PIPE, preexec_fn=end_with_parent(),
         )  # fmt: skip
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
@@ -55,20 +57,41 @@ class DemoRelay:
 
 
 async def begin_empty(settings: Settings) -> None:
-    """Remove the demo's topic, schema and cursor row. Raises BrokerError, or asyncpg's errors."""
+    """Remove what an earlier demo left: topic, changelogs, schema, cursor row. Only what is ours.
+
+    Raises MismatchError where something of that name is not, BrokerError, or asyncpg's errors.
+    """
+    await _drop_schema(settings)
+    async with admin_client(settings) as admin:
+        info = await describe_topic(admin, settings.kafka_topic)
+        if info is not None:
+            state = await read_state(settings, info)
+            if not state.empty and not state.watermarks:
+                raise MismatchError(f"The topic {info.name} holds what is not ours: the demo does not remove it.")
+        # The changelogs of the demo's own group begin with its group, topic and schema (agents.py: group_id).
+        ours = ".".join([settings.sink_group, settings.kafka_topic, settings.sink_schema]) + "-"
+        names = [name for name in await admin.list_topics() if name == settings.kafka_topic or name.startswith(ours)]
+        if names:
+            await admin.delete_topics(names)
+        for _ in range(100):
+            if await describe_topic(admin, settings.kafka_topic) is None:
+                return
+            await asyncio.sleep(0.2)
+    raise MismatchError(f"The broker does not remove the topic {settings.kafka_topic}: remove it yourself.")
+
+
+async def _drop_schema(settings: Settings) -> None:
+    schema = settings.sink_schema
     connection = await asyncpg.connect(settings.database_dsn(), timeout=10)
     try:
-        await connection.execute(f'DROP SCHEMA IF EXISTS "{settings.sink_schema}" CASCADE')
+        if await connection.fetchval("SELECT to_regnamespace($1)", schema):
+            if not await connection.fetchval("SELECT to_regclass($1)", f"{schema}.atproto_streams_migrations"):
+                raise MismatchError(f"The schema {schema} holds what is not ours: the demo does not remove it.")
+            await connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
         if await connection.fetchval("SELECT to_regclass('public.firehose_cursor')"):
             await connection.execute("DELETE FROM public.firehose_cursor WHERE service = $1", settings.cursor_service)
     finally:
         await connection.close()
-    async with admin_client(settings) as admin:
-        names = [name for name in await admin.list_topics() if name.startswith((settings.kafka_topic, "demo.demo"))]
-        if names:
-            await admin.delete_topics(names)
-        while await describe_topic(admin, settings.kafka_topic) is not None:  # noqa: ASYNC110 (Kafka has no event for it)
-            await asyncio.sleep(0.2)
 
 
 async def verdict(settings: Settings, relay: DemoRelay) -> tuple[bool, str]:

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, NamedTuple
 
-import cbrrr
-
 from streams.local.faults import FRAME_KINDS, bad_frame
 from streams.local.oracle import Oracle
 from streams.local.recording import Frame, iso_time
 from streams.local.records import FOLLOW, LIKE, POST, REPOST, SINGLETONS, RecordMaker
-from streams.local.repository import TreeMaker, car, cid_of, commit_block, encode, link, tid
+from streams.local.repository import TreeMaker, car, cid_of, commit_block, encode, encode_value, link, tid
 
 #: Faults inside a commit: one operation is bad, the others are good.
 OPERATION_KINDS: Final = ("missing_block", "wrong_cid", "bad_path", "bad_record", "not_utf8", "too_deep")
@@ -201,7 +199,7 @@ class Traffic:
         return iso_time(self._time_us)
 
     def _frame(self, kind: str, body: dict[str, Any]) -> Frame:
-        return Frame(self._seq, self._time_us, _HEADERS[kind] + cbrrr.encode_dag_cbor(body))
+        return Frame(self._seq, self._time_us, _HEADERS[kind] + encode_value(body))
 
     def _identity(self, account: Account) -> Frame:
         stamp = self._begin("#identity")
@@ -315,19 +313,19 @@ class Traffic:
             "blobs": None if self._seq % 50 == 0 else [],
             "since": since,
             "blocks": car(root_cid, sections),
-            "commit": cbrrr.CID(root_cid),
+            "commit": link(root_cid),
             "rebase": False,
             "tooBig": False,
         }
         if previous_data is not None and self._seq % 10:
-            body["prevData"] = cbrrr.CID(previous_data)
+            body["prevData"] = link(previous_data)
         return self._frame("#commit", body)
 
     @staticmethod
     def _wire(op: Operation) -> dict[str, Any]:
         wire: dict[str, Any] = {"cid": link(op.cid), "path": op.path, "action": op.action}
         if op.previous is not None:
-            wire["prev"] = cbrrr.CID(op.previous)
+            wire["prev"] = link(op.previous)
         return wire
 
     def _operation(

@@ -7,16 +7,19 @@ microseconds. Signatures are random bytes.
 
 from __future__ import annotations
 
+from binascii import a2b_base64
 from collections.abc import Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from random import Random
 from typing import Any, Final
 
-import cbrrr
+import cbor2
 import libipld
 
 #: The start of a CIDv1 of DAG-CBOR with a SHA-256 hash.
 CID_PREFIX: Final = b"\x01\x71\x12\x20"
+_LINK_TAG: Final = 42
 _LINK: Final = b"\xd8\x2a\x58\x25\x00"
 _CAR_HEAD: Final = b"\x3a\xa2\x65roots\x81" + _LINK
 _CAR_TAIL: Final = b"\x67version\x01"
@@ -26,9 +29,25 @@ _S32_PAIRS: Final = [a + b for a in _S32 for b in _S32]
 _LEAF_ENTRIES: Final = 16
 
 
+#: DAG-CBOR of a value with ``bytes`` and ``link()``s. RFC 7049's canonical form is DAG-CBOR's but for floats: have none.
+encode_value = partial(cbor2.dumps, canonical=True)
+
+
 def encode(value: Any) -> bytes:  # noqa: ANN401 (any JSON)
-    """DAG-CBOR of a value in the API's JSON form (``$link``, ``$bytes``)."""
-    return cbrrr.encode_dag_cbor(value, atjson_mode=True)
+    """DAG-CBOR of a value in the API's JSON form (``$link``, ``$bytes``); no floats."""
+    return encode_value(_from_json(value))
+
+
+def _from_json(value: Any) -> Any:  # noqa: ANN401 (any JSON)
+    if type(value) is dict:
+        if len(value) == 1:
+            ((key, inner),) = value.items()
+            if key == "$link":
+                return link(libipld.decode_multibase(inner)[1])
+            if key == "$bytes":
+                return a2b_base64(inner + "==")
+        return {key: _from_json(inner) for key, inner in value.items()}
+    return [_from_json(inner) for inner in value] if type(value) is list else value
 
 
 def cid_of(block: bytes) -> bytes:
@@ -42,8 +61,8 @@ def cid_text(cid: bytes) -> str:
 
 
 def link(cid: bytes | None) -> Any:  # noqa: ANN401 (the library's own type)
-    """A CID as a value to be encoded by ``cbrrr``, or None."""
-    return None if cid is None else cbrrr.CID(cid)
+    """A CID as a link, for ``encode_value``; None stays None."""
+    return None if cid is None else cbor2.CBORTag(_LINK_TAG, b"\x00" + cid)
 
 
 def tid(time_us: int, clock: int) -> str:
@@ -141,8 +160,4 @@ class TreeMaker:
 
 def commit_block(did: str, rev: str, data: bytes, signature: bytes) -> bytes:
     """A signed commit object (repository version 3) over the tree whose root is ``data``."""
-    return bytes(
-        cbrrr.encode_dag_cbor(
-            {"did": did, "rev": rev, "sig": signature, "data": cbrrr.CID(data), "prev": None, "version": 3}
-        )
-    )
+    return encode_value({"did": did, "rev": rev, "sig": signature, "data": link(data), "prev": None, "version": 3})

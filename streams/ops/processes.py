@@ -51,7 +51,7 @@ class _Child:
     async def _start(self, command: list[str], output: int, **environment: str) -> Process:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self._process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=output, stderr=STDOUT, start_new_session=True, preexec_fn=_end_with_parent(),
+            *command, stdin=PIPE, stdout=output, stderr=STDOUT, start_new_session=True, preexec_fn=end_with_parent(),
             env={**os.environ, **self.settings.as_environment(), **environment},
         )  # fmt: skip
         return self._process
@@ -127,7 +127,8 @@ class IngestProcess(_Child):
             await self._reading
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def end_with_parent() -> Callable[[], None] | None:
+    """What a child does first, so that the kernel ends it when we die (``preexec_fn``); None off Linux."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None, use_errno=True)

@@ -34,11 +34,23 @@ async def write_cursor(
     return await database.run(call)
 
 
-async def read_cursor(database: Database, *, service: str) -> CursorPosition | None:
-    """The row's position (also in the older form ``seq|n``), or None where there is none that can be read."""
+@dataclass(frozen=True, slots=True)
+class DatabasePoint:
+    """What the database knows of a topic: id, the cursor's seq and time (UTC, no zone), the newest run and relay."""
 
-    async def call(connection: Connection) -> CursorPosition | None:
-        row = await connection.fetchrow(query("read_cursor"), service)
-        return None if row is None or row["seq"] is None else CursorPosition(row["seq"], row["event_time"])
+    topic_id: str | None
+    seq: int | None
+    time: datetime | None
+    run: int | None
+    relay: str | None
+
+
+async def read_resume_point(database: Database, *, topic: str, service: str) -> DatabasePoint:
+    """From where a topic without watermarks can be resumed; the cursor is read in the older form ``seq|n`` too."""
+
+    async def call(connection: Connection) -> DatabasePoint:
+        row = await connection.fetchrow(query("resume_point"), topic, service)
+        assert row is not None
+        return DatabasePoint(row["topic_id"], row["seq"], row["event_time"], row["run"], row["relay"])
 
     return await database.run(call)

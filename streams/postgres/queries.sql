@@ -34,8 +34,14 @@ SELECT next_offset FROM moved;
 -- name: write_cursor
 SELECT seq, event_time, run FROM write_cursor($1, $2, $3, $4);
 
--- name: read_cursor
-SELECT cursor_seq(cursor) AS seq, last_event_time AS event_time FROM public.firehose_cursor WHERE service = $1;
+-- name: resume_point
+-- What is known of a topic that holds no watermark any more.
+SELECT
+    (SELECT topic_id FROM sink_offsets WHERE topic = $1 AND topic_id IS NOT NULL ORDER BY updated_at DESC LIMIT 1) AS topic_id,
+    (SELECT cursor_seq(cursor) FROM public.firehose_cursor WHERE service = $2) AS seq,
+    (SELECT last_event_time FROM public.firehose_cursor WHERE service = $2) AS event_time,
+    (SELECT max(run) FROM runs WHERE topic = $1) AS run,
+    (SELECT relay FROM runs WHERE topic = $1 ORDER BY run DESC LIMIT 1) AS relay;
 
 -- name: schema_state
 -- Whether the schema exists, is ours, is empty; and whether firehose_cursor is there.

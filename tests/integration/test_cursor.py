@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from streams.kafka.messages import Run, Watermark, encode_control
-from streams.postgres.cursor import CursorPosition, read_cursor, write_cursor
+from streams.postgres.cursor import CursorPosition, DatabasePoint, read_resume_point, write_cursor
 from streams.postgres.database import Database
 from streams.sink_postgres import PostgresSink
 
@@ -55,6 +55,9 @@ class Stage:
                 oldest_time=None, from_seq=0, head_seq=None, head_time=None),
         )  # fmt: skip
 
+    async def read(self) -> int | None:
+        return (await read_resume_point(self.database, topic="t", service="backfill")).seq
+
     async def write(self) -> CursorPosition | None:
         return await write_cursor(self.database, topic="t", group="g", service="backfill", partitions=PARTITIONS)
 
@@ -86,7 +89,9 @@ async def test_it_waits_for_every_partition_and_takes_the_lowest(stage: Stage) -
     row = await stage.row()
     assert (row["cursor"], row["last_event_time"]) == ("7", utc(7))
     assert abs(row["updated_at"] - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=1)
-    assert await read_cursor(stage.database, service="backfill") == CursorPosition(7, utc(7))
+    await stage.begin(1, "start")
+    point = await read_resume_point(stage.database, topic="t", service="backfill")
+    assert point == DatabasePoint("t", 7, utc(7), 1, "r")
 
 
 async def test_partitions_of_two_runs_have_no_common_position(stage: Stage) -> None:
@@ -118,8 +123,7 @@ async def test_it_goes_back_only_where_the_run_does(stage: Stage, mode: Any, aft
 )
 async def test_older_forms_are_read(stage: Stage, text: str | None, seq: int | None) -> None:
     await stage.look.execute("INSERT INTO firehose_cursor (service, cursor) VALUES ('backfill', $1)", text)
-    position = await read_cursor(stage.database, service="backfill")
-    assert (position.seq if position else None) == seq
+    assert await stage.read() == seq
     await stage.marks(50, 50)
     written = await stage.write()
     assert written is not None
@@ -127,8 +131,24 @@ async def test_older_forms_are_read(stage: Stage, text: str | None, seq: int | N
     assert await stage.look.fetchval("SELECT count(*) FROM firehose_cursor") == 1
 
 
+async def test_a_restart_that_was_resumed_before_the_sink_caught_up_still_goes_back(stage: Stage) -> None:
+    await stage.marks(90, 90, run=1)
+    await stage.write()
+    await stage.begin(2, "restart")
+    await stage.begin(3, "resume")
+    await stage.marks(10, 10, run=3)
+    assert await stage.write() == CursorPosition(10, utc(10), 3)
+    await stage.marks(12, 12, run=3)
+    await stage.begin(4, "resume")
+    await stage.write()
+    await stage.marks(11, 11, run=4)
+    assert await stage.write() == CursorPosition(12, utc(12), 4)
+
+
 async def test_no_row_is_no_position(stage: Stage) -> None:
-    assert await read_cursor(stage.database, service="other") is None
+    assert await read_resume_point(stage.database, topic="t", service="other") == DatabasePoint(
+        None, None, None, None, None
+    )
 
 
 async def test_a_watermark_without_a_time_keeps_the_old_time(stage: Stage) -> None:
@@ -151,8 +171,7 @@ async def test_many_writers_at_once_never_go_back(stage: Stage) -> None:
     async def reader() -> None:
         for seq in range(2, 30):
             await stage.marks(seq, seq)
-            position = await read_cursor(stage.database, service="backfill")
-            seen.append(position.seq if position else 0)
+            seen.append(await stage.read() or 0)
 
     await asyncio.gather(writer(), writer(), reader())
     assert seen == sorted(seen)

@@ -85,8 +85,8 @@ CREATE TABLE dead_letters (
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition, "offset")
 );
--- An event that the ingest sent twice is one dead letter.
-CREATE UNIQUE INDEX dead_letters_event ON dead_letters (topic, partition, seq, md5(payload)) WHERE seq IS NOT NULL;
+-- What the ingest sent twice is one dead letter, also where it could not read a seq.
+CREATE UNIQUE INDEX dead_letters_event ON dead_letters (topic, partition, coalesce(seq, -1), md5(payload), md5(reason));
 CREATE INDEX dead_letters_did ON dead_letters (did) WHERE did IS NOT NULL;
 
 -- Stretches of a relay's sequence, or of the topic (`to_offset`), that are not held, and why.
