@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from streams.local.compare import compare
 from streams.local.oracle import State, load_oracle
@@ -98,6 +98,8 @@ class Deployment:
             if not partitions:
                 await consumer._client.add_topic(self.topic)
                 partitions = [TopicPartition(self.topic, p) for p in consumer.partitions_for_topic(self.topic) or ()]
+            if not partitions:
+                raise UnknownTopicOrPartitionError(self.topic)
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)
             yield consumer, partitions
