@@ -56,13 +56,13 @@ $(VENV)/python.stamp:
 	@began=`date +%s`; "$(PYTHON)" -m venv --clear $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 2; }; \
 	touch $@; echo "virtual environment in $(VENV): `"$(PYTHON)" -V`, $$((`date +%s` - began)) s"
 
-# cbrrr is published as source only: it is built here, with the pinned setuptools and a C compiler.
+# All that is pinned is published as wheels: no compiler is needed. Our own package is built with the pinned setuptools.
 define install
 @began=`date +%s`; echo "installing $(1) ..."; \
 { $(PIP) --require-hashes -r requirements/build.txt \
 && $(PIP) --require-hashes --no-build-isolation -r $(1) \
 && $(PIP) --no-build-isolation --no-deps --editable .; } \
-|| { echo "Set-up failed: see above; it needs a network and a C compiler (Debian: gcc and python3-dev)" >&2; exit 2; }; \
+|| { echo "Set-up failed: see above; it needs a network" >&2; exit 2; }; \
 touch $@ && echo "installed $(1), $$((`date +%s` - began)) s"
 endef
 

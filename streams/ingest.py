@@ -106,7 +106,7 @@ exit codes: 0 done or stopped, 2 settings, 3 Kafka, 4 Postgres, 5 relay, 6 topic
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m streams.ingest",
-        description="Replay a relay's firehose into Kafka. Resumes where the topic ends. Every setting is in the README.",
+        description="Replay a relay's firehose into Kafka; resumes where the topic ends. The README has every setting.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -137,9 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = load_settings(backfill_days=arguments.days, relay_url=arguments.relay)
         if settings.backfill_days == 0:
-            sys.stdout.write(
-                "Nothing to do: --days 0 is off. Give a number of days, or -1 for all that the relay keeps.\n"
-            )
+            sys.stdout.write("Nothing to do: --days 0 is off. Give a number of days, or -1 for all.\n")
             return 0
         set_up_logging(settings)
         if arguments.with_parent:

@@ -18,7 +18,6 @@ import orjson
 _CID_STARTS: Final = (b"\x01", b"\x12")
 #: What DAG-CBOR writes before the 36 bytes of a CID with a SHA-256 hash: tag 42, the head of 37 bytes, 0x00.
 _LINK_HEAD: Final = b"\xd8\x2a\x58\x25\x00"
-_CID_LENGTH: Final = 36
 _LINK_TAG: Final = 42
 #: Each link is looked for in the whole block: with more of them than this, decoding again is cheaper.
 _MAX_SEARCHED: Final = 16
@@ -53,19 +52,14 @@ def encode_with_record(message: dict[str, Any], holder: dict[str, Any], block: b
 def _form(block: bytes, value: bytes) -> dict[str, str]:
     """What a byte string of the block is. Raises _Unclear.
 
-    A CID that stands in the block once, behind the head of a link, is that link: bytes of its length have 0x24 before
-    them. More cannot be said: the fast decoder allows heads that are longer than need be, and other strings may hold
-    anything, the CID with either head before it too.
+    A value that stands in the block once, behind the head of a link, is that link: no head of bytes (shorter than
+    hundreds of megabytes) ends as this does. More cannot be said: the fast decoder allows heads that are longer than
+    need be, and other strings may hold anything, a CID with either head before it too.
     """
     if not value.startswith(_CID_STARTS):
         return _bytes_form(value)
     at = block.find(value)
-    if (
-        len(value) != _CID_LENGTH
-        or block[at - 5 : at] != _LINK_HEAD
-        or block.find(value, at + 1) != -1
-        or block.count(_LINK_HEAD) > _MAX_SEARCHED
-    ):
+    if block[at - 5 : at] != _LINK_HEAD or block.find(value, at + 1) != -1 or block.count(_LINK_HEAD) > _MAX_SEARCHED:
         raise _Unclear
     return {"$link": _multibase("b", value)}
 

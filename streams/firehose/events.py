@@ -21,6 +21,10 @@ from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
 SKIPPED_TYPES: Final = frozenset({"#handle", "#migrate", "#tombstone", "#info"})
 #: Largest event in bytes: under the topic's max.message.bytes, with room for the key and the batch's header.
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024 - 16 * 1024
+#: Most operations and bytes of events that one frame may make: the protocol allows 200 and 5 MB, in either case less
+#: than this; a hostile frame may name one block a hundred thousand times.
+MAX_OPS: Final = 1000
+MAX_FRAME_EVENTS_BYTES: Final = 32 * 1024 * 1024
 #: From how many operations on one scan of the CAR is cheaper than a search for each.
 _SCAN_FROM_OPS: Final = 4
 _MAX_SEQ: Final = 1 << 53
@@ -85,20 +89,10 @@ def decode_events(kind: str, body: dict[str, Any], seq: int, time_us: int, keep:
 
 
 def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:
-    try:
-        did, rev, car, ops = body["repo"], body["rev"], body["blocks"], body["ops"]
-    except KeyError as error:
-        raise FrameError(f"the commit has no {error.args[0]}") from None
-    if type(did) is not str or not is_did(did):
-        raise FrameError("the commit's repo is no DID")
-    since = body.get("since")
-    if type(rev) is not str or type(ops) is not list or type(car) is not bytes or type(since) not in _TEXT_OR_NONE:
-        raise FrameError("the commit's rev, since, ops or blocks have a wrong type")
-    if body.get("tooBig") and not ops:
-        raise FrameError("tooBig: the relay left the operations out")
+    did, rev, since, car, ops = _parts_of_commit(body)
     values: list[bytes] = []
     bad: list[BadOp] = []
-    filtered = 0
+    filtered = size = 0
     index = None
     for op in ops:
         try:
@@ -108,6 +102,7 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
                 continue
             action = op["action"]
             commit = {"rev": rev, "operation": action, "collection": collection, "rkey": rkey}
+            block = b""
             if action in {"create", "update"}:
                 cid = op["cid"]
                 if index is None and len(ops) >= _SCAN_FROM_OPS:
@@ -120,13 +115,35 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
             if since is not None:
                 commit["since"] = since
             message = {"did": did, "time_us": time_us, "kind": "commit", "seq": seq, "commit": commit}
-            value = encode_with_record(message, commit, block) if "record" in commit else _dumps(message)
+            value = encode_with_record(message, commit, block) if block else _dumps(message)
             if len(value) > MAX_EVENT_BYTES:
                 raise FrameError(f"the record is too large for the topic: {len(value)} bytes")
             values.append(value)
+            size += len(value)
         except Exception as error:
-            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", _evidence(op, car)))
+            # The blocks of the commit are kept once, not with each of its operations.
+            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", _evidence(op, b"" if bad else car)))
+        if size > MAX_FRAME_EVENTS_BYTES:
+            raise FrameError(f"the commit makes more than {MAX_FRAME_EVENTS_BYTES} bytes of events")
     return Events(did, values, bad, filtered)
+
+
+def _parts_of_commit(body: dict[str, Any]) -> tuple[str, str, str | None, bytes, list[Any]]:
+    """did, rev, since, blocks and ops. Raises FrameError where one of them is missing, or not as it must be."""
+    try:
+        did, rev, car, ops = body["repo"], body["rev"], body["blocks"], body["ops"]
+    except KeyError as error:
+        raise FrameError(f"the commit has no {error.args[0]}") from None
+    if type(did) is not str or not is_did(did):
+        raise FrameError("the commit's repo is no DID")
+    since = body.get("since")
+    if type(rev) is not str or type(ops) is not list or type(car) is not bytes or type(since) not in _TEXT_OR_NONE:
+        raise FrameError("the commit's rev, since, ops or blocks have a wrong type")
+    if len(ops) > MAX_OPS:
+        raise FrameError(f"the commit has {len(ops)} operations: more than any may have")
+    if body.get("tooBig") and not ops:
+        raise FrameError("tooBig: the relay left the operations out")
+    return did, rev, since, car, ops
 
 
 def _split_path(path: str) -> tuple[str, str]:
@@ -166,6 +183,6 @@ def _reason(error: Exception) -> str:
 def _evidence(op: object, car: bytes) -> bytes:
     """What to keep of a bad operation: its block where there is one, else the commit's blocks."""
     try:
-        return find_block(car, op["cid"])  # type: ignore[index]
+        return find_block(car, op["cid"]) if car else b""  # type: ignore[index]
     except Exception:
         return car

@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -38,7 +39,9 @@ class _Candidate:
     """Our side of the election."""
 
     def __init__(self, on_lost: Callable[[], None]) -> None:
-        self.name = f"{socket.gethostname()} pid {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        began = time.strftime("%Y-%m-%d %H:%M:%S")
+        # The random part tells apart two containers that think they are the same host and process.
+        self.name = f"{socket.gethostname()} pid {os.getpid()} since {began} ({uuid.uuid4().hex[:6]})"
         self.since = time.time_ns() // 1000
         self.holder: str | None = None
         self.changed = asyncio.Event()

@@ -29,7 +29,7 @@ _S32_PAIRS: Final = [a + b for a in _S32 for b in _S32]
 _LEAF_ENTRIES: Final = 16
 
 
-#: DAG-CBOR of a value with ``bytes`` and ``link()``s. RFC 7049's canonical form is DAG-CBOR's but for floats: have none.
+#: DAG-CBOR of a value with ``bytes`` and ``link()``s; no floats: there RFC 7049's canonical form is another.
 encode_value = partial(cbor2.dumps, canonical=True)
 
 

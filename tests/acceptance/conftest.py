@@ -1,10 +1,11 @@
-"""A deployment for each test, and one relay for the session whose traffic is as much as the kills need."""
+"""A deployment for each test, and relays for the session with much traffic."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from streams.local.oracle import State, load_oracle
 from tests.acceptance.deployment import Deployment, Relay
 
-#: Events of the session's relay. ACCEPTANCE_EVENTS takes another number, for a slow machine.
+#: Events of the bigger relay. ACCEPTANCE_EVENTS takes another number, for a slow machine.
 EVENTS = int(os.environ.get("ACCEPTANCE_EVENTS", "200000"))
 
 
@@ -31,9 +32,22 @@ class Traffic:
 
 @pytest.fixture(scope="session")
 def traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
-    folder: Path = tmp_path_factory.mktemp("traffic")
+    """As much as the promise says."""
+    with serving(EVENTS, tmp_path_factory.mktemp("traffic")) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def some_traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
+    """Less, for what must only have a middle."""
+    with serving(EVENTS * 3 // 10, tmp_path_factory.mktemp("traffic")) as served:
+        yield served
+
+
+@contextmanager
+def serving(events: int, folder: Path) -> Iterator[Traffic]:
     oracle = folder / "oracle.json"
-    relay = Relay("relay", ["--generate", str(EVENTS), "--seed", "1", "--oracle", str(oracle)], folder)
+    relay = Relay("relay", ["--generate", str(events), "--seed", "1", "--oracle", str(oracle)], folder)
     try:
         with asyncio.Runner() as runner:
             runner.run(relay.ready())

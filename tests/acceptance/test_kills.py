@@ -1,77 +1,91 @@
-"""Killed at random moments and started again, or asked to stop: the result is the same, and no step is manual."""
+"""What is killed loses and doubles nothing; what is asked to stop does, and has saved its position."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import time
+from random import Random
 
-import psutil
+import pytest
 
+from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic
 from tests.acceptance.deployment import STEADY, Deployment
 
-SEED = 20261123
+KILLS = 3
 
 
-async def test_sigkill_of_worker_and_ingest_three_times_each(deployment: Deployment, traffic: Traffic) -> None:
-    rng = random.Random(SEED)
-    total = traffic.events
-    for _ in range(3):
+async def test_sigkill_of_ingest_and_worker_three_times_each(deployment: Deployment, traffic: Traffic) -> None:
+    random = Random(20)
+
+    async def kill_ingests() -> Command:
         ingest = deployment.ingest(traffic.relay)
-        await deployment.until_in_topic(sum((await deployment.ends()).values()) + 1)
-        await asyncio.sleep(rng.uniform(0.0, 0.6))
-        ingest.kill()
-    ingest = deployment.ingest(traffic.relay)
-    for kill in range(1, 4):
+        for number in range(KILLS):
+            in_topic = sum((await deployment.ends()).values())
+            share = (traffic.events - in_topic) * random.uniform(0.1, 0.8) / (KILLS - number)
+            await deployment.until_in_topic(in_topic + int(share))
+            assert ingest.running, ingest.tail()
+            ingest.kill()
+            ingest = deployment.ingest(traffic.relay)
+        return ingest
+
+    async def kill_workers() -> Command:
         worker = deployment.worker()
-        await deployment.until_received(total * kill // 5, 120)
-        await asyncio.sleep(rng.uniform(0.0, 0.3))
-        worker.kill()
-    worker = deployment.worker()
-    await deployment.until_done(ingest, 180)
+        for number in range(KILLS):
+            received = await deployment.received()
+            share = (traffic.events - received) * random.uniform(0.1, 0.8) / (KILLS - number)
+            await deployment.until_received(received + int(share))
+            assert worker.running, worker.tail()
+            worker.kill()
+            worker = deployment.worker()
+        return worker
+
+    ingest, worker = await asyncio.gather(kill_ingests(), kill_workers())
+    await deployment.until_done(ingest)
     counts = await deployment.check(traffic.oracle, traffic.last_seq)
-    assert counts["received"] >= total
-    assert counts["dead"] == 0
-    assert await deployment.table("gaps") == []
+    # What was sent again after a kill is received again, and skipped.
+    assert counts["received"] >= traffic.events
+    assert counts["applied"] <= traffic.events
+    assert await deployment.table("gaps") == await deployment.table("dead_letters") == []
     await worker.stop()
 
 
-async def test_sigterm_saves_the_position(deployment: Deployment, traffic: Traffic) -> None:
-    ingest = deployment.ingest(traffic.relay)
-    await deployment.until_in_topic(1000)
-    worker = deployment.worker(**STEADY)
-    await deployment.until_received(1000)
-    began = time.monotonic()
-    await asyncio.gather(ingest.stop(), worker.stop())
-    assert time.monotonic() - began < 10
-    before, offsets = await deployment.cursor(), await deployment.offsets()
-    messages = sum((await deployment.ends()).values())
-
-    worker = deployment.worker()
-    await deployment.until_done(deployment.ingest(traffic.relay), 180)
-    counts = await deployment.check(traffic.oracle, traffic.last_seq)
-    after = await deployment.cursor()
-    assert before is None or (after is not None and after >= before)
-    assert all(position >= offsets[partition] for partition, position in (await deployment.offsets()).items())
-    # Stopped in order, the ingest had a watermark at its last event: nothing was taken twice.
-    assert counts["received"] == traffic.events, (counts, messages)
+async def test_sigterm_saves_the_position(deployment: Deployment, some_traffic: Traffic) -> None:
+    ingest, worker = deployment.ingest(some_traffic.relay), deployment.worker(**STEADY)
+    await deployment.until_received(some_traffic.events // 10)
+    await ingest.stop()
     await worker.stop()
+    in_topic, received, cursor = await deployment.ends(), await deployment.received(), await deployment.cursor()
+    assert received < sum(in_topic.values())
+    # The end of every partition is a watermark of the same position: nothing was left behind it.
+    last = {message["partition"]: message for message in await deployment.messages()}
+    assert {message["kind"] for message in last.values()} == {"watermark"}
+    [position] = {message["seq"] for message in last.values()}
+    assert position < some_traffic.last_seq
+    # The cursor is the lowest watermark that was applied, to the last one.
+    applied = [row["watermark_seq"] for row in await deployment.table("sink_offsets")]
+    assert cursor == min(applied)
 
-
-async def test_the_ingest_dies_with_its_worker(deployment: Deployment, traffic: Traffic) -> None:
-    worker = deployment.worker(BACKFILL_DAYS="-1", RELAY_URL=traffic.relay, **STEADY)
-    other = deployment.worker(BACKFILL_DAYS="-1", RELAY_URL=traffic.relay, WORKER_ID="1", **STEADY)
-    await deployment.until_received(1)
-    children = [child for child in psutil.Process(worker.pid).children() if "streams.ingest" in child.cmdline()]
-    assert len(children) == 1
-    assert psutil.Process(other.pid).children() == []
-    worker.kill()
-    gone, alive = psutil.wait_procs(children, timeout=10)
-    assert (gone, alive) == (children, [])
-    worker = deployment.worker(BACKFILL_DAYS="-1", RELAY_URL=traffic.relay)
-    await worker.line("The ingest is done", 120)
-    await other.stop()
-    await deployment.until_applied(180)
-    await deployment.check(traffic.oracle, traffic.last_seq)
+    ingest, worker = deployment.ingest(some_traffic.relay), deployment.worker()
+    resumed = await ingest.line(rf'"begins_after_seq": {position}\b')
+    assert resumed
+    assert (await deployment.cursor() or 0) >= (cursor or 0)
+    await deployment.until_done(ingest)
+    counts = await deployment.check(some_traffic.oracle, some_traffic.last_seq)
+    assert counts["received"] == some_traffic.events
     await worker.stop()
+    assert f"Progress: {some_traffic.events - received} received" in worker.output
+
+
+@pytest.mark.parametrize("moment", ["before anything is there", "while nothing happens"])
+async def test_sigterm_at_any_time(deployment: Deployment, moment: str) -> None:
+    relay, _ = await deployment.generated(1_000)
+    ingest, worker = deployment.ingest(relay.url, "--follow"), deployment.worker()
+    if moment == "while nothing happens":
+        await deployment.until_received(1_000)
+        await ingest.stop()
+        await worker.stop()
+        return
+    for command in (ingest, worker):
+        await asyncio.sleep(1.5)
+        await command.stop()
+        assert "Traceback" not in command.output

@@ -1,31 +1,104 @@
-"""Several workers at once: the partitions are shared, one of them may be killed, and the result is the same."""
+"""Several workers share the partitions, and one of them starts the ingest."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 
+import psutil
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 
+from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic
 from tests.acceptance.deployment import STEADY, Deployment
 
 
-@pytest.mark.parametrize("number", [2, 3])
-async def test_workers_share_the_partitions(deployment: Deployment, traffic: Traffic, number: int) -> None:
-    workers = [deployment.worker(**STEADY) for _ in range(number)]
-    ingest = deployment.ingest(traffic.relay)
-    await deployment.until_received(traffic.events // 20)
-    # One is killed on the way, the others take over; then a fast one joins, so that the test ends soon.
+async def shares(deployment: Deployment) -> list[set[int]]:
+    """The partitions of the topic that each member of the workers' group has, as the broker says."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.environment["KAFKA_BOOTSTRAP_SERVERS"])
+    await admin.start()
+    try:
+        group = ".".join((deployment.group, deployment.topic, deployment.schema))
+        [answer] = await admin.describe_consumer_groups([group])
+        [described] = answer.groups
+        members = [ConsumerProtocolMemberAssignment.decode(m[4]) for m in described[5] if described[2] == "Stable"]
+        return [{p for name, ps in member.assignment if name == deployment.topic for p in ps} for member in members]
+    finally:
+        await admin.close()
+
+
+async def until_shared(deployment: Deployment, workers: int) -> None:
+    for pause in deployment.patiently(f"{workers} workers share the partitions", 40):
+        found = await shares(deployment)
+        if len(found) == workers and all(found) and set().union(*found) == set(range(8)):
+            assert sum(map(len, found)) == 8
+            return
+        await asyncio.sleep(pause)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_workers_share_the_work_and_one_is_killed(
+    deployment: Deployment, some_traffic: Traffic, count: int
+) -> None:
+    workers = [deployment.worker(WORKER_ID=str(number), **STEADY) for number in range(count)]
+    await until_shared(deployment, count)
+    ingest = deployment.ingest(some_traffic.relay)
+    await deployment.until_received(some_traffic.events // 10)
     workers[0].kill()
-    workers.append(deployment.worker())
-    await asyncio.gather(*(worker.line(r"\[BACKFILL\] Progress: [1-9]", 60) for worker in workers[1:]))
-    for worker in workers[1:-1]:
-        await worker.stop()
-    await deployment.until_done(ingest, 180)
-    counts = await deployment.check(traffic.oracle, traffic.last_seq)
-    assert (counts["received"], counts["dead"]) == (traffic.events, 0)
-    await workers[-1].stop()
-    taken = [int(re.findall(r"Progress: (\d+) received", worker.output)[-1]) for worker in workers[1:]]
-    assert all(taken), taken
-    assert sum(taken) < traffic.events  # the killed one took its share
+    workers[0] = deployment.worker(WORKER_ID="0")
+    await until_shared(deployment, count)
+    await deployment.until_done(ingest)
+    counts = await deployment.check(some_traffic.oracle, some_traffic.last_seq)
+    assert counts["received"] == some_traffic.events
+    took = [received_by(worker) for worker in await stopped(workers)]
+    assert all(took), took
+    assert sum(took) < some_traffic.events
+
+
+async def stopped(workers: list[Command]) -> list[Command]:
+    await asyncio.gather(*(worker.stop() for worker in workers))
+    return workers
+
+
+def received_by(worker: Command) -> int:
+    """What the worker's last report says."""
+    reports = re.findall(r"Progress: (\d+) received", worker.output)
+    return int(reports[-1]) if reports else 0
+
+
+def ingests_of(worker: Command) -> list[psutil.Process]:
+    children = psutil.Process(worker.pid).children(recursive=True)
+    return [child for child in children if "streams.ingest" in child.cmdline()]
+
+
+async def until_ingesting(deployment: Deployment, worker: Command) -> psutil.Process:
+    for pause in deployment.patiently("the worker's ingest runs", 30):
+        if found := ingests_of(worker):
+            return found[0]
+        await asyncio.sleep(pause)
+    raise AssertionError
+
+
+async def test_the_first_worker_starts_the_ingest_and_takes_it_along(deployment: Deployment) -> None:
+    relay, oracle = await deployment.generated(20_000)
+    automatic = {"BACKFILL_DAYS": "-1", "RELAY_URL": relay.url}
+    first = deployment.worker(**automatic, **STEADY)
+    second = deployment.worker(**automatic, **STEADY, WORKER_ID="1")
+    ingest = await until_ingesting(deployment, first)
+    await deployment.until_received(1)
+    assert ingests_of(second) == []
+    first.kill()
+    killed = time.monotonic()
+    while ingest.is_running() and ingest.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() - killed < 10, first.tail()
+        await asyncio.sleep(0.05)
+    # Another first worker brings another ingest, which goes on where the topic ends.
+    third = deployment.worker(**automatic)
+    await third.line("The ingest is done", 60)
+    await deployment.until_applied()
+    await deployment.check(oracle, oracle["last_seq"] or 0)
+    assert ingests_of(second) == []
+    await stopped([second, third])

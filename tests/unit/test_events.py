@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cbrrr
 import pytest
 
 from streams.firehose.collections import compile_patterns
 from streams.firehose.events import decode_events, frame_seq, frame_time
 from streams.firehose.frames import FrameError, split_frame
+from tests.dagcbor import cid_text, encode, json_form, link
 from tests.unit.test_frames import FRAMES, car_of, cid_of
 
 STATE = Path(__file__).parent.parent / "fixtures" / "pds" / "state.json.gz"
@@ -65,7 +65,7 @@ def op(block: bytes, path: str = "app.bsky.feed.post/a", action: str = "create")
     return {"action": action, "path": path, "cid": cid_of(block)}
 
 
-GOOD = cbrrr.encode_dag_cbor({"$type": "app.bsky.feed.post", "text": "good"})
+GOOD = encode({"$type": "app.bsky.feed.post", "text": "good"})
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,35 @@ def test_the_message_is_jetstreams_with_seq_and_since() -> None:
     assert first.pop("commit") == {
         "rev": "3n2yssnqxuk2c", "operation": "create", "collection": "app.bsky.feed.post", "rkey": "a",
         "record": {"$type": "app.bsky.feed.post", "text": "good"},
-        "cid": cbrrr.CID(cid_of(GOOD)).encode(), "since": "3n2yssnqxuk2b",
+        "cid": cid_text(cid_of(GOOD)), "since": "3n2yssnqxuk2b",
     }  # fmt: skip
     assert first == {"did": DID, "time_us": 77, "kind": "commit", "seq": 9}
     assert "record" not in second["commit"] and second["commit"]["operation"] == "delete"
 
 
+def test_bytes_and_links_are_told_apart_and_what_confuses_them_costs_nobody() -> None:
+    image, other = cid_of(b"image"), cid_of(b"other")
+    records = [
+        {"plain": link(other)},
+        {"one": link(image), "same": image, "bytes": b"\x00\xff", "look": {"$link": "b"}},
+        {"pi": 3.5, "deep": [link(other)] * 2},
+    ]
+    blocks = [encode(record) for record in records]
+    events = decode_events("#commit", commit_body([op(block) for block in blocks], blocks), 9, 1, None)
+    assert [json.loads(value)["commit"]["record"] for value in events.values] == [json_form(r) for r in records]
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"repo": "nobody"}, {"repo": 5}, {"rev": None}, {"ops": None}, {"blocks": None}, {"tooBig": True, "ops": []}],
+    [
+        {"repo": "nobody"},
+        {"repo": 5},
+        {"rev": None},
+        {"since": b"x"},
+        {"ops": None},
+        {"blocks": None},
+        {"tooBig": True, "ops": []},
+    ],
 )
 def test_a_commit_without_what_it_needs_is_refused_whole(change: dict[str, Any]) -> None:
     with pytest.raises(FrameError):
@@ -143,3 +163,17 @@ def test_times_are_microseconds_to_the_last() -> None:
 def test_a_frame_needs_a_seq(seq: Any) -> None:
     with pytest.raises(FrameError):
         frame_seq({"seq": seq})
+
+
+def test_a_commit_that_would_swell_is_refused_whole() -> None:
+    large = encode({"text": "x" * 300_000})
+    with pytest.raises(FrameError, match="operations"):
+        decode_events("#commit", commit_body([op(GOOD)] * 1001, [GOOD]), 9, 1, None)
+    with pytest.raises(FrameError, match="bytes of events"):
+        decode_events("#commit", commit_body([op(large)] * 200, [large]), 9, 1, None)
+
+
+def test_many_bad_operations_keep_the_blocks_once() -> None:
+    events = decode_events("#commit", commit_body([op(b"not there")] * 500, [b"x" * 100_000]), 9, 1, None)
+    assert len(events.bad) == 500
+    assert sum(len(bad.payload) for bad in events.bad) < 110_000

@@ -4,14 +4,15 @@ from collections import Counter
 from hashlib import sha256
 from typing import Any
 
-import cbrrr
 import libipld
 import pytest
 
 from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Traffic
 from streams.local.oracle import Oracle, State, unnamed_account
 from streams.local.recording import Frame, microseconds, placed
-from streams.local.repository import cid_text, tid
+from streams.local.repository import cid_text, encode, link, tid
+from tests import dagcbor
+from tests.dagcbor import decode, json_form
 
 END_US = 1_790_000_000_000_000
 
@@ -88,7 +89,7 @@ class Reader:
                 records.pop(op["path"], None)
                 continue
             assert in_tree[op["path"]] == op["cid"]
-            value = cbrrr.decode_dag_cbor(blocks[op["cid"]], True)
+            value = json_form(decode(blocks[op["cid"]]))
             assert value["$type"] == op["path"].partition("/")[0]
             records[op["path"]] = {"cid": cid_text(op["cid"]), "rev": body["rev"], "value": value}
 
@@ -130,6 +131,14 @@ def linked(root: bytes, blocks: dict[bytes, bytes]) -> dict[str, bytes]:
         if child in blocks:
             found |= linked(child, blocks)
     return found
+
+
+def test_records_are_encoded_as_another_encoder_does() -> None:
+    like_a_cid = b"\x01\x71\x12\x20" + bytes(32)
+    record = {"bb": {"$link": cid_text(like_a_cid)}, "a": [{"$bytes": "AXESI" + "A" * 43}, -(2**53) + 1], "ключ": None}
+    value = {"bb": dagcbor.link(like_a_cid), "a": [like_a_cid, -(2**53) + 1], "ключ": None}
+    assert encode(record) == dagcbor.encode(value)
+    assert link(None) is None
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

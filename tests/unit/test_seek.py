@@ -1,4 +1,4 @@
-"""The search from a time to a seq finds the right frame on any relay: gaps in seqs, inclusive cursors, unknown heads."""
+"""The search from a time to a seq finds the right frame on any relay: gaps, inclusive cursors, unknown heads."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from atproto_client.models import string_formats
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
 
+#: The context by which the SDK's models ask for strict string formats.
+STRICT = SimpleNamespace(context={"strict_string_format": True})
 ALPHABET = st.text(alphabet="aZ09.-_:~%/ é\n\x00", max_size=40)
 
 
@@ -55,9 +58,3 @@ def test_what_is_no_nsid(text: str) -> None:
 
 def test_what_is_shown_cannot_move_the_cursor() -> None:
     assert "\x1b" not in shown("\x1b[2Jhello\r\n") and len(shown("x" * 500)) == 100
-
-
-class STRICT:
-    """The context by which the SDK's models ask for strict string formats."""
-
-    context = {"strict_string_format": True}

@@ -1,0 +1,40 @@
+"""What the worker shows: on loopback only, nothing of the tables; what it lists, without any server."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.commands import FAUST, finish, free_port
+from tests.acceptance.deployment import Deployment
+
+
+async def test_the_web_port_is_loopback_and_shows_no_tables(deployment: Deployment) -> None:
+    relay, _ = await deployment.generated(1_000)
+    port = free_port()
+    worker = deployment.worker(WORKER_WEB_PORT=str(port), BACKFILL_DAYS="-1", RELAY_URL=relay.url)
+    await deployment.until_received(1_000)
+    processes = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
+    listening = [
+        tuple(c.laddr) for process in processes for c in process.net_connections() if c.status == psutil.CONN_LISTEN
+    ]
+    assert listening == [("127.0.0.1", port)]
+    for path in ("table/", "tables/", "table/progress/", "table/collections/0/", "router/", "graph/", "stats/"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/{path}", timeout=5)
+        assert refused.value.code == 404
+    await worker.stop()
+
+
+@pytest.mark.parametrize(("command", "names"), [("agents", ["sink_postgres"]), ("tables", ["progress", "collections"])])
+async def test_listings_need_no_server(tmp_path: Path, command: str, names: list[str]) -> None:
+    done = await finish([*FAUST, command], {"LOCAL_DIR": str(tmp_path / "nothing")}, tmp_path)
+    assert done.code == 0, done.errors
+    for name in names:
+        assert name in done.output
+    assert list(tmp_path.iterdir()) == []

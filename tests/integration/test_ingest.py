@@ -1,0 +1,239 @@
+"""The ingest against a real broker that freezes and dies: nothing lost, and no watermark over what is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from streams.errors import HeldError, MismatchError
+from streams.kafka.lock import ingest_lock
+from streams.kafka.messages import Run, Watermark, decode_control
+from streams.kafka.publisher import Position, Publisher, SendError
+from streams.kafka.topic import ensure_topic, reader
+from streams.kafka.watermarks import read_state
+from streams.local.generator import Plan, Traffic
+from streams.local.oracle import Oracle
+from streams.local.relay import DevRelay, RelayThread
+from streams.local.retained import FrameStore
+from streams.local.stack import Stack
+from streams.plan import Request
+from streams.replay import Options, Replay
+from streams.settings import Settings
+from tests.conftest import SettingsFactory
+
+EVENTS = 30_000
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    return Oracle(keep_records=False)
+
+
+@pytest.fixture(scope="module")
+def store(oracle: Oracle) -> FrameStore:
+    return FrameStore(Traffic(Plan(EVENTS, seed=5, end_us=time.time_ns() // 1000), oracle).frames())
+
+
+@pytest.fixture
+async def relay(store: FrameStore) -> AsyncIterator[DevRelay]:
+    made = DevRelay(store)
+    with RelayThread(made):
+        yield made
+
+
+def replay_of(settings: Settings, info: Any, *, restart: bool = False) -> Replay:
+    request = Request(-1, restart, None, time.time_ns() // 1000)
+    return Replay(settings, Options(request, follow=False, standby=False), info)
+
+
+async def topic_messages(settings: Settings, partitions: int) -> dict[int, list[Any]]:
+    """Every message of the topic as (key, parsed value), by partition, in order."""
+    found: dict[int, list[Any]] = {partition: [] for partition in range(partitions)}
+    async with reader(settings, partitions) as (consumer, tps):
+        ends = await consumer.end_offsets(tps)
+        await consumer.seek_to_beginning(*tps)
+        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+            for tp, batch in (await consumer.getmany(timeout_ms=500)).items():
+                found[tp.partition].extend((message.key, orjson.loads(message.value)) for message in batch)
+    return found
+
+
+def check_watermarks(messages: dict[int, list[Any]]) -> int:
+    """Each watermark stands behind every event up to its seq; returns how many distinct events there are."""
+    distinct: set[tuple[Any, ...]] = set()
+    for partition in messages.values():
+        highest = -1
+        seen: set[tuple[Any, ...]] = set()
+        for key, message in partition:
+            if key is None:
+                if message["kind"] == "watermark":
+                    highest = max(highest, message["seq"])
+                continue
+            commit = message.get("commit") or {}
+            operation = (commit.get(name) for name in ("collection", "rkey", "operation", "cid"))
+            event = (message["seq"], message["kind"], message["did"], *operation)
+            assert event in seen or message["seq"] > highest, "a watermark stood before an event that it covers"
+            seen.add(event)
+        distinct |= seen
+    return len(distinct)
+
+
+async def run_while(replay: Replay, trouble: Callable[[], None], after_events: int) -> None:
+    """Ingest, and make trouble once so many events were taken."""
+    task = asyncio.create_task(replay.run())
+    while replay.counts.events < after_events and not task.done():  # noqa: ASYNC110 (the hot path has no event for it)
+        await asyncio.sleep(0.01)
+    assert not task.done(), "the trouble came too late"
+    await asyncio.to_thread(trouble)
+    await asyncio.wait_for(task, 120)
+
+
+async def test_a_broker_that_is_killed_on_the_way_loses_nothing(
+    embedded: Stack, settings: SettingsFactory, relay: DevRelay, oracle: Oracle
+) -> None:
+    made = settings(relay_url=relay.url)
+    info = await ensure_topic(made)
+
+    def kill_and_restart() -> None:
+        embedded.kafka.kill()
+        embedded.kafka.start()
+
+    await run_while(replay_of(made, info), kill_and_restart, EVENTS // 3)
+    messages = await topic_messages(made, info.partitions)
+    assert check_watermarks(messages) == oracle.events.total()
+    state = await read_state(made, info)
+    assert state.lowest is not None
+    assert state.lowest.seq == relay.head
+
+
+async def test_what_kafka_never_took_is_taken_again(
+    embedded: Stack,
+    settings: SettingsFactory,
+    relay: DevRelay,
+    oracle: Oracle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broker is frozen for longer than a batch lives: the ingest goes back to the last watermark."""
+    monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 2.0)
+    made = settings(relay_url=relay.url)
+    info = await ensure_topic(made)
+
+    def freeze_for_long() -> None:
+        embedded.kafka.freeze()
+        time.sleep(8)
+        embedded.kafka.thaw()
+
+    replay = replay_of(made, info)
+    await run_while(replay, freeze_for_long, EVENTS // 3)
+    assert replay.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
+    messages = await topic_messages(made, info.partitions)
+    assert check_watermarks(messages) == oracle.events.total()
+    runs = [m for _, m in messages[0] if m["kind"] == "run"]
+    assert len({run["run"] for run in runs}) == 1
+
+
+async def test_the_ingest_resumes_restarts_and_announces(
+    settings: SettingsFactory, relay: DevRelay, oracle: Oracle
+) -> None:
+    made = settings(relay_url=relay.url)
+    info = await ensure_topic(made)
+    for restart in (False, False, True):
+        await replay_of(made, info, restart=restart).run()
+    messages = await topic_messages(made, info.partitions)
+    assert check_watermarks({p: m[: len(m) // 3] for p, m in messages.items()}) <= oracle.events.total()
+    controls = [decode_control(orjson.dumps(m)) for key, m in messages[0] if key is None]
+    assert [c.mode for c in controls if isinstance(c, Run)] == ["start", "resume", "restart"]
+    marks = [c for c in controls if isinstance(c, Watermark)]
+    assert len({mark.topic_id for mark in marks}) == 1
+    assert sum(len(m) for m in messages.values()) > 2 * oracle.events.total()
+
+
+async def test_no_watermark_without_its_events(settings: SettingsFactory, embedded: Stack) -> None:
+    """A publisher whose batch was lost says so, and writes no later watermark."""
+    made = settings()
+    info = await ensure_topic(made)
+    publisher = Publisher(made, info, budget=1 << 20, on_change=lambda: None)
+    await publisher.start()
+
+    def mark(position: Position) -> Watermark:
+        return Watermark(relay="r", run=1, topic_id="t", seq=position.seq, time=None)
+
+    publisher.mark_with(mark, Position(0, None))
+    await publisher.mark()
+    assert publisher.durable == Position(0, None)
+    publisher.add("did:plc:lost", [b"{}"])
+    publisher.fail(RuntimeError("a batch expired"))
+    publisher.moved(7, None)
+    with pytest.raises(SendError):
+        await publisher.mark()
+    with pytest.raises(SendError):
+        await publisher.drain()
+    assert publisher.durable == Position(0, None)
+    await publisher.stop()
+    state = await read_state(made, info)
+    assert {watermark.seq for watermark in state.watermarks.values()} == {0}
+
+
+async def test_the_budget_says_when_to_stop_reading(settings: SettingsFactory) -> None:
+    made = settings()
+    info = await ensure_topic(made)
+    changes: list[bool] = []
+    publisher = Publisher(made, info, budget=100_000, on_change=lambda: changes.append(publisher.full))
+    await publisher.start()
+    for number in range(200):
+        publisher.add(f"did:plc:{number}", [b"x" * 1000])
+    assert publisher.full
+    publisher.mark_with(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), Position(1, None))
+    await publisher.drain()
+    assert not publisher.full
+    assert publisher.unacknowledged == 0
+    assert changes == [True, False]
+    await publisher.stop()
+
+
+async def test_one_ingest_holds_a_topic(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka.lock.SESSION", 6.0)
+    made = settings()
+    await ensure_topic(made)
+    lost: list[int] = []
+    took_over = asyncio.Event()
+
+    async def stand_by() -> None:
+        async with ingest_lock(made, standby=True, on_lost=lambda: lost.append(2)):
+            took_over.set()
+
+    async with ingest_lock(made, standby=False, on_lost=lambda: lost.append(1)):
+        waiting = asyncio.create_task(stand_by())
+        with pytest.raises(HeldError, match="pid"):
+            async with ingest_lock(made, standby=False, on_lost=lambda: lost.append(3)):
+                pass
+        assert not took_over.is_set()
+    await asyncio.wait_for(waiting, 20)
+    assert took_over.is_set()
+    assert lost == []
+
+
+async def test_a_topic_that_is_deleted_under_the_ingest_ends_it(
+    settings: SettingsFactory, relay: DevRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 2.0)
+    made = settings(relay_url=relay.url)
+    info = await ensure_topic(made)
+
+    def delete() -> None:
+        async def run() -> None:
+            admin = AIOKafkaAdminClient(bootstrap_servers=made.bootstrap_servers())
+            await admin.start()
+            await admin.delete_topics([made.kafka_topic])
+            await admin.close()
+
+        asyncio.run(run())
+
+    with pytest.raises(MismatchError, match="deleted"):
+        await run_while(replay_of(made, info), delete, EVENTS // 10)
