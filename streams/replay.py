@@ -26,6 +26,7 @@ from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
+from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_topic, is_away
 from streams.kafka.watermarks import read_state
 from streams.ops.ingest_progress import IngestProgress, Standing, moment
@@ -74,6 +75,8 @@ class Replay:
         self._continuity: Continuity | None = None
         self._head_reached = False
         self._topic_id = ""
+        # Whether the relay is not read, for the sake of a slow group.
+        self._waiting = False
         # Whether the topic has a watermark of ours.
         self._marked = False
         self._start: RunStart
@@ -131,7 +134,7 @@ class Replay:
     async def _publish_until_done(self) -> None:
         budget = self.settings.memory_bytes // BUDGET_SHARE
         progress = IngestProgress()
-        ticker = asyncio.create_task(self._show(progress))
+        beside = [asyncio.create_task(self._show(progress)), asyncio.create_task(self._guard_retention())]
         try:
             while (publisher := await self._connect_publisher(budget)) is not None:
                 try:
@@ -147,7 +150,8 @@ class Replay:
                     self._publisher = None
                     await publisher.stop()
         finally:
-            ticker.cancel()
+            for task in beside:
+                task.cancel()
             progress.show(self._standing(), final=True)
             progress.close()
             self._report_end()
@@ -237,7 +241,7 @@ class Replay:
             return
         if publisher.failure is not None:
             connection.finish("Kafka did not take a batch")
-        elif publisher.full:
+        elif publisher.full or self._waiting:
             connection.pause()
         else:
             connection.resume()
@@ -387,6 +391,19 @@ class Replay:
     def _covered_from(self) -> int | None:
         start = self._start
         return start.position.time or start.asked_from or (start.oldest.time if start.oldest else None)
+
+    async def _guard_retention(self) -> None:
+        """Keep the topic's events for as long as its slowest group needs; wait for it where the disk does not allow."""
+        guard = RetentionGuard(self.settings, self.info)
+        while True:
+            try:
+                self._waiting = (await guard.look()).wait
+            except (KafkaError, BrokerError) as error:
+                log.debug("the topic's retention cannot be judged now", error=repr(error))
+            if self._waiting:
+                self._say("retention", "a slow group nears the topic's retention, and the disk is full: waiting for it")
+            self._on_publisher_change()
+            await asyncio.sleep(LOOK_EVERY)
 
     async def _show(self, progress: IngestProgress) -> None:
         while True:

@@ -122,7 +122,8 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
             size += len(value)
         except Exception as error:
             # The blocks of the commit are kept once, not with each of its operations.
-            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", _evidence(op, b"" if bad else car)))
+            block = _block_of(op, car, index) or (b"" if bad else car)
+            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", block))
         if size > MAX_FRAME_EVENTS_BYTES:
             raise FrameError(f"the commit makes more than {MAX_FRAME_EVENTS_BYTES} bytes of events")
     return Events(did, values, bad, filtered)
@@ -180,9 +181,10 @@ def _reason(error: Exception) -> str:
     return f"the record cannot be decoded: {shown(f'{type(error).__name__}: {error}', 200)}"
 
 
-def _evidence(op: object, car: bytes) -> bytes:
-    """What to keep of a bad operation: its block where there is one, else the commit's blocks."""
+def _block_of(op: object, car: bytes, index: dict[bytes, tuple[int, int]] | None) -> bytes:
+    """The block of a bad operation, as evidence; nothing where it has none."""
     try:
-        return find_block(car, op["cid"]) if car else b""  # type: ignore[index]
+        cid = op["cid"]  # type: ignore[index]
+        return find_block(car, cid) if index is None else checked_block(index, car, cid)
     except Exception:
-        return car
+        return b""

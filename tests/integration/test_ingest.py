@@ -9,13 +9,15 @@ from typing import Any
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.errors import HeldError, MismatchError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.messages import Run, Watermark, decode_control
 from streams.kafka.publisher import Position, Publisher, SendError
-from streams.kafka.topic import ensure_topic, reader
+from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
+from streams.kafka.topic import admin_client, ensure_topic, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle
@@ -237,3 +239,35 @@ async def test_a_topic_that_is_deleted_under_the_ingest_ends_it(
 
     with pytest.raises(MismatchError, match="deleted"):
         await run_while(replay_of(made, info), delete, EVENTS // 10)
+
+
+async def test_a_slow_group_makes_the_topic_keep_its_events_longer(settings: SettingsFactory) -> None:
+    made = settings(kafka_retention_hours=1)
+    info = await ensure_topic(made)
+    guard = RetentionGuard(made, info)
+    producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers())
+    await producer.start()
+    half_an_hour_ago = int(time.time() * 1000) - 1_800_000
+    for _ in range(3):
+        await producer.send_and_wait(made.kafka_topic, b"{}", partition=0, timestamp_ms=half_an_hour_ago)
+    await producer.stop()
+    assert await guard.look() == Verdict()  # nobody is registered
+
+    async with reader(made, info.partitions) as (_, tps):
+        group = AIOKafkaConsumer(bootstrap_servers=made.bootstrap_servers(), group_id=f"{made.sink_group}-slow")
+        await group.start()
+        group.assign(tps)
+        await group.commit({tps[0]: 1})
+        await group.stop()
+    raised = Verdict()
+    for _ in range(20):  # a group's coordinator may still be loading: the guard looks again
+        raised = await guard.look()
+        if raised != Verdict():
+            break
+        await asyncio.sleep(0.5)
+    assert raised == Verdict(raise_to=7_200_000)
+    assert await guard.look() == Verdict()  # half an hour is little of two hours
+    async with admin_client(made) as admin:
+        configs = await topic_configs(admin, made.kafka_topic)
+    assert configs["retention.ms"] == "7200000"
+    assert configs["max.message.bytes"] == "8388608"  # the others are as they were
