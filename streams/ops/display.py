@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from streams.firehose.relay import relay_name
 from streams.firehose.syntax import shown
 from streams.ops.standing import Holdings, SinkStanding
-from streams.settings import Settings
+from streams.settings import Settings, read_stack_state
 
 LINE_EVERY: Final = 5.0
 #: Collections named in the summary.
@@ -135,9 +135,17 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
         f"  data          schema {settings.sink_schema} in {_without_password(settings.database_dsn())}",
         "",
         "A query to try (the most liked posts):",
-        f"  psql '{_without_password(settings.database_dsn())}' -c \"{_query(settings.sink_schema)}\"",
+        f'  {_psql(settings)} -c "{_query(settings.sink_schema)}"',
     ]
     return "\n".join(lines)
+
+
+def _psql(settings: Settings) -> str:
+    """The command to look into the database: the embedded one brings its own client."""
+    state = read_stack_state(settings.local_dir)
+    if state is not None and state["database_url"] == settings.database_dsn():
+        return f"{sys.executable} -m streams.local psql"
+    return f"psql '{_without_password(settings.database_dsn())}'"
 
 
 def _query(schema: str) -> str:
