@@ -123,6 +123,8 @@ class Lanes:
         except Exception as error:
             self.failed = error
             self._on_fault(error)
+            while lane:  # nothing of it will be written: the shutdown must not wait for it
+                self._release(lane.popleft())
         finally:
             del self._tasks[tp]
 

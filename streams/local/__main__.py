@@ -37,8 +37,11 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args, args.rest = parser.parse_known_args(arguments)
     command: Command = args.run
+    if args.rest and command is not _psql:
+        parser.error(f"unrecognized arguments: {' '.join(args.rest)}")
     try:
         return command(args)
     except StreamsError as error:
@@ -58,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_stack_commands(commands)
     psql = commands.add_parser("psql", help="psql in the embedded database; its own arguments may follow")
-    psql.add_argument("arguments", nargs=argparse.REMAINDER, help="as for psql: -c 'SELECT ...', -f FILE")
     psql.set_defaults(run=_psql, dir=None, json=False)
     return parser
 
@@ -157,7 +159,7 @@ def _psql(args: argparse.Namespace) -> int:
         _tell(f"error: The embedded stack in {stack.folder} is down: start it with `python -m streams.local up`.")
         return EXIT_DOWN
     psql = program_folder() / "psql"
-    return os.execv(psql, [str(psql), stack.dsn, *args.arguments])  # noqa: S606 (Postgres' own client)
+    return os.execv(psql, [str(psql), stack.dsn, *args.rest])  # noqa: S606 (Postgres' own client)
 
 
 if __name__ == "__main__":

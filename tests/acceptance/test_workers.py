@@ -40,9 +40,7 @@ async def until_shared(deployment: Deployment, workers: int) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-async def test_workers_share_the_work_and_one_is_killed(
-    deployment: Deployment, some_traffic: Traffic, count: int
-) -> None:
+async def test_they_share_the_work_and_one_is_killed(deployment: Deployment, some_traffic: Traffic, count: int) -> None:
     workers = [deployment.worker(WORKER_ID=str(number), **STEADY) for number in range(count)]
     await until_shared(deployment, count)
     ingest = deployment.ingest(some_traffic.relay)
