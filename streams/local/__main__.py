@@ -38,10 +38,11 @@ Command = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     parser = _parser()
-    args, args.rest = parser.parse_known_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    args.rest = rest
     command: Command = args.run
-    if args.rest and command is not _psql:
-        parser.error(f"unrecognized arguments: {' '.join(args.rest)}")
+    if rest and command is not _psql:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return command(args)
     except StreamsError as error:
