@@ -145,23 +145,33 @@ async def test_a_second_ingest_names_the_holder(deployment: Deployment) -> None:
     await first.stop()
 
 
-async def test_the_topic_was_made_anew(deployment: Deployment) -> None:
+@pytest.mark.parametrize("length", ["longer", "shorter"])
+async def test_the_topic_was_made_anew(deployment: Deployment, length: str) -> None:
     relay, _ = await deployment.generated(500)
     worker = deployment.worker()
     await deployment.until_done(deployment.ingest(relay.url))
     await worker.stop()
-    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.environment["KAFKA_BOOTSTRAP_SERVERS"])
-    await admin.start()
-    await admin.delete_topics([deployment.topic])
-    for pause in deployment.patiently("the topic is gone", 20):
-        if deployment.topic not in await admin.list_topics():
-            break
-        await asyncio.sleep(pause)
-    await admin.create_topics([NewTopic(deployment.topic, 8, 1)])
-    await admin.close()
-    # The new topic gets longer than the old one, so that the old positions exist in it.
-    for arguments in ((), ("--restart",), ("--restart",)):
+    before = await deployment.differences({"accounts": {}, "records": {}})
+    await make_anew(deployment)
+    # Whether the positions of the old topic exist in the new one, or lie beyond its end.
+    for arguments in ((), ("--restart",)) if length == "longer" else ():
         assert await deployment.ingest(relay.url, *arguments).ended() == 0
     done = await run(deployment, "worker")
     assert done.code == 6, done.errors
-    assert "was re-created" in sentence(done)
+    assert "re-created" in sentence(done)
+    assert await deployment.differences({"accounts": {}, "records": {}}) == before
+
+
+async def make_anew(deployment: Deployment) -> None:
+    """Delete the topic, and create it again."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.environment["KAFKA_BOOTSTRAP_SERVERS"])
+    await admin.start()
+    try:
+        await admin.delete_topics([deployment.topic])
+        for pause in deployment.patiently("the topic is gone", 20):
+            if deployment.topic not in await admin.list_topics():
+                break
+            await asyncio.sleep(pause)
+        await admin.create_topics([NewTopic(deployment.topic, 8, 1)])
+    finally:
+        await admin.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -38,4 +37,4 @@ async def test_listings_need_no_server(tmp_path: Path, command: str, names: list
     assert done.code == 0, done.errors
     for name in names:
         assert name in done.output
-    assert os.listdir(tmp_path) == []
+    assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
