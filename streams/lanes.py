@@ -97,13 +97,14 @@ class Lanes:
         return bool(self._writing)
 
     async def submit(self, event: SliceEvent) -> None:
-        """Take in a slice when there is room for it. Raises what has failed, so that nothing more is pulled."""
+        """Take in a slice when there is room for it; after a failure let it go: the process ends."""
         piece = event.value
         while self._slices >= DEPTH or (self._slices and self._bytes + piece.nbytes > DEPTH_BYTES):
             self._freed.clear()
             await self._freed.wait()
         if self.failed is not None:
-            raise self.failed
+            event.ack()
+            return
         self._slices += 1
         self._bytes += piece.nbytes
         self._lanes.setdefault(piece.tp, deque()).append(Item(event, piece, 0, piece.base))

@@ -266,7 +266,7 @@ class Replay:
                 await self._reset(publisher, reset)
                 continue
             except ErrorFrame as error:
-                if error.name == "FutureCursor" and self._continuity is not None and self._continuity.known:
+                if error.name == "FutureCursor" and self._may_begin_anew():
                     await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head", None))
                     continue
                 why = f"the relay said {error}"
@@ -335,6 +335,10 @@ class Replay:
         """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
         head, continuity = self._start.head, self._continuity
         return head is None or (continuity is not None and continuity.last_seq >= head.seq)
+
+    def _may_begin_anew(self) -> bool:
+        """Whether FutureCursor can mean a reset: not twice in a row, without a frame in between."""
+        return self._start.mode != "reset" or (self._continuity is not None and self._continuity.known)
 
     async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""

@@ -198,7 +198,8 @@ class Subscription(asyncio.Protocol):
             self._index = end
         if self._record is not None:
             self._record.sent += self._index - start
-        self._relay.passed(self._index)
+        if self._index > start:  # a client that is live from the head on passes nothing
+            self._relay.passed(self._index)
         if self._faults and self._index >= self._faults[0][0]:
             self._hold_for(self._faults.pop(0)[1])
         elif self._index >= self._relay.head_index:

@@ -212,7 +212,8 @@ class Deployment:
 
     async def check(self, expected: State, last_seq: int) -> dict[str, int]:
         """Everything is there, once; positions and counts say so. Returns the counts."""
-        assert await self.differences(expected) == []
+        differences = await self.differences(expected)
+        assert not differences, "\n".join(differences[:10])
         assert await self.offsets() == await self.ends()
         counts = await self.counts()
         assert counts["received"] == counts["applied"] + counts["skipped"] + counts["dead"]
