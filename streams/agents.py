@@ -13,6 +13,7 @@ import faust
 from faust.types import StreamT
 from mode import CrashingSupervisor
 
+from streams.commands import add_commands
 from streams.errors import SettingsError, StreamsError
 from streams.kafka import transport
 from streams.kafka.slices import Slice
@@ -121,6 +122,7 @@ def _app_or_exit(settings: Settings) -> faust.App:
 settings: Final = _settings_or_exit()
 app: Final = _app_or_exit(settings)
 pipeline: Final = Pipeline(app, settings)
+add_commands()
 app.slice_host = pipeline  # type: ignore[attr-defined] # read by the transport and by the worker
 firehose: Final[Any] = app.topic(settings.kafka_topic, schema=transport.SliceSchema())
 

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from faust.types import TP
 
+from streams.crashpoint import crash_point
 from streams.kafka.slices import Record, Slice, cut_events
 from streams.sink_postgres import Fenced, Written
 from streams.throttle import LARGEST_BATCH, LARGEST_BATCH_BYTES, Throttle
@@ -105,6 +106,7 @@ class Lanes:
         if self.failed is not None:
             event.ack()
             return
+        crash_point("slice.taken")
         self._slices += 1
         self._bytes += piece.nbytes
         self._lanes.setdefault(piece.tp, deque()).append(Item(event, piece, 0, piece.base))
@@ -201,6 +203,8 @@ class Lanes:
             return False
         finally:
             self._writing.discard(tp)
+        crash_point("slice.after_apply")
         self._source.mark_durable(tp, position)
+        crash_point("slice.acknowledged")
         self._on_written(tp.partition, written)
         return True

@@ -16,6 +16,7 @@ from typing import Any, Final
 import faust
 from faust.exceptions import AlreadyConfiguredWarning
 
+from streams.crashpoint import crash_point
 from streams.errors import MismatchError, SettingsError, StreamsError
 from streams.firehose.collections import compile_patterns
 from streams.kafka.guard import TopicGuard
@@ -136,7 +137,9 @@ class Pipeline:
         await self._throttle.close()
         with suppress(TimeoutError, StreamsError):
             async with asyncio.timeout(LAST_SAVE_SECONDS):
+                crash_point("shutdown.before_cursor")
                 await self._write_cursor()
+                crash_point("shutdown.after_cursor")
         self._reporter.report()
         await self._database.close()
 
@@ -217,7 +220,9 @@ class Pipeline:
             return
         topic = self.settings.kafka_topic
         try:
+            crash_point("tables.before_flush")
             self.tables.flush([tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic])
+            crash_point("tables.after_flush")
         except Exception:
             log.exception("The tables could not be written.")
 

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 from aiokafka.errors import KafkaError
 
+from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError, RelayError
 from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity
@@ -162,7 +163,9 @@ class Replay:
             return
         try:
             async with asyncio.timeout(STOP_PATIENCE if self._stop.is_set() else None):
+                crash_point("drain.before")
                 await publisher.drain()
+                crash_point("drain.after")
         except TimeoutError:
             log.warning("Kafka did not take the last events in time: the next ingest takes them again")
 
@@ -248,7 +251,9 @@ class Replay:
 
     async def _announce(self, publisher: Publisher) -> None:
         """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
+        crash_point("run.before_first_watermark")
         await publisher.mark()
+        crash_point("run.after_first_watermark")
         self._start.announced = self._marked = True
 
     # -- reading: one connection until it ends

@@ -20,7 +20,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streams.errors import SettingsError
 
-DEFAULT_RELAY: Final = "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos"
+ENDPOINT: Final = "/xrpc/com.atproto.sync.subscribeRepos"
+DEFAULT_RELAY: Final = f"wss://bsky.network{ENDPOINT}"
 
 #: Names that begin like ours are refused when they are not ours: a mistyped setting must not be ignored.
 OUR_PREFIXES: Final = ("BACKFILL_", "KAFKA_", "SINK_", "INGEST_", "RELAY_", "WORKER_", "LOCAL_")
@@ -28,6 +29,8 @@ OUR_PREFIXES: Final = ("BACKFILL_", "KAFKA_", "SINK_", "INGEST_", "RELAY_", "WOR
 FOREIGN_NAMES: Final = (
     "KAFKA_OPTS", "KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_GC_LOG_OPTS", "KAFKA_LOG4J_OPTS",
     "KAFKA_JMX_OPTS", "KAFKA_HOME", "KAFKA_DEBUG", "KAFKA_VERSION",
+    # The AppView's Python backfill service reads it; here BACKFILL_MAX_CONCURRENT decides.
+    "BACKFILL_DB_POOL_SIZE",
 )  # fmt: skip
 FOREIGN_PREFIXES: Final = ("KAFKA_CFG_", "KAFKA_SCHEMA_REGISTRY_", "KAFKA_REST_", "KAFKA_CONNECT_")
 
@@ -65,7 +68,10 @@ class Settings(BaseSettings):
     backfill_days: int = Field(
         0, ge=-1, description="Days of firehose to replay: 0 is off, -1 is all that the relay keeps."
     )
-    relay_url: str = Field(DEFAULT_RELAY, description="The relay's subscribeRepos endpoint (ws:// or wss://).")
+    relay_url: str = Field(
+        DEFAULT_RELAY,
+        description="The relay's subscribeRepos endpoint (ws:// or wss://); the path may be left out.",
+    )
     backfill_collections: Patterns = Field(
         (),
         description="Collections to store, NSIDs separated by commas, `*` allowed; empty is all. Holds at the sink: a rebuild can widen it.",
@@ -180,7 +186,13 @@ class Settings(BaseSettings):
     def _check_relay(cls, value: str) -> str:
         if not value.startswith(("ws://", "wss://")):
             raise ValueError("a relay's address begins with ws:// or wss://")
-        return value.split("?", 1)[0]
+        address = value.split("?", 1)[0]
+        return address.rstrip("/") + ENDPOINT if address.rstrip("/").count("/") == 2 else address
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return {"warn": "warning"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
     @field_validator("database_url")
     @classmethod

@@ -16,6 +16,7 @@ from typing import Final
 
 import asyncpg
 
+from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError
 from streams.firehose.syntax import shown
 from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
@@ -79,10 +80,12 @@ class PostgresSink:
         """The next offset of each partition; one that has no row gets one at its ``default``, if it has that."""
 
         async def call(connection: Connection) -> dict[int, int]:
+            crash_point("positions.before")
             new = {p: offset for p, offset in default.items() if p in partitions}
             await connection.execute(
                 query("add_positions"), self._topic, self._group, list(new.keys()), list(new.values())
             )
+            crash_point("positions.after")
             rows = await connection.fetch(query("positions"), self._topic, self._group, sorted(partitions))
             return {row["partition"]: row["next_offset"] for row in rows}
 
@@ -134,6 +137,8 @@ class PostgresSink:
         head = (self._topic, partition, self._group, base, next_offset, batch.received, batch.topic_id, *_mark(batch))
         arguments = (*head, *columns[:8], batch.extras())
         failures: list[BaseException] = []
+
+        crash_point("slice.before_apply")
 
         # (5) One statement, which is one transaction: a frozen worker holds none open.
         async def call(connection: Connection, *mode: Sequence[object] | None) -> asyncpg.Record | None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
+from streams.crashpoint import crash_point
 from streams.kafka.messages import ControlMessage, Watermark, encode_control
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, kafka_client_options, partition_for
 from streams.settings import Settings
@@ -94,6 +95,7 @@ class _Lane:
                 self._wake.clear()
                 await self._wake.wait()
             batch = self._queue.popleft()
+            crash_point("batch.before_send")
             try:
                 sent = await publisher.producer.send_batch(batch.builder, publisher.topic, partition=self.partition)
             except Exception as error:
@@ -198,9 +200,11 @@ class Publisher:
                 return
             await self._settle()
             watermark = make(position)
+            crash_point("watermark.before_write")
             for lane in self._lanes:
                 self.control(watermark, lane.partition)
             await self._settle()
+            crash_point("watermark.acknowledged")
             if make is self._make_watermark:
                 self.durable = position
 
@@ -240,6 +244,7 @@ class Publisher:
         if error is not None:
             self.fail(error)
             return
+        crash_point("batch.acknowledged")
         self.unacknowledged -= batch.size
         if not batch.done.done():
             batch.done.set_result(None)

@@ -24,6 +24,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError
 from streams.settings import Settings
 
@@ -166,7 +167,9 @@ async def ensure_topic(settings: Settings) -> TopicInfo:
         try:
             info = await describe_topic(admin, settings.kafka_topic)
             if info is None:
+                crash_point("topic.before_create")
                 await _create_topic(admin, settings)
+                crash_point("topic.after_create")
                 info = await _wait_for_topic(admin, settings)
         except KafkaError as error:
             raise broker_error(settings, error) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from streams.crashpoint import crash_point
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 
@@ -28,7 +29,9 @@ async def write_cursor(
     """
 
     async def call(connection: Connection) -> CursorPosition | None:
+        crash_point("cursor.before_write")
         row = await connection.fetchrow(query("write_cursor"), topic, group, service, partitions)
+        crash_point("cursor.after_write")
         return None if row is None or row["seq"] is None else CursorPosition(row["seq"], row["event_time"], row["run"])
 
     return await database.run(call)

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
+from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError, StreamsError
 from streams.postgres.queries import cursor_table, migrations, query
 
@@ -174,7 +175,20 @@ class Database:
 
         Raises MismatchError where the schema is not ours or newer than this program, DatabaseError where we may not.
         """
+        crash_point("migration.before")
         await self.run(self._migrate)
+        crash_point("migration.after")
+
+    async def check(self) -> None:
+        """Whether the schema is ours and of this program's version; nothing is written.
+
+        Raises MismatchError where it is missing, not ours, older or newer; DatabaseError where the server is too old.
+        """
+        if not await self.run(self._is_current):
+            raise MismatchError(
+                f"The schema {self.schema} at {self.place} is missing, or of an older version than this program: start "
+                "a worker once (faust -A streams.agents worker), which makes it or brings it forward."
+            )
 
     async def _migrate(self, connection: Connection) -> None:
         if await self._is_current(connection):
@@ -193,6 +207,7 @@ class Database:
             for migration in migrations():
                 if migration.version > held:
                     await connection.execute(migration.sql)
+                    crash_point("migration.inside")
                     await connection.execute(query("add_migration"), migration.version, migration.name)
                     log.info("Schema %s: migration %s applied.", self.schema, migration.name)
 

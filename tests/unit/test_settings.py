@@ -195,3 +195,15 @@ def test_without_servers_the_sentence_says_what_to_do() -> None:
         settings.bootstrap_servers()
     with pytest.raises(SettingsError, match=r"DATABASE_URL.*streams.local up"):
         settings.database_dsn()
+
+
+@pytest.mark.parametrize("given", ["wss://bsky.network", "wss://bsky.network/"])
+def test_a_relay_without_a_path_gets_the_endpoint(given: str) -> None:
+    """The AppView's own .env names its relay so."""
+    assert load_settings(relay_url=given).relay_url == "wss://bsky.network/xrpc/com.atproto.sync.subscribeRepos"
+
+
+def test_what_only_the_existing_service_knows_is_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKFILL_DB_POOL_SIZE", "2")
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    assert load_settings().log_level == "info"

@@ -1,0 +1,50 @@
+"""Named places to die at: ``CRASH_AT=NAME`` or ``NAME:COUNT`` kills this process there, the COUNT-th time it comes by.
+
+For the tests, and for whoever wants to see it: what holds after SIGKILL at each of these holds at any instruction
+between them. Without CRASH_AT a crash point is one comparison, and none stands where it would be passed for each event.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Final
+
+#: In the order in which an event passes them: the ingest's, then the worker's.
+INGEST_POINTS: Final = (
+    "topic.before_create", "topic.after_create", "run.before_first_watermark", "run.after_first_watermark",
+    "batch.before_send", "batch.acknowledged", "watermark.before_write",
+    "watermark.acknowledged", "drain.before", "drain.after",
+)  # fmt: skip
+WORKER_POINTS: Final = (
+    "migration.before", "migration.inside", "migration.after", "positions.before", "positions.after", "slice.taken",
+    "slice.before_apply", "slice.after_apply", "slice.acknowledged", "cursor.before_write", "cursor.after_write",
+    "tables.before_flush", "tables.after_flush", "shutdown.before_cursor", "shutdown.after_cursor",
+)  # fmt: skip
+
+
+def _asked(text: str) -> tuple[str | None, int]:
+    """The point and the count that CRASH_AT names. Ends the process where it names none."""
+    if not text:
+        return None, 0
+    name, _, count = text.partition(":")
+    if name not in (*INGEST_POINTS, *WORKER_POINTS) or (count and not count.isdigit()):
+        sys.exit(f"CRASH_AT={text!r} names no crash point: {', '.join((*INGEST_POINTS, *WORKER_POINTS))}")
+    return name, int(count or 1)
+
+
+_at, _left = _asked(os.environ.get("CRASH_AT", ""))
+
+
+def crash_point(name: str) -> None:
+    """Die here, by SIGKILL, if this is the point that was asked for."""
+    if name == _at:
+        _pass()
+
+
+def _pass() -> None:
+    global _left  # noqa: PLW0603 (a process has one)
+    _left -= 1
+    if _left <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
