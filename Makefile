@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench up down status requirements clean
+.PHONY: help run demo test check docs-check bench up down status requirements clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/local.stamp ## A relay's firehose through Kafka into Postgres, until it has caught up
 	@$(BIN)/python -m streams.run
@@ -26,6 +26,9 @@ check: $(VENV)/dev.stamp ## Lint, format, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs-check: $(VENV)/dev.stamp ## Every command of the documents, executed or held against what exists
+	@$(BIN)/python -m pytest -q tests/acceptance/test_docs_commands.py
 
 bench: $(VENV)/local.stamp ## Events a second, and CPU microseconds an event
 	@$(BIN)/python -m benchmarks.end_to_end

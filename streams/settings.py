@@ -54,6 +54,9 @@ PROFILES: Final[Mapping[str, Mapping[str, object]]] = {
     },
 }  # fmt: skip
 
+#: Other products' names of the levels: one .env may serve several.
+_LEVELS: Final = {"trace": "debug", "verbose": "debug", "warn": "warning", "critical": "error", "fatal": "error"}
+
 Patterns = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -192,7 +195,7 @@ class Settings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
-        return {"warn": "warning"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+        return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
     @field_validator("database_url")
     @classmethod

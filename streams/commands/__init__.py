@@ -9,7 +9,7 @@ import click
 from faust.cli.base import cli
 
 #: Modules of this package, each with its click command in the attribute ``command``.
-NAMES: Final[tuple[str, ...]] = ("copy", "prune")
+NAMES: Final[tuple[str, ...]] = ("aggregates", "copy", "indexes", "prune", "views")
 
 
 def add_commands() -> None:

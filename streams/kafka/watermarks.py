@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,6 +19,15 @@ from streams.settings import Settings
 _FIRST_LOOK: Final = 200
 #: Seconds for one partition's fetch to answer.
 _PATIENCE: Final = 20.0
+
+
+class _Version(msgspec.Struct):
+    kind: Literal["watermark"]
+    run: int
+    version: int = FORMAT_VERSION
+
+
+_decode_version: Final = msgspec.json.Decoder(_Version).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +110,12 @@ def as_watermark(value: bytes | None) -> Watermark | None:
     if value is None or b'"watermark"' not in value:
         return None
     try:
+        # A newer format's watermark may not be readable as ours.
+        check_version(_decode_version(value).version)
         message = decode_control(value)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if not isinstance(message, Watermark):
-        return None
-    check_version(message.version)
-    return message
+    return message if isinstance(message, Watermark) else None
 
 
 def check_version(version: int) -> None:

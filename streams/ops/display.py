@@ -149,10 +149,7 @@ def _psql(settings: Settings) -> str:
 
 
 def _query(schema: str) -> str:
-    return (
-        f"SELECT record->'subject'->>'uri' AS post, count(*) AS likes FROM {schema}.visible_records "  # noqa: S608 (shown, not run)
-        "WHERE collection = 'app.bsky.feed.like' GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
-    )
+    return f"SELECT post_uri, count(*) AS likes FROM {schema}.likes GROUP BY 1 ORDER BY 2 DESC LIMIT 5"  # noqa: S608 (shown, not run)
 
 
 def _without_password(dsn: str) -> str:

@@ -103,6 +103,8 @@ NAMINGS: Final[Mapping[str, Naming]] = {
     "app.bsky.feed.postgate": Naming("post_gates", "author_did", _renamed(post="post_uri")),
     "app.bsky.actor.profile": Naming("profiles"),
     "app.bsky.actor.status": Naming("statuses"),
+    "app.bsky.actor.contentVisibilityDeclaration": Naming("content_visibility_declarations"),
+    "app.bsky.graph.referencelistoptout": Naming("reference_list_opt_outs", "did", _renamed(subject="list_uri")),
     "app.bsky.labeler.service": Naming("labeler_services", "creator_did", {
         "reasonTypes": (("reason_types", ("reasonTypes",), "texts"),),
         "subjectTypes": (("subject_types", ("subjectTypes",), "texts"),),

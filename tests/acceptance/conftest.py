@@ -14,7 +14,10 @@ import asyncpg
 import pytest
 
 from streams.local.oracle import State, load_oracle
+from streams.local.stack import Stack
 from tests.acceptance.deployment import Deployment, Relay
+from tests.acceptance.filled import Filled, filling
+from tests.conftest import Servers
 
 #: Events of the bigger relay. ACCEPTANCE_EVENTS takes another number, for a slow machine.
 EVENTS = int(os.environ.get("ACCEPTANCE_EVENTS", "200000"))
@@ -42,6 +45,15 @@ def some_traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
     """Less, for what must only have a middle."""
     with serving(EVENTS * 3 // 10, tmp_path_factory.mktemp("traffic")) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def filled(stack: Stack | Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """One with the default names, for what the documents and the examples do."""
+    if not isinstance(stack, Stack):
+        pytest.skip("needs the embedded stack, not servers from outside")
+    with filling(stack, tmp_path_factory.mktemp("filled")) as made:
+        yield made
 
 
 @contextmanager

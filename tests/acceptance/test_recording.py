@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from streams.local.oracle import load_pds_state
+from tests import lexicon_model as model
 from tests.acceptance.deployment import Deployment
 
 PDS = Path(__file__).parents[1] / "fixtures" / "pds"
@@ -29,6 +33,37 @@ async def run(deployment: Deployment, relay: str, *arguments: str) -> dict[str, 
     return counts
 
 
+async def views_show_the_state(deployment: Deployment) -> None:
+    """Every record of a collection that has a lexicon, field by field, as the PDS said it and its lexicon types it."""
+    dsn = deployment.environment["DATABASE_URL"]
+    look: asyncpg.Connection[Any] = await asyncpg.connect(dsn, server_settings={"search_path": deployment.schema})
+    try:
+        await look.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+        seen = 0
+        for nsid, (view, _) in model.VIEWS.items():
+            expected = {}
+            for did, records in EXPECTED["records"].items():
+                for path, record in records.items():
+                    collection, _, rkey = path.partition("/")
+                    if collection == nsid:
+                        # jsonb holds no NUL.
+                        value = json.loads(json.dumps(record["value"]).replace("\\u0000", "\\ufffd"))
+                        row = model.expected_row(nsid, did, rkey, record["cid"], value)
+                        expected[row["uri"]] = row
+            shown = [dict(row) for row in await look.fetch(f"SELECT * FROM {view}")]
+            for row in shown:
+                assert row.pop("rev")
+                assert row.pop("indexed_at")
+            assert {row["uri"]: row for row in shown} == expected
+            seen += len(shown)
+        assert seen > 1_000
+        users = {row["did"]: row["handle"] for row in await look.fetch("SELECT did, handle FROM users")}
+        visible = {did: account["handle"] for did, account in EXPECTED["accounts"].items() if account["status"] is None}
+        assert users == visible
+    finally:
+        await look.close()
+
+
 async def test_the_recording_gives_exactly_the_state(deployment: Deployment) -> None:
     relay = await deployment.relay("--frames", str(PDS / "frames.bin.gz"))
     once = await run(deployment, relay.url)
@@ -41,6 +76,7 @@ async def test_the_recording_gives_exactly_the_state(deployment: Deployment) -> 
     row = await deployment.look.fetchrow("SELECT * FROM firehose_cursor WHERE service = 'backfill'")
     assert row is not None
     assert row["cursor"] == str(LAST_SEQ)
+    await views_show_the_state(deployment)
 
     # Repeated: the ingest resumes, and there is nothing that was not there.
     assert await run(deployment, relay.url) == once

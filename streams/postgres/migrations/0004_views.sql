@@ -475,6 +475,50 @@ COMMENT ON COLUMN "statuses"."created_at" IS 'The time that the record claims; N
 COMMENT ON COLUMN "statuses"."indexed_at" IS 'When the record was written here.';
 COMMENT ON COLUMN "statuses"."rev" IS 'The repository''s revision that made this version.';
 
+CREATE VIEW "content_visibility_declarations" AS
+SELECT
+    'at://' || did || '/' || collection || '/' || rkey AS "uri",
+    did,
+    rkey,
+    cid,
+    lex_boolean(record -> 'hideFromAlgorithmicRecommendations') AS "hide_from_algorithmic_recommendations",
+    NULL::timestamptz AS "created_at",
+    indexed_at,
+    rev
+FROM visible_records
+WHERE collection = 'app.bsky.actor.contentVisibilityDeclaration' AND rkey = 'self';
+COMMENT ON VIEW "content_visibility_declarations" IS 'app.bsky.actor.contentVisibilityDeclaration: A declaration of an account''s preferences for appearing in content discovery surfaces.';
+COMMENT ON COLUMN "content_visibility_declarations"."uri" IS 'The record''s AT URI.';
+COMMENT ON COLUMN "content_visibility_declarations"."did" IS 'The account that holds the record.';
+COMMENT ON COLUMN "content_visibility_declarations"."rkey" IS 'The record''s key in its collection.';
+COMMENT ON COLUMN "content_visibility_declarations"."cid" IS 'The CID of the record''s present version.';
+COMMENT ON COLUMN "content_visibility_declarations"."hide_from_algorithmic_recommendations" IS 'Whether the account requests that its posts be hidden from algorithmic recommendations. Consumers must treat a missing record as false.';
+COMMENT ON COLUMN "content_visibility_declarations"."created_at" IS 'The time that the record claims; NULL where it has none that can be read.';
+COMMENT ON COLUMN "content_visibility_declarations"."indexed_at" IS 'When the record was written here.';
+COMMENT ON COLUMN "content_visibility_declarations"."rev" IS 'The repository''s revision that made this version.';
+
+CREATE VIEW "reference_list_opt_outs" AS
+SELECT
+    'at://' || did || '/' || collection || '/' || rkey AS "uri",
+    did,
+    rkey,
+    cid,
+    lex_text(record -> 'subject') COLLATE "C" AS "list_uri",
+    lex_datetime(record -> 'createdAt') AS "created_at",
+    indexed_at,
+    rev
+FROM visible_records
+WHERE collection = 'app.bsky.graph.referencelistoptout';
+COMMENT ON VIEW "reference_list_opt_outs" IS 'app.bsky.graph.referencelistoptout: Record requesting that its author be omitted from the public presentation of a reference list. This record is only enforced when the subject list''s current purpose is app.bsky.graph.defs#referencelist. AppView indexes at most one record per actor and list pair, and ignores duplicate records.';
+COMMENT ON COLUMN "reference_list_opt_outs"."uri" IS 'The record''s AT URI.';
+COMMENT ON COLUMN "reference_list_opt_outs"."did" IS 'The account that holds the record.';
+COMMENT ON COLUMN "reference_list_opt_outs"."rkey" IS 'The record''s key in its collection.';
+COMMENT ON COLUMN "reference_list_opt_outs"."cid" IS 'The CID of the record''s present version.';
+COMMENT ON COLUMN "reference_list_opt_outs"."list_uri" IS 'Canonical, DID-based AT URI of the app.bsky.graph.list record from which the author requests omission.';
+COMMENT ON COLUMN "reference_list_opt_outs"."created_at" IS 'The time that the record claims; NULL where it has none that can be read.';
+COMMENT ON COLUMN "reference_list_opt_outs"."indexed_at" IS 'When the record was written here.';
+COMMENT ON COLUMN "reference_list_opt_outs"."rev" IS 'The repository''s revision that made this version.';
+
 CREATE VIEW "labeler_services" AS
 SELECT
     'at://' || did || '/' || collection || '/' || rkey AS "uri",
@@ -521,7 +565,7 @@ COMMENT ON COLUMN "chat_declarations"."uri" IS 'The record''s AT URI.';
 COMMENT ON COLUMN "chat_declarations"."did" IS 'The account that holds the record.';
 COMMENT ON COLUMN "chat_declarations"."rkey" IS 'The record''s key in its collection.';
 COMMENT ON COLUMN "chat_declarations"."cid" IS 'The CID of the record''s present version.';
-COMMENT ON COLUMN "chat_declarations"."allow_group_invites" IS '[NOTE: This is under active development and should be considered unstable while this note is here]. Declaration about group chat invitation preferences for the record owner.';
+COMMENT ON COLUMN "chat_declarations"."allow_group_invites" IS 'Declaration about group chat invitation preferences for the record owner.';
 COMMENT ON COLUMN "chat_declarations"."created_at" IS 'The time that the record claims; NULL where it has none that can be read.';
 COMMENT ON COLUMN "chat_declarations"."indexed_at" IS 'When the record was written here.';
 COMMENT ON COLUMN "chat_declarations"."rev" IS 'The repository''s revision that made this version.';

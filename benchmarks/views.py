@@ -1,0 +1,181 @@
+"""How long indexes, counts and four usual queries take at many rows: ``python -m benchmarks.views --rows 10000000``.
+
+Fills a schema of its own by SQL with records like the network's (likes above all, a few posts that everybody likes), in
+an embedded Postgres that is removed afterwards. Prints a table of Markdown, as docs/performance.md has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from streams.local.postgres import Postgres
+from streams.postgres.database import Database
+from streams.postgres.indexes import INDEXES
+
+SCHEMA: Final = "firehose"
+#: Of 100 rows so many are likes, posts, follows, reposts; the last one is a profile.
+LIKES, POSTS, FOLLOWS, REPOSTS = 55, 22, 14, 8
+
+#: What people ask, and the index that must answer it.
+PLANS: Final = {
+    "a profile's posts, newest first": (
+        "SELECT * FROM posts WHERE author_did = '{did}' ORDER BY created_at DESC LIMIT 50", "ix_post_author"),
+    "a post's likes": ("SELECT user_did, created_at FROM likes WHERE post_uri = '{post}'", "ix_like_post"),
+    "a thread": ("SELECT * FROM posts WHERE root_uri = '{post}' ORDER BY created_at", "ix_post_root"),
+    "a follower list": (
+        "SELECT follower_did FROM follows WHERE following_did = '{did}' ORDER BY created_at DESC LIMIT 100",
+        "ix_follow_subject"),
+}  # fmt: skip
+
+_DID: Final = "'did:plc:' || lpad(to_hex({}), 24, 'z')"
+#: The n-th account or post, chosen so that a few are chosen often.
+_POPULAR: Final = "(power(random(), 4) * {})::bigint"
+_POST: Final = f"'at://' || {_DID.format('p % accounts')} || '/app.bsky.feed.post/3k' || lpad(p::text, 11, '0')"
+
+
+def _fill(collection: str, count: int, record: str, *, accounts: int, posts: int) -> str:
+    return f"""
+        INSERT INTO records (seq, time, did, collection, rkey, rev, cid, record)
+        SELECT n, now() - n * interval '1 ms', {_DID.format("who")}, '{collection}', '3k' || lpad(n::text, 11, '0'),
+               '3k' || lpad(n::text, 11, '0'), 'bafyrei' || md5(n::text) || left(md5((n + 1)::text), 20), {record}
+        FROM (SELECT n, {accounts} AS accounts, {_POPULAR.format(posts)} AS p,
+                     CASE WHEN '{collection}' = 'app.bsky.feed.post' THEN n % {accounts}
+                          ELSE (random() * {accounts})::bigint END AS who,
+                     to_char(now() - n * interval '50 ms', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS said
+              FROM generate_series(1, {count}) AS n) AS made"""
+
+
+async def fill(connection: asyncpg.Connection[Any], rows: int) -> None:
+    """About ``rows`` records: posts first, then what refers to them."""
+    share = rows // 100
+    accounts, posts = max(rows // 50, 10), share * POSTS
+    subject = f"jsonb_build_object('uri', {_POST}, 'cid', 'bafyrei' || md5(p::text) || left(md5(said), 20))"
+    a_like = f"jsonb_build_object('$type', 'app.bsky.feed.like', 'subject', {subject}, 'createdAt', said)"
+    text = "left(repeat(md5(n::text) || ' ', 6), 20 + (n % 180)::integer)"
+    reply = f"jsonb_build_object('root', {subject}, 'parent', {subject})"
+    a_post = (
+        f"jsonb_build_object('$type', 'app.bsky.feed.post', 'text', {text}, 'langs', jsonb_build_array('en'), "
+        f"'createdAt', said) || CASE WHEN n % 3 = 0 THEN jsonb_build_object('reply', {reply}) ELSE '{{}}' END"
+    )
+    whom = _DID.format("p % accounts")
+    a_follow = f"jsonb_build_object('$type', 'app.bsky.graph.follow', 'subject', {whom}, 'createdAt', said)"
+    a_profile = (
+        "jsonb_build_object('$type', 'app.bsky.actor.profile', 'displayName', 'Somebody ' || n, 'createdAt', said)"
+    )
+    for collection, number, record in (
+        ("app.bsky.feed.post", POSTS, a_post), ("app.bsky.feed.like", LIKES, a_like),
+        ("app.bsky.feed.repost", REPOSTS, a_like), ("app.bsky.graph.follow", FOLLOWS, a_follow),
+        ("app.bsky.actor.profile", 1, a_profile),
+    ):  # fmt: skip
+        await connection.execute(
+            _fill(collection, share * number, record, accounts=accounts, posts=posts), timeout=7200
+        )  # fmt: skip
+    await connection.execute(
+        f"INSERT INTO actors (did, handle, active) SELECT {_DID.format('n')}, 'user' || n || '.test', n % 100 > 0 "
+        f"FROM generate_series(0, {accounts}) AS n", timeout=600,
+    )  # fmt: skip
+    await connection.execute("VACUUM (ANALYZE)", timeout=7200)
+
+
+async def popular(connection: asyncpg.Connection[Any]) -> dict[str, str]:
+    """A post with many likes and its author: what the plans ask for."""
+    row = await connection.fetchrow(
+        "SELECT post_uri, count(*) FROM (SELECT post_uri FROM likes LIMIT 100000) AS few "
+        "WHERE split_part(post_uri, '/', 3) NOT IN (SELECT did FROM actors WHERE hidden) "
+        "GROUP BY 1 ORDER BY 2 DESC OFFSET 5 LIMIT 1"
+    )
+    assert row is not None
+    return {"post": row["post_uri"], "did": row["post_uri"].split("/")[2]}
+
+
+async def explain(connection: asyncpg.Connection[Any], statement: str, *, run: bool) -> dict[str, Any]:
+    """The plan as Postgres describes it in JSON; with its times where it is run."""
+    how = "ANALYZE, FORMAT JSON" if run else "FORMAT JSON"
+    found = json.loads(await connection.fetchval(f"EXPLAIN ({how}) {statement}", timeout=600))
+    return dict(found[0])
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """A plan's nodes."""
+    return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
+
+
+async def measure(dsn: str, rows: int) -> None:
+    """Fill, measure, print."""
+    database = Database(dsn, SCHEMA, 2)
+    await database.migrate()
+    await database.close()
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(
+        dsn, server_settings={"search_path": SCHEMA, "jit": "off"}
+    )
+
+    async def timed(statement: str) -> tuple[float, Any]:
+        began = time.monotonic()
+        result = await connection.fetchval(statement, timeout=7200)
+        return time.monotonic() - began, result
+
+    seconds, _ = await timed("SELECT 1")
+    began = time.monotonic()
+    await fill(connection, rows)
+    print(f"filled with {rows} rows in {time.monotonic() - began:.0f} s\n", flush=True)
+    size = "SELECT sum(pg_table_size(relid)) FROM pg_partition_tree('records')"
+    keys = "SELECT sum(pg_indexes_size(relid)) FROM pg_partition_tree('records')"
+    table, index = (await timed(size))[1], (await timed(keys))[1]
+    print(f"rows {table / rows:.0f} bytes each, their key {index / rows:.0f}\n", flush=True)
+
+    wanted = await popular(connection)
+    before = {}
+    for name, (statement, _) in PLANS.items():
+        before[name] = (await explain(connection, statement.format(**wanted), run=True))["Execution Time"]
+    print("| index | for | seconds | MB |\n|---|---|---|---|")
+    await connection.execute("SET maintenance_work_mem = '256MB'")
+    for made in INDEXES:
+        seconds, _ = await timed(f"CREATE INDEX CONCURRENTLY {made.name} ON {made.table} {made.definition}")
+        _, taken = await timed(f"SELECT pg_relation_size('{made.name}')")
+        print(f"| `{made.name}` | {made.answers} | {seconds:.0f} | {taken / 1e6:.0f} |", flush=True)
+    await connection.execute("ANALYZE", timeout=3600)
+    print("\n| query | ms with the index | ms without | plan |\n|---|---|---|---|")
+    for name, (statement, _) in PLANS.items():
+        await explain(connection, statement.format(**wanted), run=True)
+        plan = await explain(connection, statement.format(**wanted), run=True)
+        used = [node["Index Name"] for node in nodes(plan["Plan"]) if node.get("Index Name", "").startswith("ix_")]
+        print(
+            f"| {name} | {plan['Execution Time']:.1f} | {before[name]:.0f} | {', '.join(used) or 'none'} |", flush=True
+        )
+    print("\n| what | seconds | result |\n|---|---|---|")
+    for statement in (
+        "SELECT count(*) FROM records", "SELECT count(*) FROM likes", "SELECT count(*) FROM posts",
+        "SELECT count(*) FROM posts WHERE created_at > now() - interval '1 day'",
+        "REFRESH MATERIALIZED VIEW post_counts", "REFRESH MATERIALIZED VIEW CONCURRENTLY post_counts",
+        "REFRESH MATERIALIZED VIEW follow_counts",
+    ):  # fmt: skip
+        seconds, result = await timed(statement)
+        print(f"| `{statement}` | {seconds:.1f} | {'' if result is None else result} |", flush=True)
+    await connection.close()
+
+
+def main() -> None:
+    """Run it in a Postgres of its own."""
+    parser = argparse.ArgumentParser(description="Index builds, plans and counts at many rows.")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, default=Path(".local/benchmark-views"))
+    arguments = parser.parse_args()
+    server = Postgres(arguments.folder, arguments.folder, fsync=False)
+    try:
+        server.start()
+        asyncio.run(measure(server.dsn, arguments.rows))
+    finally:
+        server.stop()
+        shutil.rmtree(arguments.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The container's command: the worker where BACKFILL_DAYS asks for one, else a sentence and exit code 0.
+
+It becomes the worker (exec), so that the signals of ``docker stop`` reach it. It never does anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from streams.errors import StreamsError
+from streams.settings import load_settings
+
+COMMAND: Final = ("faust", "-A", "streams.agents", "worker")
+
+
+def main() -> int:
+    """Become the worker, or return the exit code: 0 where the backfill is off, 2 for a setting that is wrong."""
+    try:
+        settings = load_settings()
+    except StreamsError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    if settings.backfill_days != 0:
+        os.execv(Path(sys.executable).with_name(COMMAND[0]), COMMAND)  # noqa: S606 (no shell is wanted)
+    sys.stdout.write("BACKFILL_DAYS=0: the backfill is off. Set it to a number of days, or -1 for everything.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""The indexes that are built after the load: which there are, for whom, and how each is built without stopping writers.
+
+They stand on the partitions of ``records``: CREATE INDEX CONCURRENTLY does not take a partitioned table. Their
+expressions are those of the views (``migrations/0004_views.sql``), or no query on a view would use them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import asyncpg
+
+from streams.errors import DatabaseError
+from streams.postgres.database import Connection, Database
+from streams.postgres.queries import query
+
+#: How all of them are called: what has another name is the user's own.
+PREFIX: Final = "ix_"
+#: Seconds that a statement may take, for a driver that wants to know.
+FOR_EVER: Final = 30 * 86_400.0
+#: A build takes as long as it takes, waits a minute for the writers before it, and ends with its client.
+_LIMITS: Final = "SET statement_timeout = 0; SET lock_timeout = '60s'; SET client_connection_check_interval = '1s'"
+_DEFAULTS: Final = "RESET statement_timeout; RESET lock_timeout; RESET client_connection_check_interval"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index on ``table``, and the question that it answers."""
+
+    name: str
+    profiles: tuple[str, ...]
+    table: str
+    definition: str
+    answers: str
+
+
+def _text(*path: str) -> str:
+    return "(lex_text(record" + "".join(f" -> '{part}'" for part in path) + ')) COLLATE "C"'
+
+
+_PARENT, _ROOT, _SUBJECT_URI = _text("reply", "parent", "uri"), _text("reply", "root", "uri"), _text("subject", "uri")
+_SUBJECT, _LIST = _text("subject"), _text("list")
+_CREATED: Final = "lex_datetime(record -> 'createdAt')"
+_URI: Final = "('at://' || did || '/' || collection || '/' || rkey)"
+_BOTH: Final = ("appview", "analytics")
+_APPVIEW: Final = ("appview",)
+_ANALYTICS: Final = ("analytics",)
+
+#: The words of the view's column `text`; the first 10,000 characters, as a tsvector has at most a megabyte.
+_WORDS: Final = "to_tsvector('simple'::regconfig, left(lex_text(record -> 'text'), 10000))"
+
+INDEXES: Final = (
+    Index("ix_post_author", _APPVIEW, "records_post", f"(did, ({_CREATED}) DESC)", "an account's posts, newest first"),
+    Index("ix_post_uri", _APPVIEW, "records_post", f"({_URI})", "a post by its AT URI"),
+    Index("ix_post_parent", _APPVIEW, "records_post", f"({_PARENT})", "the replies to a post"),
+    Index("ix_post_root", _APPVIEW, "records_post", f"({_ROOT}, ({_CREATED}))", "a thread, in order"),
+    Index("ix_post_created", _BOTH, "records_post", f"(({_CREATED}))", "posts of a time"),
+    Index("ix_post_tags", _ANALYTICS, "records_post", "USING gin (lex_texts(record -> 'tags'))", "posts with a tag"),
+    Index("ix_post_langs", _ANALYTICS, "records_post", "USING gin (lex_texts(record -> 'langs'))", "posts by language"),
+    Index("ix_post_words", _ANALYTICS, "records_post", f"USING gin ({_WORDS})", "posts with words"),
+    Index("ix_like_post", _APPVIEW, "records_like", f"({_SUBJECT_URI})", "a post's likes"),
+    Index("ix_like_author", _APPVIEW, "records_like", f"(did, ({_CREATED}) DESC)", "what an account likes"),
+    Index("ix_like_created", _ANALYTICS, "records_like", f"(({_CREATED}))", "likes of a time"),
+    Index("ix_repost_post", _APPVIEW, "records_repost", f"({_SUBJECT_URI})", "a post's reposts"),
+    Index("ix_repost_created", _ANALYTICS, "records_repost", f"(({_CREATED}))", "reposts of a time"),
+    Index("ix_follow_subject", _APPVIEW, "records_follow", f"({_SUBJECT}, ({_CREATED}) DESC)", "followers by time"),
+    Index("ix_follow_created", _ANALYTICS, "records_follow", f"(({_CREATED}))", "follows of a time"),
+    Index("ix_block_subject", _APPVIEW, "records_block", f"({_SUBJECT})", "who blocks an account"),
+    Index("ix_list_item_list", _APPVIEW, "records_list_item", f"({_LIST})", "a list's members"),
+    Index("ix_list_item_subject", _APPVIEW, "records_list_item", f"({_SUBJECT})", "an account's lists"),
+    Index("ix_actor_handle", _APPVIEW, "actors", "(lower(handle))", "an account by its handle"),
+)  # fmt: skip
+PROFILES: Final = ("appview", "analytics")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is of an index: "missing", "building", "invalid" (a build that was interrupted) or "ready"."""
+
+    index: Index
+    state: str
+    size: int
+    percent: float | None
+
+
+#: Awaits a build, and shows how far it is.
+Watch = Callable[[Awaitable[Any], Index], Awaitable[None]]
+
+
+def of_profile(profile: str | None) -> tuple[Index, ...]:
+    """The indexes of a profile; all of them for None."""
+    return tuple(index for index in INDEXES if profile is None or profile in index.profiles)
+
+
+async def states(database: Database, indexes: tuple[Index, ...]) -> list[State]:
+    """What is of each of them, in order."""
+    rows = await database.run(lambda c: c.fetch(query("index_states"), [index.name for index in indexes]))
+    known = {row["name"]: row for row in rows}
+    return [_state(index, known.get(index.name)) for index in indexes]
+
+
+def _state(index: Index, row: asyncpg.Record | None) -> State:
+    if row is None:
+        return State(index, "missing", 0, None)
+    if row["building"]:
+        total = row["total"] or 0
+        return State(index, "building", row["size"], min(100.0, 100.0 * row["done"] / total) if total else None)
+    return State(index, "ready" if row["valid"] else "invalid", row["size"], None)
+
+
+async def create(database: Database, index: Index, watch: Watch) -> float:
+    """Build one index while others read and write; what an interrupted build left is removed first.
+
+    ``watch`` awaits the build and shows how far it is. Returns the seconds that it took. Raises DatabaseError where
+    another process builds indexes, and what ``Database.run`` raises.
+    """
+    began = time.monotonic()
+
+    async def call(connection: Connection) -> None:
+        if not await connection.fetchval(query("lock_indexes"), database.schema):
+            raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
+        try:
+            row = await connection.fetchrow(query("index_states"), [index.name])
+            if row is not None and row["valid"]:
+                return
+            await connection.execute(_LIMITS)
+            if row is not None:
+                await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
+            statement = f"CREATE INDEX CONCURRENTLY {index.name} ON {index.table} {index.definition}"
+            await watch(connection.execute(statement, timeout=FOR_EVER), index)
+        finally:
+            await _release(connection, database.schema)
+
+    await database.run(call)
+    return time.monotonic() - began
+
+
+async def drop(database: Database, index: Index) -> bool:
+    """Drop one index while others read and write. Whether there was one. Raises as ``create``."""
+
+    async def call(connection: Connection) -> bool:
+        if not await connection.fetchval(query("lock_indexes"), database.schema):
+            raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
+        try:
+            there = bool(await connection.fetch(query("index_states"), [index.name]))
+            await connection.execute(_LIMITS)
+            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
+            return there
+        finally:
+            await _release(connection, database.schema)
+
+    return await database.run(call)
+
+
+async def _release(connection: Connection, schema: str) -> None:
+    """Give back the lock and the limits; a connection that is gone has done so."""
+    if not connection.is_closed() and not connection.is_in_transaction():
+        await connection.fetchval(query("unlock_indexes"), schema)
+        await connection.execute(_DEFAULTS)

@@ -1,0 +1,133 @@
+"""The optional indexes: built and dropped beside writers, and used by what people ask the views."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from benchmarks.views import PLANS, explain, fill, nodes, popular
+from streams.postgres.database import Database
+from streams.postgres.indexes import INDEXES, PROFILES, of_profile
+from tests.acceptance.commands import FAUST, Finished, finish
+
+#: Enough that a plan over all of them is not the cheapest.
+ROWS = 40_000
+
+
+@pytest.fixture
+async def connection(settings_environment: dict[str, str]) -> AsyncIterator[asyncpg.Connection[Any]]:
+    schema = settings_environment["SINK_SCHEMA"]
+    database = Database(settings_environment["DATABASE_URL"], schema, 1)
+    await database.migrate()
+    await database.close()
+    opened: asyncpg.Connection[Any] = await asyncpg.connect(
+        settings_environment["DATABASE_URL"], server_settings={"search_path": schema}
+    )
+    yield opened
+    await opened.close()
+
+
+async def command(environment: dict[str, str], folder: Path, *arguments: str) -> Finished:
+    done = await finish([*FAUST, *arguments], environment, folder, 120)
+    assert done.code == 0, done.errors
+    return done
+
+
+async def used_by_plans(connection: asyncpg.Connection[Any]) -> dict[str, tuple[set[str], bool]]:
+    """The optional indexes that each plan uses, and whether it reads a whole partition."""
+    found = {}
+    wanted = await popular(connection)
+    for name, (statement, _) in PLANS.items():
+        plan = nodes((await explain(connection, statement.format(**wanted), run=False))["Plan"])
+        whole = any("Seq Scan" in n["Node Type"] and n["Relation Name"].startswith("records") for n in plan)
+        found[name] = ({n["Index Name"] for n in plan if n.get("Index Name", "").startswith("ix_")}, whole)
+    return found
+
+
+async def test_the_plans_use_the_indexes(
+    connection: asyncpg.Connection[Any], settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    await fill(connection, ROWS)
+    for name, (used, whole) in (await used_by_plans(connection)).items():
+        assert (used, whole) == (set(), name != "a profile's posts, newest first")
+
+    made = await command(settings_environment, tmp_path, "indexes", "create", "--profile", "appview")
+    assert [line.split(":")[0] for line in made.output.splitlines()] == [index.name for index in of_profile("appview")]
+    await connection.execute("ANALYZE")
+    for name, (used, whole) in (await used_by_plans(connection)).items():
+        assert (used, whole) == ({PLANS[name][1]}, False), name
+
+    again = await command(settings_environment, tmp_path, "indexes", "create", "--profile", "appview")
+    assert again.output.count(": ready\n") == len(of_profile("appview"))
+    refreshed = await command(settings_environment, tmp_path, "aggregates", "refresh")
+    assert [line.split(":")[0] for line in refreshed.output.splitlines()] == ["follow_counts", "post_counts"]
+    assert "rows" in (await command(settings_environment, tmp_path, "aggregates", "refresh", "post_counts")).output
+    assert "empty" not in (await command(settings_environment, tmp_path, "aggregates", "status")).output
+
+
+async def test_beside_a_writer_and_after_an_interruption(
+    connection: asyncpg.Connection[Any], settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    await connection.execute("CREATE INDEX mine ON records_like (cid)")
+    # What a build leaves that was interrupted: an index that is not valid.
+    await connection.execute(
+        "INSERT INTO records (did, collection, rkey, rev, record, time) "
+        "SELECT 'did:plc:a', 'app.bsky.feed.like', n::text, 'r', '{}', now() FROM generate_series(1, 2) AS n"
+    )
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute("CREATE UNIQUE INDEX CONCURRENTLY ix_like_post ON records_like (did)")
+    status = await command(settings_environment, tmp_path, "indexes", "status", "--json")
+    assert {row["name"]: row["state"] for row in json.loads(status.output)}["ix_like_post"] == "invalid"
+
+    writing = asyncio.Event()
+
+    async def write() -> int:
+        """A writer that goes on while the indexes are built."""
+        own: asyncpg.Connection[Any] = await asyncpg.connect(
+            settings_environment["DATABASE_URL"],
+            server_settings={"search_path": settings_environment["SINK_SCHEMA"], "lock_timeout": "5s"},
+        )
+        written = 0
+        while not writing.is_set():
+            written += 1
+            await own.execute(
+                "INSERT INTO records (did, collection, rkey, rev, record, time) "
+                "VALUES ('did:plc:b', 'app.bsky.feed.like', $1, 'r', '{}', now())", str(written),
+            )  # fmt: skip
+            await asyncio.sleep(0.002)
+        await own.close()
+        return written
+
+    writer = asyncio.create_task(write())
+    await command(settings_environment, tmp_path, "indexes", "create")
+    writing.set()
+    assert await writer > 0
+    status = await command(settings_environment, tmp_path, "indexes", "status", "--json")
+    assert {row["state"] for row in json.loads(status.output)} == {"ready"}
+
+    await command(settings_environment, tmp_path, "indexes", "drop")
+    left = await connection.fetch(
+        "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE 'ix_%'"
+    )
+    assert left == []
+    assert await connection.fetchval("SELECT to_regclass('mine')") is not None
+
+
+async def test_one_builder_at_a_time(
+    connection: asyncpg.Connection[Any], settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    schema = settings_environment["SINK_SCHEMA"]
+    await connection.execute(f"SELECT pg_advisory_lock(hashtextextended('atproto-streams indexes {schema}', 0))")
+    done = await finish([*FAUST, "indexes", "create"], settings_environment, tmp_path)
+    assert (done.code, "Another process builds" in done.errors) == (4, True)
+
+
+def test_every_index_belongs_to_a_profile() -> None:
+    assert len({index.name for index in INDEXES}) == len(INDEXES)
+    assert all(index.profiles and set(index.profiles) <= set(PROFILES) for index in INDEXES)
