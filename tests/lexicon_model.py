@@ -68,6 +68,10 @@ def nsids() -> list[str]:
 
 def properties(nsid: str) -> dict[str, Any]:
     found: dict[str, Any] = lexicon(nsid)["defs"]["main"]["record"]["properties"]
+    for schema in found.values():
+        # A reference without a file is to a definition of its own.
+        if schema.get("ref", "").startswith("#"):
+            schema["ref"] = nsid + schema["ref"]
     return found
 
 
@@ -91,7 +95,7 @@ def columns(nsid: str, name: str, schema: dict[str, Any], value: Any) -> dict[st
     column = RENAMED.get((nsid, name)) or re.sub("([A-Z])", lambda m: "_" + m[1].lower(), name)
     if schema["type"] == "ref" and schema["ref"] == "app.bsky.feed.post#replyRef":
         return {
-            f"{part}_{field}": text(at(at(value, part), field))
+            f"{part}_{field}": name_of(at(at(value, part), field))
             for part in ("parent", "root")
             for field in ("uri", "cid")
         }
@@ -101,12 +105,14 @@ def columns(nsid: str, name: str, schema: dict[str, Any], value: Any) -> dict[st
             uri = "via"
         if name == "subject":
             uri = "post_uri"
-        return {uri: text(at(value, "uri")), cid: text(at(value, "cid"))}
+        return {uri: name_of(at(value, "uri")), cid: name_of(at(value, "cid"))}
     return {column: typed(schema, value)}
 
 
 def typed(schema: dict[str, Any], value: Any) -> Any:  # noqa: PLR0911 (one a type)
     kind = "string" if schema.get("ref") in STRINGS else schema["type"]
+    if kind == "string" and schema.get("format") in NAMES:
+        return name_of(value)
     if kind == "string":
         return moment(value) if schema.get("format") == "datetime" else text(value)
     if kind == "integer":
@@ -122,13 +128,22 @@ def typed(schema: dict[str, Any], value: Any) -> Any:  # noqa: PLR0911 (one a ty
             return None
         items = schema["items"]
         if items["type"] == "string" or items.get("ref") in STRINGS:
-            return value if all(type(item) is str for item in value) else None
+            return value if all(name_of(item) is not None for item in value) else None
         return value
     return value if type(value) is dict else None
 
 
 def at(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
+
+
+#: Formats of strings that name something. Longer than this they name nothing, and no index would hold them.
+NAMES = {"at-identifier", "at-uri", "cid", "did", "handle", "language", "nsid", "record-key", "tid", "uri"}
+LONGEST = 2600
+
+
+def name_of(value: Any) -> str | None:
+    return value if type(value) is str and len(value.encode()) <= LONGEST else None
 
 
 def text(value: Any) -> str | None:
@@ -147,7 +162,13 @@ def moment(value: Any) -> dt.datetime | None:
     fraction, zulu, sign, ahead, ahead_minutes = found.groups()[6:]
     if not (year >= 1 and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1]):
         return None
-    if hour > 23 or minute > 59 or second > 59 or (not zulu and (int(ahead) > 15 or int(ahead_minutes) > 59)):
+    if (
+        value.endswith("-00:00")
+        or hour > 23
+        or minute > 59
+        or second > 59
+        or (not zulu and (int(ahead) > 15 or int(ahead_minutes) > 59))
+    ):
         return None
     offset = dt.timedelta() if zulu else dt.timedelta(hours=int(ahead), minutes=int(ahead_minutes))
     try:

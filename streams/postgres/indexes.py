@@ -37,12 +37,12 @@ class Index:
     answers: str
 
 
-def _text(*path: str) -> str:
-    return "(lex_text(record" + "".join(f" -> '{part}'" for part in path) + ')) COLLATE "C"'
+def _name(*path: str) -> str:
+    return "(lex_name(record" + "".join(f" -> '{part}'" for part in path) + ')) COLLATE "C"'
 
 
-_PARENT, _ROOT, _SUBJECT_URI = _text("reply", "parent", "uri"), _text("reply", "root", "uri"), _text("subject", "uri")
-_SUBJECT, _LIST = _text("subject"), _text("list")
+_PARENT, _ROOT, _SUBJECT_URI = _name("reply", "parent", "uri"), _name("reply", "root", "uri"), _name("subject", "uri")
+_SUBJECT, _LIST = _name("subject"), _name("list")
 _CREATED: Final = "lex_datetime(record -> 'createdAt')"
 _URI: Final = "('at://' || did || '/' || collection || '/' || rkey)"
 _BOTH: Final = ("appview", "analytics")

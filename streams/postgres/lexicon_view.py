@@ -93,7 +93,7 @@ NAMINGS: Final[Mapping[str, Naming]] = {
     "app.bsky.feed.repost": Naming("reposts", "user_did", {**_SUBJECT, **_VIA}),
     "app.bsky.graph.follow": Naming("follows", "follower_did", {**_renamed(subject="following_did"), **_VIA}),
     "app.bsky.graph.block": Naming("blocks", "blocker_did", _renamed(subject="blocked_did")),
-    "app.bsky.graph.list": Naming("lists", "creator_did", {"purpose": (("purpose", ("purpose",), "name"),)}),
+    "app.bsky.graph.list": Naming("lists", "creator_did", {"purpose": (("purpose", ("purpose",), "text"),)}),
     "app.bsky.graph.listitem": Naming("list_items", "creator_did", _renamed(subject="subject_did", list="list_uri")),
     "app.bsky.graph.listblock": Naming("list_blocks", "blocker_did", _renamed(subject="list_uri")),
     "app.bsky.graph.starterpack": Naming("starter_packs", "creator_did", _renamed(list="list_uri")),
@@ -115,7 +115,7 @@ NAMINGS: Final[Mapping[str, Naming]] = {
 
 _EXPRESSIONS: Final = {
     "text": "lex_text({})",
-    "name": 'lex_text({}) COLLATE "C"',
+    "name": 'lex_name({}) COLLATE "C"',
     "integer": "lex_integer({})",
     "boolean": "lex_boolean({})",
     "datetime": "lex_datetime({})",

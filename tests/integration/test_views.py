@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.postgres.database import Database
+from streams.postgres.indexes import INDEXES
 from tests import lexicon_model as model
 
 SCHEMA = "firehose"
@@ -90,6 +92,7 @@ HOSTILE: list[Any] = [
     "2024-01-01 00:00:00Z", "2024-01-01t00:00:00z", "2024-01-01T00:00:00z", "+292277026596-12-04T15:30:08Z",
     "-0001-01-01T00:00:00Z", "2024-01-01T00:00:00.123456789123456789Z", "2024-01-01T00:00:00." + "1" * 21 + "Z",
     "2024-01-01T00:00:00+99:99", "2024-01-01T00:00:00+15:59", "2024-01-01T00:00:00-16:00", "2024-01-01T00:00:00+0100",
+    "2024-01-01T00:00:00-00:00",
     "2024-01-01T12:34:56.7+05:30", "٢٠٢٤-٠١-٠١T٠٠:٠٠:٠٠Z", "2024-01-01T00:00:00Z\n", " 2024-01-01T00:00:00Z",
 ]  # fmt: skip
 #: Numbers that only JSON has, and what a bigint makes of them.
@@ -98,6 +101,14 @@ NUMBERS: list[tuple[Raw, Any]] = [
     (Raw("1e-999"), None), (Raw("9223372036854775807"), 2**63 - 1), (Raw("9223372036854775808"), None),
     (Raw("-9223372036854775808"), -(2**63)), (Raw("123456789012345678901234567890"), None),
 ]  # fmt: skip
+
+
+async def parallel(connection: asyncpg.Connection[Any]) -> str:
+    """The setting that puts every query into a worker; it had another name before Postgres 16."""
+    found = await connection.fetchval(
+        "SELECT name FROM pg_settings WHERE name IN ('debug_parallel_query', 'force_parallel_mode')"
+    )
+    return str(found)
 
 
 def hostile_rows(nsid: str) -> list[Row]:
@@ -118,10 +129,8 @@ def rows_of(nsid: str, records: list[Any]) -> list[Row]:
 async def test_hostile_values(views: Views, nsid: str) -> None:
     rows = hostile_rows(nsid)
     await views.hold(rows)
-    # In parallel workers too, where an exception could not be caught.
-    await views.connection.execute(
-        "SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0"
-    )
+    # In a parallel worker too, where an exception could not be caught.
+    await views.connection.execute(f"SET {await parallel(views.connection)} = on")
     view, account = model.VIEWS[nsid]
     shown = await views.show(view, account)
     expected = [model.expected_row(nsid, did, rkey, "cid", record) for did, _, rkey, record in rows]
@@ -129,6 +138,31 @@ async def test_hostile_values(views: Views, nsid: str) -> None:
     for have, want in zip(shown, expected, strict=True):
         assert have == want
     await views.connection.fetch(f"SELECT {account} FROM {view} ORDER BY created_at DESC, uri")
+
+
+async def test_no_record_of_a_stranger_stops_an_index_or_a_count(views: Views) -> None:
+    """Texts that no index would hold, in every field that has one; before the indexes are built, and after."""
+    long: list[Any] = ["x" * 3_000, "é" * 2_000, random_text(20_000)]
+    rows: list[Row] = []
+    for nsid in model.nsids():
+        for value in long:
+            reference = {"uri": f"at://x/app.bsky.feed.post/{value}", "cid": value}
+            embeds = {"$type": "app.bsky.embed.record", "record": reference}
+            for whatever in (value, [value], reference, {"root": reference, "parent": reference}, embeds):
+                record = dict.fromkeys(model.properties(nsid), whatever)
+                rows.append((f"did:plc:{len(rows):06}", nsid, model.only_key(nsid) or "k", record))
+    await views.hold(rows)
+    for index in INDEXES:
+        await views.connection.execute(f"CREATE INDEX {index.name} ON {index.table} {index.definition}")
+    await views.hold(rows)
+    for name in ("post_counts", "follow_counts"):
+        await views.connection.execute(f"REFRESH MATERIALIZED VIEW {name}")
+
+
+def random_text(length: int) -> str:
+    """What does not compress."""
+    source = Random(4)
+    return "".join(source.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(length))
 
 
 async def test_numbers_that_only_json_has(views: Views) -> None:

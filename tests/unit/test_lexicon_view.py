@@ -52,12 +52,12 @@ def test_types_become_columns() -> None:
     assert list(columns)[:4] == ["uri", "did", "rkey", "cid"]
     assert list(columns)[-3:] == ["created_at", "indexed_at", "rev"]
     assert columns["title"] == "lex_text(record -> 'title')"
-    assert columns["site"] == "lex_text(record -> 'site') COLLATE \"C\""
+    assert columns["site"] == "lex_name(record -> 'site') COLLATE \"C\""
     assert columns["published_at"] == "lex_datetime(record -> 'publishedAt')"
     assert columns["page_count"] == "lex_integer(record -> 'pageCount')"
     assert columns["tags"] == "lex_texts(record -> 'tags')"
     assert columns["cover_image"] == "lex_cid(record -> 'coverImage') COLLATE \"C\""
-    assert columns["prior_uri"] == "lex_text(record -> 'prior' -> 'uri') COLLATE \"C\""
+    assert columns["prior_uri"] == "lex_name(record -> 'prior' -> 'uri') COLLATE \"C\""
     assert columns["theme"] == columns["anything"].replace("anything", "theme")
     assert columns["pages"] == "lex_array(record -> 'pages')"
     assert 'COMMENT ON COLUMN "example_thing"."title" IS \'What it is called.\';' in create_view(view)

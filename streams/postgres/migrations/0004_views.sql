@@ -7,6 +7,12 @@ CREATE FUNCTION lex_text(value jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE jsonb_typeof(value) WHEN 'string' THEN value #>> '{}' END;
 
+-- A name: a DID, a URI, a CID. Longer than any that exists it is NULL: no index holds more than 2,704 bytes, and one record of a
+-- stranger must neither stop an index from being built nor a row from being written.
+CREATE FUNCTION lex_name(value jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN jsonb_typeof(value) = 'string' AND octet_length(value #>> '{}') <= 2600 THEN value #>> '{}' END;
+
 -- A whole number that a bigint holds.
 CREATE FUNCTION lex_integer(value jsonb) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -27,7 +33,7 @@ DECLARE
     moment timestamptz;
 BEGIN
     IF said !~ '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,20})?(Z|[+-](0[0-9]|1[0-5]):[0-5][0-9])$'
-       OR said LIKE '0000%' THEN
+       OR said LIKE '0000%' OR said LIKE '%-00:00' THEN
         RETURN NULL;
     END IF;
     IF substr(said, 9, 2) > '28' AND substr(said, 9, 2)::integer > (
@@ -45,10 +51,12 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- An array of strings, and of nothing else.
+-- An array of strings, and of nothing else; none of them longer than an index holds.
 CREATE FUNCTION lex_texts(value jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN jsonb_typeof(value) = 'array' AND NOT jsonb_path_exists(value, 'strict $[*] ? (@.type() != "string")')
+RETURN CASE WHEN jsonb_typeof(value) = 'array' AND NOT EXISTS (
+        SELECT FROM jsonb_array_elements(CASE jsonb_typeof(value) WHEN 'array' THEN value END) AS held (item)
+        WHERE jsonb_typeof(item) <> 'string' OR octet_length(item #>> '{}') > 2600)
     THEN ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(value) WHEN 'array' THEN value END)) END;
 
 -- The CID of a blob (also of the form that blobs had once), or of a link.
@@ -69,8 +77,8 @@ RETURN CASE jsonb_typeof(value) WHEN 'array' THEN value END;
 CREATE FUNCTION lex_quote(embed jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE lex_text(embed -> '$type')
-    WHEN 'app.bsky.embed.record' THEN lex_text(embed -> 'record' -> 'uri')
-    WHEN 'app.bsky.embed.recordWithMedia' THEN lex_text(embed -> 'record' -> 'record' -> 'uri') END;
+    WHEN 'app.bsky.embed.record' THEN lex_name(embed -> 'record' -> 'uri')
+    WHEN 'app.bsky.embed.recordWithMedia' THEN lex_name(embed -> 'record' -> 'record' -> 'uri') END;
 
 -- The views: what streams/postgres/lexicon_view.py makes of streams/lexicons.
 
@@ -83,10 +91,10 @@ SELECT
     lex_text(record -> 'text') AS "text",
     lex_array(record -> 'entities') AS "entities",
     lex_array(record -> 'facets') AS "facets",
-    lex_text(record -> 'reply' -> 'parent' -> 'uri') COLLATE "C" AS "parent_uri",
-    lex_text(record -> 'reply' -> 'parent' -> 'cid') COLLATE "C" AS "parent_cid",
-    lex_text(record -> 'reply' -> 'root' -> 'uri') COLLATE "C" AS "root_uri",
-    lex_text(record -> 'reply' -> 'root' -> 'cid') COLLATE "C" AS "root_cid",
+    lex_name(record -> 'reply' -> 'parent' -> 'uri') COLLATE "C" AS "parent_uri",
+    lex_name(record -> 'reply' -> 'parent' -> 'cid') COLLATE "C" AS "parent_cid",
+    lex_name(record -> 'reply' -> 'root' -> 'uri') COLLATE "C" AS "root_uri",
+    lex_name(record -> 'reply' -> 'root' -> 'cid') COLLATE "C" AS "root_cid",
     lex_object(record -> 'embed') AS "embed",
     lex_texts(record -> 'langs') AS "langs",
     lex_object(record -> 'labels') AS "labels",
@@ -117,10 +125,10 @@ SELECT
     did AS "user_did",
     rkey,
     cid,
-    lex_text(record -> 'subject' -> 'uri') COLLATE "C" AS "post_uri",
-    lex_text(record -> 'subject' -> 'cid') COLLATE "C" AS "subject_cid",
-    lex_text(record -> 'via' -> 'uri') COLLATE "C" AS "via",
-    lex_text(record -> 'via' -> 'cid') COLLATE "C" AS "via_cid",
+    lex_name(record -> 'subject' -> 'uri') COLLATE "C" AS "post_uri",
+    lex_name(record -> 'subject' -> 'cid') COLLATE "C" AS "subject_cid",
+    lex_name(record -> 'via' -> 'uri') COLLATE "C" AS "via",
+    lex_name(record -> 'via' -> 'cid') COLLATE "C" AS "via_cid",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
@@ -141,10 +149,10 @@ SELECT
     did AS "user_did",
     rkey,
     cid,
-    lex_text(record -> 'subject' -> 'uri') COLLATE "C" AS "post_uri",
-    lex_text(record -> 'subject' -> 'cid') COLLATE "C" AS "subject_cid",
-    lex_text(record -> 'via' -> 'uri') COLLATE "C" AS "via",
-    lex_text(record -> 'via' -> 'cid') COLLATE "C" AS "via_cid",
+    lex_name(record -> 'subject' -> 'uri') COLLATE "C" AS "post_uri",
+    lex_name(record -> 'subject' -> 'cid') COLLATE "C" AS "subject_cid",
+    lex_name(record -> 'via' -> 'uri') COLLATE "C" AS "via",
+    lex_name(record -> 'via' -> 'cid') COLLATE "C" AS "via_cid",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
@@ -165,9 +173,9 @@ SELECT
     did AS "follower_did",
     rkey,
     cid,
-    lex_text(record -> 'subject') COLLATE "C" AS "following_did",
-    lex_text(record -> 'via' -> 'uri') COLLATE "C" AS "via",
-    lex_text(record -> 'via' -> 'cid') COLLATE "C" AS "via_cid",
+    lex_name(record -> 'subject') COLLATE "C" AS "following_did",
+    lex_name(record -> 'via' -> 'uri') COLLATE "C" AS "via",
+    lex_name(record -> 'via' -> 'cid') COLLATE "C" AS "via_cid",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
@@ -188,7 +196,7 @@ SELECT
     did AS "blocker_did",
     rkey,
     cid,
-    lex_text(record -> 'subject') COLLATE "C" AS "blocked_did",
+    lex_name(record -> 'subject') COLLATE "C" AS "blocked_did",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
@@ -210,7 +218,7 @@ SELECT
     did AS "creator_did",
     rkey,
     cid,
-    lex_text(record -> 'purpose') COLLATE "C" AS "purpose",
+    lex_text(record -> 'purpose') AS "purpose",
     lex_text(record -> 'name') AS "name",
     lex_text(record -> 'description') AS "description",
     lex_array(record -> 'descriptionFacets') AS "description_facets",
@@ -238,8 +246,8 @@ SELECT
     did AS "creator_did",
     rkey,
     cid,
-    lex_text(record -> 'subject') COLLATE "C" AS "subject_did",
-    lex_text(record -> 'list') COLLATE "C" AS "list_uri",
+    lex_name(record -> 'subject') COLLATE "C" AS "subject_did",
+    lex_name(record -> 'list') COLLATE "C" AS "list_uri",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
@@ -262,7 +270,7 @@ SELECT
     did AS "blocker_did",
     rkey,
     cid,
-    lex_text(record -> 'subject') COLLATE "C" AS "list_uri",
+    lex_name(record -> 'subject') COLLATE "C" AS "list_uri",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
@@ -287,7 +295,7 @@ SELECT
     lex_text(record -> 'name') AS "name",
     lex_text(record -> 'description') AS "description",
     lex_array(record -> 'descriptionFacets') AS "description_facets",
-    lex_text(record -> 'list') COLLATE "C" AS "list_uri",
+    lex_name(record -> 'list') COLLATE "C" AS "list_uri",
     lex_array(record -> 'feeds') AS "feeds",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
@@ -311,8 +319,8 @@ SELECT
     did AS "issuer_did",
     rkey,
     cid,
-    lex_text(record -> 'subject') COLLATE "C" AS "subject_did",
-    lex_text(record -> 'handle') COLLATE "C" AS "handle",
+    lex_name(record -> 'subject') COLLATE "C" AS "subject_did",
+    lex_name(record -> 'handle') COLLATE "C" AS "handle",
     lex_text(record -> 'displayName') AS "display_name",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
@@ -337,7 +345,7 @@ SELECT
     did AS "creator_did",
     rkey,
     cid,
-    lex_text(record -> 'did') COLLATE "C" AS "did",
+    lex_name(record -> 'did') COLLATE "C" AS "did",
     lex_text(record -> 'displayName') AS "display_name",
     lex_text(record -> 'description') AS "description",
     lex_array(record -> 'descriptionFacets') AS "description_facets",
@@ -367,7 +375,7 @@ SELECT
     did AS "author_did",
     rkey,
     cid,
-    lex_text(record -> 'post') COLLATE "C" AS "post_uri",
+    lex_name(record -> 'post') COLLATE "C" AS "post_uri",
     lex_array(record -> 'allow') AS "allow",
     lex_texts(record -> 'hiddenReplies') AS "hidden_replies",
     lex_datetime(record -> 'createdAt') AS "created_at",
@@ -393,7 +401,7 @@ SELECT
     did AS "author_did",
     rkey,
     cid,
-    lex_text(record -> 'post') COLLATE "C" AS "post_uri",
+    lex_name(record -> 'post') COLLATE "C" AS "post_uri",
     lex_texts(record -> 'detachedEmbeddingUris') AS "detached_embedding_uris",
     lex_array(record -> 'embeddingRules') AS "embedding_rules",
     lex_datetime(record -> 'createdAt') AS "created_at",
@@ -422,14 +430,14 @@ SELECT
     lex_text(record -> 'displayName') AS "display_name",
     lex_text(record -> 'description') AS "description",
     lex_text(record -> 'pronouns') AS "pronouns",
-    lex_text(record -> 'website') COLLATE "C" AS "website",
+    lex_name(record -> 'website') COLLATE "C" AS "website",
     lex_cid(record -> 'avatar') COLLATE "C" AS "avatar",
     lex_cid(record -> 'banner') COLLATE "C" AS "banner",
     lex_object(record -> 'labels') AS "labels",
-    lex_text(record -> 'joinedViaStarterPack' -> 'uri') COLLATE "C" AS "joined_via_starter_pack_uri",
-    lex_text(record -> 'joinedViaStarterPack' -> 'cid') COLLATE "C" AS "joined_via_starter_pack_cid",
-    lex_text(record -> 'pinnedPost' -> 'uri') COLLATE "C" AS "pinned_post_uri",
-    lex_text(record -> 'pinnedPost' -> 'cid') COLLATE "C" AS "pinned_post_cid",
+    lex_name(record -> 'joinedViaStarterPack' -> 'uri') COLLATE "C" AS "joined_via_starter_pack_uri",
+    lex_name(record -> 'joinedViaStarterPack' -> 'cid') COLLATE "C" AS "joined_via_starter_pack_cid",
+    lex_name(record -> 'pinnedPost' -> 'uri') COLLATE "C" AS "pinned_post_uri",
+    lex_name(record -> 'pinnedPost' -> 'cid') COLLATE "C" AS "pinned_post_cid",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
@@ -503,7 +511,7 @@ SELECT
     did,
     rkey,
     cid,
-    lex_text(record -> 'subject') COLLATE "C" AS "list_uri",
+    lex_name(record -> 'subject') COLLATE "C" AS "list_uri",
     lex_datetime(record -> 'createdAt') AS "created_at",
     indexed_at,
     rev
