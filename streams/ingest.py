@@ -56,8 +56,15 @@ class _Stopping:
         self.asked = False
         self.replay: Replay | None = None
         self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+
+        def asked(*_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._stop)
+
+        # Not the loop's own handlers: they go with the loop, and a signal between its end and the process' would kill.
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+            signal.signal(number, asked)
 
     def _stop(self) -> None:
         if self.asked:

@@ -53,7 +53,8 @@ async def test_they_share_the_work_and_one_is_killed(deployment: Deployment, som
     assert counts["received"] == some_traffic.events
     took = [received_by(worker) for worker in await stopped(workers)]
     assert all(took), took
-    assert sum(took) < some_traffic.events
+    # The rest was taken by the one that was killed, if its partitions had come that far.
+    assert sum(took) <= some_traffic.events
 
 
 async def stopped(workers: list[Command]) -> list[Command]:
