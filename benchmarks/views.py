@@ -18,7 +18,7 @@ import asyncpg
 
 from streams.local.postgres import Postgres
 from streams.postgres.database import Database
-from streams.postgres.indexes import INDEXES
+from streams.postgres.indexes import INDEXES, PREFIX
 
 SCHEMA: Final = "firehose"
 #: Of 100 rows so many are likes, posts, follows, reposts; the last one is a profile.
@@ -34,6 +34,16 @@ PLANS: Final = {
         "SELECT follower_did FROM follows WHERE following_did = '{did}' ORDER BY created_at DESC LIMIT 100",
         "ix_follow_subject"),
 }  # fmt: skip
+
+COUNTS: Final = (
+    "SELECT count(*) FROM records",
+    "SELECT count(*) FROM likes",
+    "SELECT count(*) FROM posts",
+    "SELECT count(*) FROM posts WHERE created_at > now() - interval '1 day'",
+    "REFRESH MATERIALIZED VIEW post_counts",
+    "REFRESH MATERIALIZED VIEW CONCURRENTLY post_counts",
+    "REFRESH MATERIALIZED VIEW follow_counts",
+)
 
 _DID: Final = "'did:plc:' || lpad(to_hex({}), 24, 'z')"
 #: The n-th account or post, chosen so that a few are chosen often.
@@ -108,58 +118,76 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
 
 
+class Bench:
+    """The measurements, each of which prints its table."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], rows: int) -> None:
+        self.connection = connection
+        self.rows = rows
+
+    async def timed(self, statement: str) -> tuple[float, Any]:
+        """Seconds, and the first value."""
+        began = time.monotonic()
+        result = await self.connection.fetchval(statement, timeout=7200)
+        return time.monotonic() - began, result
+
+    async def load(self) -> None:
+        """Fill the tables, and say how large they are."""
+        began = time.monotonic()
+        await fill(self.connection, self.rows)
+        print(f"filled with {self.rows} rows in {time.monotonic() - began:.0f} s\n", flush=True)
+        _, table = await self.timed("SELECT sum(pg_table_size(relid)) FROM pg_partition_tree('records')")
+        _, keys = await self.timed("SELECT sum(pg_indexes_size(relid)) FROM pg_partition_tree('records')")
+        print(f"rows {table / self.rows:.0f} bytes each, their key {keys / self.rows:.0f}\n", flush=True)
+
+    async def plans(self, wanted: dict[str, str]) -> dict[str, tuple[float, str]]:
+        """Of each query: milliseconds when warm, and the optional indexes that it uses."""
+        found = {}
+        for name, (statement, _) in PLANS.items():
+            await explain(self.connection, statement.format(**wanted), run=True)
+            plan = await explain(self.connection, statement.format(**wanted), run=True)
+            used = [node["Index Name"] for node in nodes(plan["Plan"]) if node.get("Index Name", "").startswith(PREFIX)]
+            found[name] = plan["Execution Time"], ", ".join(used) or "none"
+        return found
+
+    async def indexes(self) -> None:
+        """Build each."""
+        print("| index | for | seconds | MB |\n|---|---|---|---|")
+        await self.connection.execute("SET maintenance_work_mem = '256MB'")
+        for index in INDEXES:
+            seconds, _ = await self.timed(index.statement)
+            _, taken = await self.timed(f"SELECT pg_relation_size('{index.name}')")
+            print(f"| `{index.name}` | {index.answers} | {seconds:.0f} | {taken / 1e6:.0f} |", flush=True)
+        await self.connection.execute("ANALYZE", timeout=3600)
+
+    async def counts(self) -> None:
+        """Counting, and what is counted once for all."""
+        print("\n| what | seconds | result |\n|---|---|---|")
+        for statement in COUNTS:
+            seconds, result = await self.timed(statement)
+            print(f"| `{statement}` | {seconds:.1f} | {'' if result is None else result} |", flush=True)
+
+
 async def measure(dsn: str, rows: int) -> None:
     """Fill, measure, print."""
-    database = Database(dsn, SCHEMA, 2)
+    database = Database(dsn, SCHEMA, 1)
     await database.migrate()
     await database.close()
     connection: asyncpg.Connection[Any] = await asyncpg.connect(
         dsn, server_settings={"search_path": SCHEMA, "jit": "off"}
     )
-
-    async def timed(statement: str) -> tuple[float, Any]:
-        began = time.monotonic()
-        result = await connection.fetchval(statement, timeout=7200)
-        return time.monotonic() - began, result
-
-    seconds, _ = await timed("SELECT 1")
-    began = time.monotonic()
-    await fill(connection, rows)
-    print(f"filled with {rows} rows in {time.monotonic() - began:.0f} s\n", flush=True)
-    size = "SELECT sum(pg_table_size(relid)) FROM pg_partition_tree('records')"
-    keys = "SELECT sum(pg_indexes_size(relid)) FROM pg_partition_tree('records')"
-    table, index = (await timed(size))[1], (await timed(keys))[1]
-    print(f"rows {table / rows:.0f} bytes each, their key {index / rows:.0f}\n", flush=True)
-
-    wanted = await popular(connection)
-    before = {}
-    for name, (statement, _) in PLANS.items():
-        before[name] = (await explain(connection, statement.format(**wanted), run=True))["Execution Time"]
-    print("| index | for | seconds | MB |\n|---|---|---|---|")
-    await connection.execute("SET maintenance_work_mem = '256MB'")
-    for made in INDEXES:
-        seconds, _ = await timed(f"CREATE INDEX CONCURRENTLY {made.name} ON {made.table} {made.definition}")
-        _, taken = await timed(f"SELECT pg_relation_size('{made.name}')")
-        print(f"| `{made.name}` | {made.answers} | {seconds:.0f} | {taken / 1e6:.0f} |", flush=True)
-    await connection.execute("ANALYZE", timeout=3600)
-    print("\n| query | ms with the index | ms without | plan |\n|---|---|---|---|")
-    for name, (statement, _) in PLANS.items():
-        await explain(connection, statement.format(**wanted), run=True)
-        plan = await explain(connection, statement.format(**wanted), run=True)
-        used = [node["Index Name"] for node in nodes(plan["Plan"]) if node.get("Index Name", "").startswith("ix_")]
-        print(
-            f"| {name} | {plan['Execution Time']:.1f} | {before[name]:.0f} | {', '.join(used) or 'none'} |", flush=True
-        )
-    print("\n| what | seconds | result |\n|---|---|---|")
-    for statement in (
-        "SELECT count(*) FROM records", "SELECT count(*) FROM likes", "SELECT count(*) FROM posts",
-        "SELECT count(*) FROM posts WHERE created_at > now() - interval '1 day'",
-        "REFRESH MATERIALIZED VIEW post_counts", "REFRESH MATERIALIZED VIEW CONCURRENTLY post_counts",
-        "REFRESH MATERIALIZED VIEW follow_counts",
-    ):  # fmt: skip
-        seconds, result = await timed(statement)
-        print(f"| `{statement}` | {seconds:.1f} | {'' if result is None else result} |", flush=True)
-    await connection.close()
+    try:
+        bench = Bench(connection, rows)
+        await bench.load()
+        wanted = await popular(connection)
+        before = await bench.plans(wanted)
+        await bench.indexes()
+        print("\n| query | ms with the index | ms without | plan |\n|---|---|---|---|")
+        for name, (took, used) in (await bench.plans(wanted)).items():
+            print(f"| {name} | {took:.1f} | {before[name][0]:.0f} | {used} |", flush=True)
+        await bench.counts()
+    finally:
+        await connection.close()
 
 
 def main() -> None:

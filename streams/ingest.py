@@ -22,6 +22,7 @@ from streams.errors import HeldError, StreamsError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
 from streams.ops.logs import set_up_logging
+from streams.ops.signals import on_stop_signals
 from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings, load_settings
@@ -56,15 +57,7 @@ class _Stopping:
         self.asked = False
         self.replay: Replay | None = None
         self._task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-
-        def asked(*_: object) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._stop)
-
-        # Not the loop's own handlers: they go with the loop, and a signal between its end and the process' would kill.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, asked)
+        on_stop_signals(self._stop)
 
     def _stop(self) -> None:
         if self.asked:

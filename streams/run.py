@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import signal
 import sys
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from streams.local.demo import NAMES, DemoRelay, begin_empty, verdict
 from streams.local.stack import Stack
 from streams.ops.display import Display, summary
 from streams.ops.processes import IngestProcess, WorkerProcess
+from streams.ops.signals import on_stop_signals
 from streams.ops.standing import StandingReader, standing_reader
 from streams.settings import DEFAULT_RELAY, Settings, load_settings
 
@@ -105,8 +105,7 @@ async def _supervise(target: Target) -> int:
     settings = target.settings
     info = await ensure_topic(settings)
     asked_to_stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
+    on_stop_signals(asked_to_stop.set)
     async with standing_reader(settings, info) as reader:
         display = Display(settings)
         ingest, worker = IngestProcess(settings), WorkerProcess(settings)

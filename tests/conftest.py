@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from streams.local.stack import Stack
+from streams.postgres.database import Database
 from streams.settings import OUR_PREFIXES, Settings, setting_names
 
 FOLDER_PREFIX = "atproto-streams-tests-"
@@ -82,6 +83,13 @@ def dsn(stack: Stack | Servers) -> Iterator[str]:
         yield urlsplit(stack.dsn)._replace(path=f"/{name}").geturl()
     finally:
         _execute(stack.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def migrated(dsn: str, schema: str) -> None:
+    """Make the schema, or bring it to this program's version."""
+    database = Database(dsn, schema, 2)
+    await database.migrate()
+    await database.close()
 
 
 @pytest.fixture

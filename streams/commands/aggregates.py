@@ -11,8 +11,7 @@ from streams.commands.indexes import size
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
 from streams.firehose.syntax import shown
-from streams.postgres.database import Connection
-from streams.postgres.indexes import FOR_EVER
+from streams.postgres.database import FOR_EVER, Connection, unlimited
 from streams.postgres.lexicon_view import quoted
 from streams.postgres.queries import query
 from streams.settings import Settings
@@ -52,9 +51,8 @@ def refresh(names: tuple[str, ...]) -> None:
                 async def call(connection: Connection, name: str = name) -> int:
                     # Once it holds something, whoever reads it is not kept waiting.
                     how = "CONCURRENTLY " if populated[name] else ""
-                    await connection.execute("SET statement_timeout = 0; SET client_connection_check_interval = '1s'")
-                    await connection.execute(f"REFRESH MATERIALIZED VIEW {how}{quoted(name)}", timeout=FOR_EVER)
-                    await connection.execute("RESET statement_timeout; RESET client_connection_check_interval")
+                    async with unlimited(connection):
+                        await connection.execute(f"REFRESH MATERIALIZED VIEW {how}{quoted(name)}", timeout=FOR_EVER)
                     return int(await connection.fetchval(f"SELECT count(*) FROM {quoted(name)}"))  # noqa: S608 (quoted)
 
                 rows = await database.run(call)

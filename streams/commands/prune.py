@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
-from streams.kafka.retention import topic_configs
+from streams.kafka.retention import topic_retention
 from streams.kafka.topic import admin_client, broker_error, find_topic
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
@@ -83,7 +83,7 @@ async def _check_retention(settings: Settings, days: float) -> None:
         return  # nothing can be replayed
     async with admin_client(settings) as admin:
         try:
-            retention = int((await topic_configs(admin, settings.kafka_topic)).get("retention.ms", "-1"))
+            retention = await topic_retention(admin, settings.kafka_topic)
         except KafkaError as error:
             raise broker_error(settings, error) from None
     if retention >= 0 and days * DAY * 1000 >= retention:

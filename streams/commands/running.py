@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from streams.errors import StreamsError
 from streams.ops.logs import set_up_logging
@@ -13,22 +14,18 @@ from streams.postgres.database import Database
 from streams.settings import Settings, load_settings
 
 
-def run_command(main: Callable[[Settings], Awaitable[int | None]]) -> None:
+def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:
     """Call it with the settings and exit with what it returns; a StreamsError is its sentence and its code."""
     try:
         settings = load_settings()
         set_up_logging(settings)
-        code = asyncio.run(_main(main, settings))
+        code = asyncio.run(main(settings))
     except StreamsError as error:
         sys.stderr.write(f"{error}\n")
         code = error.exit_code
     except KeyboardInterrupt:
         code = 130
     sys.exit(code or 0)
-
-
-async def _main(main: Callable[[Settings], Awaitable[int | None]], settings: Settings) -> int | None:
-    return await main(settings)
 
 
 @asynccontextmanager

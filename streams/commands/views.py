@@ -54,10 +54,7 @@ def create(lexicon: Path, name: str | None, *, replace: bool) -> None:
                 await connection.execute(f"COMMENT ON VIEW {quoted(view.name)} IS {literal(MARK + view.comment)}")
 
         async with open_database(settings) as database:
-            try:
-                await database.run(call)
-            except asyncpg.DependentObjectsStillExistError:
-                raise SettingsError(f"Other views are built on {shown(view.name)}: drop them first.") from None
+            await database.run(call)
         click.echo(
             f"{settings.sink_schema}.{shown(view.name)}: the records of {view.nsid}, {len(view.columns)} columns"
         )
@@ -108,10 +105,7 @@ def drop(name: str) -> None:
         async with open_database(settings) as database:
             if not await database.run(lambda connection: connection.fetchrow(query("relation_called"), name)):
                 raise SettingsError(f"There is no view {shown(name)} in the schema {settings.sink_schema}.")
-            try:
-                await database.run(call)
-            except asyncpg.DependentObjectsStillExistError:
-                raise SettingsError(f"Other views are built on {shown(name)}: drop them first.") from None
+            await database.run(call)
         click.echo(f"dropped {shown(name)}")
 
     run_command(main)
@@ -138,4 +132,7 @@ async def _make_room(connection: Connection, name: str, *, replace: bool) -> Non
         raise SettingsError(f"{shown(name)} was not made by this command: give another --name.")
     if not replace:
         raise SettingsError(f"There is a view {shown(name)} already: --replace replaces it.")
-    await connection.execute(f"DROP VIEW {quoted(name)}")
+    try:
+        await connection.execute(f"DROP VIEW {quoted(name)}")
+    except asyncpg.DependentObjectsStillExistError:
+        raise SettingsError(f"Other views are built on {shown(name)}: drop them first.") from None

@@ -13,8 +13,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Container, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ from streams.kafka.messages import (
     encode_control,
 )
 from streams.kafka.outlet import Lane, Outlet
-from streams.kafka.retention import topic_configs
+from streams.kafka.retention import topic_retention
 from streams.kafka.topic import (
     MAX_MESSAGE_BYTES,
     TopicInfo,
@@ -45,7 +44,6 @@ from streams.kafka.topic import (
     check_partitions,
     ensure_topic,
     find_topic,
-    kafka_client_options,
     reader,
 )
 from streams.kafka.watermarks import TopicState, check_version, read_state
@@ -117,7 +115,7 @@ async def _target_settings(
     """The settings under which the target is written. It keeps its events as long as the source does."""
     if retention_hours is None:
         async with admin_client(settings) as admin:
-            retention = int((await topic_configs(admin, info.name)).get("retention.ms", "-1"))
+            retention = await topic_retention(admin, info.name)
         retention_hours = math.ceil(retention / 3_600_000) if retention >= 0 else -1
     asked = partitions
     if partitions is None:
@@ -230,12 +228,14 @@ class _Copy:
     # -- reading
     async def _copy(self) -> None:
         """Everything from the source's start to its end as it is now."""
-        async with self._consumer() as (consumer, tps):
+        share = max(64 * 1024, min(1024 * 1024, self._share // self._source.partitions))
+        sizes = {"partition_bytes": share, "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
+        async with reader(self._settings, self._source.partitions, **sizes) as (consumer, tps):
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             total = sum(ends[tp] - begins[tp] for tp in tps)
             self._tell(
                 f"{self._source.name} ({self._source.partitions} partitions) → {self._target.name} "
-                f"({self._target.partitions}): {total:,} messages; {self._disk(total)}"
+                f"({self._target.partitions}): {total:,} messages; {check_disk(broker_folder(self._settings), total)}"
             )
             if self._target.partitions < self._source.partitions:
                 self._tell(
@@ -341,30 +341,6 @@ class _Copy:
         await self._outlet.settle()
         self._marks = len(partitions)
 
-    # -- clients
-    @asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-        """A consumer of the whole source that holds no more than its share of the memory."""
-        fetch = max(64 * 1024, min(1024 * 1024, self._share // self._source.partitions))
-        consumer = AIOKafkaConsumer(
-            **kafka_client_options(self._settings),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=fetch,
-            fetch_max_bytes=2 * MAX_MESSAGE_BYTES,
-        )
-        try:
-            await consumer.start()
-            tps = [TopicPartition(self._source.name, partition) for partition in range(self._source.partitions)]
-            consumer.assign(tps)
-            yield consumer, tps
-        finally:
-            await consumer.stop()
-
-    def _disk(self, messages: int) -> str:
-        return check_disk(broker_folder(self._settings), messages)
-
 
 class _Progress:
     """Lines with rate, share and the time that is left."""
@@ -381,13 +357,10 @@ class _Progress:
         self._said = now
         rate = done / (now - self._began)
         left = (self._total - done) / rate if rate else math.inf
-        eta = (
-            f"{left:,.0f} s left"
-            if left < 600
-            else "unknown time left"
-            if math.isinf(left)
-            else f"{left / 60:,.0f} min left"
-        )
+        if math.isinf(left):
+            eta = "unknown time left"
+        else:
+            eta = f"{left:,.0f} s left" if left < 600 else f"{left / 60:,.0f} min left"
         self._tell(f"{done:,} of {self._total:,} messages ({done / self._total:.1%}), {rate:,.0f}/s, {eta}")
 
 

@@ -11,10 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from aiokafka import AIOKafkaProducer
-
-from streams.kafka.publisher import BATCH_BYTES, DID_CACHE, SEND_TIMEOUT, STOP_PATIENCE
-from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, kafka_client_options, partition_for
+from streams.kafka.publisher import BATCH_BYTES, DID_CACHE, STOP_PATIENCE, make_producer
+from streams.kafka.topic import TopicInfo, partition_for
 from streams.settings import Settings
 
 #: Least bytes of a batch, however many partitions there are.
@@ -52,16 +50,8 @@ class Outlet:
         self._where: dict[bytes, Lane] = {}
         self.lanes: list[Lane] = []
         self.messages = 0
-        self._producer = AIOKafkaProducer(
-            **kafka_client_options(settings),
-            enable_idempotence=True,
-            acks="all",
-            compression_type="zstd",
-            linger_ms=0,
-            max_batch_size=max(LEAST_BATCH, min(BATCH_BYTES, budget // info.partitions)),
-            max_request_size=MAX_MESSAGE_BYTES,
-            request_timeout_ms=int(SEND_TIMEOUT * 1000),
-        )
+        batch_bytes = max(LEAST_BATCH, min(BATCH_BYTES, budget // info.partitions))
+        self._producer = make_producer(settings, batch_bytes)
 
     async def __aenter__(self) -> Self:
         """Connect. Raises KafkaError."""

@@ -104,6 +104,20 @@ class _Lane:
             sent.add_done_callback(lambda sent, batch=batch: publisher.acknowledged(sent, batch))
 
 
+def make_producer(settings: Settings, batch_bytes: int) -> AIOKafkaProducer:
+    """A producer for batches that its user makes: idempotent, acknowledged by all replicas, nothing lingers in it."""
+    return AIOKafkaProducer(
+        **kafka_client_options(settings),
+        enable_idempotence=True,
+        acks="all",
+        compression_type="zstd",
+        linger_ms=0,
+        max_batch_size=batch_bytes,
+        max_request_size=MAX_MESSAGE_BYTES,
+        request_timeout_ms=int(SEND_TIMEOUT * 1000),
+    )
+
+
 class Publisher:
     """The way into the topic for one ingest. Not for use after ``failure`` is set."""
 
@@ -124,16 +138,7 @@ class Publisher:
         self._make_watermark: Callable[[Position], Watermark] | None = None
         self._position: Position | None = None
         self._marking = asyncio.Lock()
-        self.producer = AIOKafkaProducer(
-            **kafka_client_options(settings),
-            enable_idempotence=True,
-            acks="all",
-            compression_type="zstd",
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=MAX_MESSAGE_BYTES,
-            request_timeout_ms=int(SEND_TIMEOUT * 1000),
-        )
+        self.producer = make_producer(settings, BATCH_BYTES)
 
     async def start(self) -> None:
         """Connect. Raises aiokafka's KafkaError."""

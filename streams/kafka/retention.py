@@ -59,7 +59,7 @@ class RetentionGuard:
         """Judge, and raise the topic's retention where that is the verdict. Raises KafkaError, BrokerError."""
         async with admin_client(self._settings) as admin:
             configs = await topic_configs(admin, self._info.name)
-            retention = int(configs.get("retention.ms", "-1"))
+            retention = _retention(configs)
             if retention < 0:
                 return Verdict()
             positions = await self._lowest_positions(admin)
@@ -123,6 +123,15 @@ async def topic_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str
             for entry in entries:
                 _read_entry(configs, entry)
     return configs
+
+
+async def topic_retention(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """For how many ms the topic keeps its events; negative is for ever."""
+    return _retention(await topic_configs(admin, topic))
+
+
+def _retention(configs: dict[str, str]) -> int:
+    return int(configs.get("retention.ms", "-1"))
 
 
 def _read_entry(configs: dict[str, str], entry: Any) -> None:  # noqa: ANN401 (a tuple of the protocol)

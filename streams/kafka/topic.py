@@ -211,15 +211,25 @@ async def _wait_for_topic(admin: AIOKafkaAdminClient, settings: Settings) -> Top
 
 
 @asynccontextmanager
-async def reader(settings: Settings, partitions: int) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    """A consumer without a group, assigned to all partitions of the topic: for looking, never for committing."""
+async def reader(
+    settings: Settings,
+    partitions: int,
+    *,
+    partition_bytes: int = MAX_MESSAGE_BYTES,
+    fetch_bytes: int = 4 * MAX_MESSAGE_BYTES,
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    """A consumer without a group, assigned to all partitions of the topic: for looking, never for committing.
+
+    ``partition_bytes``, ``fetch_bytes``: what it fetches at a time of a partition, and of all; a message that is larger
+    comes alone. Raises BrokerError where it cannot connect.
+    """
     consumer = AIOKafkaConsumer(
         **kafka_client_options(settings),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-        fetch_max_bytes=4 * MAX_MESSAGE_BYTES,
+        max_partition_fetch_bytes=partition_bytes,
+        fetch_max_bytes=fetch_bytes,
     )
     try:
         await consumer.start()

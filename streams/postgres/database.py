@@ -38,6 +38,8 @@ START_TIMEOUT: Final = 20.0
 CONNECT_TIMEOUT: Final = 10.0
 #: Longer than the server's own limit, so that it is the server that ends a statement.
 COMMAND_TIMEOUT: Final = 310.0
+#: Seconds for what has no limit, because the driver wants to know.
+FOR_EVER: Final = 30 * 86_400.0
 #: A call whose caller has lost interest is dropped after so long.
 ABANDON_AFTER: Final = 5.0
 FIRST_DELAY, LONGEST_DELAY, LOG_EVERY = 0.1, 5.0, 60.0
@@ -298,6 +300,17 @@ class Database:
                 "restore it, or set SINK_SCHEMA to another."
             )
         return DatabaseError(f"{at} refuses a statement ({reason}, SQLSTATE {state}).")
+
+
+@contextlib.asynccontextmanager
+async def unlimited(connection: Connection) -> AsyncIterator[None]:
+    """A statement in here (with ``timeout=FOR_EVER``) takes as long as it takes, and ends when its client is gone."""
+    await connection.execute("SET statement_timeout = 0; SET client_connection_check_interval = '1s'")
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute("RESET statement_timeout; RESET client_connection_check_interval")
 
 
 async def _version(connection: Connection) -> None:

@@ -7,23 +7,21 @@ expressions are those of the views (``migrations/0004_views.sql``), or no query 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 
 from streams.errors import DatabaseError
-from streams.postgres.database import Connection, Database
+from streams.postgres.database import FOR_EVER, Connection, Database, unlimited
 from streams.postgres.queries import query
 
 #: How all of them are called: what has another name is the user's own.
 PREFIX: Final = "ix_"
-#: Seconds that a statement may take, for a driver that wants to know.
-FOR_EVER: Final = 30 * 86_400.0
-#: A build takes as long as it takes, waits a minute for the writers before it, and ends with its client.
-_LIMITS: Final = "SET statement_timeout = 0; SET lock_timeout = '60s'; SET client_connection_check_interval = '1s'"
-_DEFAULTS: Final = "RESET statement_timeout; RESET lock_timeout; RESET client_connection_check_interval"
+#: How long a build may wait for the writers that were there before it.
+LOCK_PATIENCE: Final = "60s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,11 @@ class Index:
     table: str
     definition: str
     answers: str
+
+    @property
+    def statement(self) -> str:
+        """Builds it while others read and write."""
+        return f"CREATE INDEX CONCURRENTLY {self.name} ON {self.table} {self.definition}"
 
 
 def _name(*path: str) -> str:
@@ -120,19 +123,13 @@ async def create(database: Database, index: Index, watch: Watch) -> float:
     began = time.monotonic()
 
     async def call(connection: Connection) -> None:
-        if not await connection.fetchval(query("lock_indexes"), database.schema):
-            raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
-        try:
+        async with _alone(connection, database.schema):
             row = await connection.fetchrow(query("index_states"), [index.name])
             if row is not None and row["valid"]:
                 return
-            await connection.execute(_LIMITS)
             if row is not None:
-                await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
-            statement = f"CREATE INDEX CONCURRENTLY {index.name} ON {index.table} {index.definition}"
-            await watch(connection.execute(statement, timeout=FOR_EVER), index)
-        finally:
-            await _release(connection, database.schema)
+                await connection.execute(_drop(index), timeout=FOR_EVER)
+            await watch(connection.execute(index.statement, timeout=FOR_EVER), index)
 
     await database.run(call)
     return time.monotonic() - began
@@ -142,21 +139,28 @@ async def drop(database: Database, index: Index) -> bool:
     """Drop one index while others read and write. Whether there was one. Raises as ``create``."""
 
     async def call(connection: Connection) -> bool:
-        if not await connection.fetchval(query("lock_indexes"), database.schema):
-            raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
-        try:
+        async with _alone(connection, database.schema):
             there = bool(await connection.fetch(query("index_states"), [index.name]))
-            await connection.execute(_LIMITS)
-            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")
+            await connection.execute(_drop(index), timeout=FOR_EVER)
             return there
-        finally:
-            await _release(connection, database.schema)
 
     return await database.run(call)
 
 
-async def _release(connection: Connection, schema: str) -> None:
-    """Give back the lock and the limits; a connection that is gone has done so."""
-    if not connection.is_closed() and not connection.is_in_transaction():
-        await connection.fetchval(query("unlock_indexes"), schema)
-        await connection.execute(_DEFAULTS)
+def _drop(index: Index) -> str:
+    return f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}"
+
+
+@asynccontextmanager
+async def _alone(connection: Connection, schema: str) -> AsyncIterator[None]:
+    """Nobody else builds or drops in the schema, and no statement is cut short. Raises DatabaseError where one does."""
+    if not await connection.fetchval(query("lock_indexes"), schema):
+        raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
+    try:
+        async with unlimited(connection):
+            await connection.execute(f"SET lock_timeout = '{LOCK_PATIENCE}'")
+            yield
+    finally:
+        if not connection.is_closed():  # a session that is gone holds nothing
+            await connection.execute("RESET lock_timeout")
+            await connection.fetchval(query("unlock_indexes"), schema)

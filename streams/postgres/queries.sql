@@ -190,7 +190,7 @@ SELECT pg_try_advisory_lock(hashtextextended('atproto-streams indexes ' || $1, 0
 SELECT pg_advisory_unlock(hashtextextended('atproto-streams indexes ' || $1, 0));
 
 -- name: aggregates
--- The materialized views of the schema: whether they hold anything, when they were refreshed, their rows by estimate and bytes.
+-- The materialized views of the schema: whether they hold anything, their rows (an estimate), their bytes, what they count.
 SELECT c.relname AS name, c.relispopulated AS populated, greatest(c.reltuples, 0)::bigint AS rows,
        pg_total_relation_size(c.oid) AS size, obj_description(c.oid, 'pg_class') AS comment
 FROM pg_class AS c

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 
 from streams.local.oracle import State, load_oracle
@@ -70,10 +68,5 @@ def serving(events: int, folder: Path) -> Iterator[Traffic]:
 
 @pytest.fixture
 async def deployment(settings_environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Deployment]:
-    look: asyncpg.Connection[Any] = await asyncpg.connect(settings_environment["DATABASE_URL"])
-    made = Deployment(settings_environment, tmp_path, look)
-    try:
+    async with Deployment.opened(settings_environment, tmp_path) as made:
         yield made
-    finally:
-        made.close()
-        await look.close()

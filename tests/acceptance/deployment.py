@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -53,6 +53,18 @@ class Deployment:
         self.schema = environment["SINK_SCHEMA"]
         self.group = environment["SINK_GROUP"]
         self.commands: list[Command] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, environment: Mapping[str, str], folder: Path) -> AsyncIterator[Self]:
+        """A deployment with a connection of its own; its commands end with it."""
+        look: asyncpg.Connection[Any] = await asyncpg.connect(environment["DATABASE_URL"])
+        made = cls(environment, folder, look)
+        try:
+            yield made
+        finally:
+            made.close()
+            await look.close()
 
     # -- commands
 
@@ -210,12 +222,12 @@ class Deployment:
     async def differences(self, expected: State) -> list[str]:
         return await compare(self.environment["DATABASE_URL"], self.schema, expected)
 
-    async def check(self, expected: State, last_seq: int) -> dict[str, int]:
-        """Everything is there, once; positions and counts say so. Returns the counts."""
+    async def check(self, expected: State, last_seq: int, seconds: float = 15.0) -> dict[str, int]:
+        """Everything is there, once; positions and counts say so, the cursor in time. Returns the counts."""
         differences = await self.differences(expected)
         assert not differences, "\n".join(differences[:10])
         assert await self.offsets() == await self.ends()
         counts = await self.counts()
         assert counts["received"] == counts["applied"] + counts["skipped"] + counts["dead"]
-        await self.until_cursor(last_seq)
+        await self.until_cursor(last_seq, seconds)
         return counts

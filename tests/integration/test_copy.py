@@ -7,9 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import orjson
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -53,13 +51,8 @@ class OneTopic(Deployment):
 
 @pytest.fixture
 async def deployment(settings_environment: dict[str, str], tmp_path: Path) -> AsyncIterator[OneTopic]:
-    look: asyncpg.Connection[Any] = await asyncpg.connect(settings_environment["DATABASE_URL"])
-    made = OneTopic(settings_environment, tmp_path, look)
-    try:
+    async with OneTopic.opened(settings_environment, tmp_path) as made:
         yield made
-    finally:
-        made.close()
-        await look.close()
 
 
 async def by_key(settings: Settings) -> Messages:

@@ -12,9 +12,9 @@ import asyncpg
 import pytest
 
 from benchmarks.views import PLANS, explain, fill, nodes, popular
-from streams.postgres.database import Database
 from streams.postgres.indexes import INDEXES, PROFILES, of_profile
 from tests.acceptance.commands import FAUST, Finished, finish
+from tests.conftest import migrated
 
 #: Enough that a plan over all of them is not the cheapest.
 ROWS = 40_000
@@ -23,9 +23,7 @@ ROWS = 40_000
 @pytest.fixture
 async def connection(settings_environment: dict[str, str]) -> AsyncIterator[asyncpg.Connection[Any]]:
     schema = settings_environment["SINK_SCHEMA"]
-    database = Database(settings_environment["DATABASE_URL"], schema, 1)
-    await database.migrate()
-    await database.close()
+    await migrated(settings_environment["DATABASE_URL"], schema)
     opened: asyncpg.Connection[Any] = await asyncpg.connect(
         settings_environment["DATABASE_URL"], server_settings={"search_path": schema}
     )

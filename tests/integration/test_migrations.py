@@ -12,6 +12,7 @@ from streams.errors import DatabaseError, MismatchError, StreamsError
 from streams.postgres.database import Database
 from streams.postgres.queries import migrations, query
 from streams.sink_postgres import PostgresSink
+from tests.conftest import migrated
 
 
 def at(dsn: str, *, user: str | None = None, port: int | None = None, path: str | None = None) -> str:
@@ -29,12 +30,6 @@ async def refusal(dsn: str, schema: str = "firehose") -> StreamsError:
     assert "top-secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     return caught.value
-
-
-async def migrated(dsn: str, schema: str = "firehose") -> None:
-    database = Database(dsn, schema, 2)
-    await database.migrate()
-    await database.close()
 
 
 def test_migrations_are_numbered_without_holes() -> None:
@@ -80,7 +75,7 @@ async def test_an_empty_schema_is_taken_and_a_foreign_one_is_not(dsn: str) -> No
 
 
 async def test_a_newer_schema_is_refused(dsn: str) -> None:
-    await migrated(dsn)
+    await migrated(dsn, "firehose")
     connection = await asyncpg.connect(dsn)
     await connection.execute("INSERT INTO firehose.atproto_streams_migrations VALUES (999, 'later')")
     assert "run a newer program" in str(await refusal(dsn))
@@ -93,7 +88,7 @@ async def test_an_existing_cursor_table_is_used_as_it_is(dsn: str) -> None:
         "CREATE TABLE firehose_cursor (service text, cursor text, last_event_time timestamp, "
         "updated_at timestamp, note text)"
     )
-    await migrated(dsn)
+    await migrated(dsn, "firehose")
     columns = await connection.fetchval(
         "SELECT count(*) FROM information_schema.columns WHERE table_name = 'firehose_cursor'"
     )
@@ -126,7 +121,7 @@ async def test_refusals_say_what_to_do(dsn: str) -> None:
 
 
 async def test_a_schema_that_vanishes_is_a_sentence(dsn: str) -> None:
-    await migrated(dsn)
+    await migrated(dsn, "firehose")
     database = Database(dsn, "firehose", 1)
     sink = PostgresSink(database, topic="t", group="g")
     await sink.positions({0}, {0: 0})

