@@ -14,11 +14,12 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import structlog
 
 from streams import __version__
-from streams.errors import HeldError, StreamsError
+from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
 from streams.ops.logs import set_up_logging
@@ -45,9 +46,9 @@ async def run_ingest(settings: Settings, options: Options) -> int:
             return 0
         if not replay.lost_lock or stopping.asked:
             return 0
-        if not options.standby:
-            raise HeldError(f"Another ingest took the topic {settings.kafka_topic} over while this one was frozen.")
-        log.warning("another ingest took the topic over while this one was frozen: standing by")
+        log.warning("the topic was another's for the taking while this one was frozen or cut off: asking for it again")
+        if replay.begun:  # what was asked for is on its way: from here it is resumed
+            options = replace(options, request=replace(options.request, restart=False, from_time=None))
 
 
 class _Stopping:

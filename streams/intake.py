@@ -112,8 +112,11 @@ class Intake:
     def _skip(self, kind: str, body: dict[str, object]) -> None:
         """Types of older protocol versions: counted; those that have a seq still move the position."""
         self.counts.skipped_types[kind] += 1
-        seq = body.get("seq")
-        if isinstance(seq, int) and self.continuity.see(seq, frame_time(body)) is Verdict.NEW:
+        try:
+            seq = frame_seq(body)
+        except FrameError:
+            return
+        if self.continuity.see(seq, frame_time(body)) is Verdict.NEW:
             if self.continuity.missing is not None:
                 self._report(self.continuity.missing)
             self.publisher.moved(seq, self.continuity.newest_time)

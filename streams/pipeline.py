@@ -53,7 +53,8 @@ class Pipeline:
         self._throttle = Throttle(settings, self._machine)
         self._reporter = Reporter(lambda: memory_line(self._machine.rss(), settings.memory_bytes))
         self._tasks: list[asyncio.Task[None]] = []
-        self._moved = False
+        # The one before us may have died between its last slice and its cursor, and left us nothing else to do.
+        self._moved = True
         self._lanes: Lanes | None = None
         self._child: Child | None = None
 
@@ -106,7 +107,8 @@ class Pipeline:
     async def start(self, worker: Worker) -> None:
         """Begin what runs beside the agents."""
         self._worker = worker
-        self._guard = TopicGuard(self.settings, self._info, self.fail)
+        gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
+        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone)
         await self._throttle.start()
         self._spawn(self._guard.run())
         self._spawn(self._save())

@@ -25,6 +25,7 @@ from streams.firehose.frames import ErrorFrame
 from streams.firehose.relay import RelayConnection, open_relay, relay_name
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.disk import broker_folder, check_disk
+from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
@@ -82,13 +83,24 @@ class Replay:
         self._marked = False
         self._start: RunStart
         self._said: dict[str, float] = {}
+        self._fault: BaseException | None = None
 
     # -- from outside (any time)
+    @property
+    def begun(self) -> bool:
+        """Whether the topic has this run's first messages."""
+        return self.started and self._start.announced
+
     def stop(self) -> None:
         """End soon, with everything that was taken in Kafka."""
         self._stop.set()
         if self._connection is not None:
             self._connection.finish("stopped")
+
+    def _fail(self, error: BaseException) -> None:
+        """The topic is not what it was: end soon, with that."""
+        self._fault = error
+        self.stop()
 
     def lose_lock(self) -> None:
         """Another ingest holds the topic now: end at once."""
@@ -135,15 +147,19 @@ class Replay:
     async def _publish_until_done(self) -> None:
         budget = self.settings.memory_bytes // BUDGET_SHARE
         progress = IngestProgress()
-        beside = [asyncio.create_task(self._show(progress)), asyncio.create_task(self._guard_retention())]
+        gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
+        guard = TopicGuard(self.settings, self.info, self._fail, gone=gone)
+        beside = [asyncio.create_task(work) for work in (self._show(progress), self._guard_retention(), guard.run())]
         try:
             while (publisher := await self._connect_publisher(budget)) is not None:
                 try:
                     self._begin_run(publisher)
                     await self._read_until_done(publisher)
                     await self._finish(publisher)
-                    return
+                    break
                 except SendError as error:
+                    if isinstance(publisher.failure, MismatchError):
+                        raise publisher.failure from None
                     self._say("kafka", f"Kafka did not take a batch ({error}): going back to the last watermark")
                     await self._check_topic()
                     self._go_back(publisher)
@@ -156,6 +172,8 @@ class Replay:
             progress.show(self._standing(), final=True)
             progress.close()
             self._report_end()
+        if self._fault is not None:
+            raise self._fault
 
     async def _finish(self, publisher: Publisher) -> None:
         """Everything that was taken into Kafka; when we were told to stop, for a few seconds only."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import libipld
 import orjson
 
 from streams.firehose.atjson import decode_record, encode_with_record
-from streams.firehose.frames import FrameError, checked_block, find_block, scan_car
+from streams.firehose.frames import FrameError, Scan, find_block
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
@@ -93,7 +94,8 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
     values: list[bytes] = []
     bad: list[BadOp] = []
     filtered = size = 0
-    index = None
+    scan = Scan(car)
+    find = partial(find_block, car, scan=scan) if len(ops) < _SCAN_FROM_OPS else scan.block
     for op in ops:
         try:
             collection, rkey = _split_path(op["path"])
@@ -105,13 +107,11 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
             block = b""
             if action in {"create", "update"}:
                 cid = op["cid"]
-                if index is None and len(ops) >= _SCAN_FROM_OPS:
-                    index = scan_car(car)
-                block = find_block(car, cid) if index is None else checked_block(index, car, cid)
+                block = find(cid)
                 commit["record"] = decode_record(block)
                 commit["cid"] = _multibase("b", cid)
             elif action != "delete":
-                raise FrameError(f"unknown action {shown(str(action))}")
+                raise FrameError(f"unknown action {_word(action)}")
             if since is not None:
                 commit["since"] = since
             message = {"did": did, "time_us": time_us, "kind": "commit", "seq": seq, "commit": commit}
@@ -122,10 +122,11 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
             size += len(value)
         except Exception as error:
             # The blocks of the commit are kept once, not with each of its operations.
-            block = _block_of(op, car, index) or (b"" if bad else car)
-            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", block))
+            block = _block_of(op, find)
+            size += len(block)
+            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", block or (b"" if bad else car)))
         if size > MAX_FRAME_EVENTS_BYTES:
-            raise FrameError(f"the commit makes more than {MAX_FRAME_EVENTS_BYTES} bytes of events")
+            raise FrameError(f"the commit makes more than {MAX_FRAME_EVENTS_BYTES} bytes of events and dead letters")
     return Events(did, values, bad, filtered)
 
 
@@ -166,11 +167,18 @@ def _about_account(body: dict[str, Any], seq: int, time_us: int, kind: str, fiel
         value = _dumps({"did": did, "time_us": time_us, "kind": kind, "seq": seq, kind: about})
     except orjson.JSONEncodeError as error:
         raise FrameError(f"the {kind} frame cannot be written as JSON: {error}") from None
+    if len(value) > MAX_EVENT_BYTES:
+        raise FrameError(f"the {kind} frame is too large for the topic: {len(value)} bytes")
     return Events(did, [value], [], 0)
 
 
 def _op_name(op: object) -> str:
-    return shown(f"{op.get('action')} {op.get('path')}", 300) if isinstance(op, dict) else "operation"
+    return f"{_word(op.get('action'))} {_word(op.get('path'), 300)}" if isinstance(op, dict) else "operation"
+
+
+def _word(value: object, limit: int = 100) -> str:
+    """A hostile value where a word belongs: what is none by its type, for its text may have no end."""
+    return shown(value, limit) if isinstance(value, str) else type(value).__name__
 
 
 def _reason(error: Exception) -> str:
@@ -181,10 +189,9 @@ def _reason(error: Exception) -> str:
     return f"the record cannot be decoded: {shown(f'{type(error).__name__}: {error}', 200)}"
 
 
-def _block_of(op: object, car: bytes, index: dict[bytes, tuple[int, int]] | None) -> bytes:
+def _block_of(op: object, find: Callable[[bytes], bytes]) -> bytes:
     """The block of a bad operation, as evidence; nothing where it has none."""
     try:
-        cid = op["cid"]  # type: ignore[index]
-        return find_block(car, cid) if index is None else checked_block(index, car, cid)
+        return find(op["cid"])  # type: ignore[index]
     except Exception:
         return b""

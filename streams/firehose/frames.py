@@ -11,9 +11,15 @@ from typing import Any, Final
 
 import libipld
 
+from streams.firehose.syntax import shown
+
 #: CIDv1, dag-cbor, sha2-256, 32 bytes: what records have (https://atproto.com/specs/data-model).
 _RECORD_CID_PREFIX: Final = b"\x01\x71\x12\x20"
 _CID_LENGTH: Final = 36
+#: The protocol's 5 MB, with room. A hostile frame takes up to 70 times its size in memory while it is decoded.
+MAX_FRAME_BYTES: Final = 6 * 1024 * 1024
+#: Occurrences of a CID that are looked at before the CAR is scanned: a hostile one may hold a CID 100,000 times.
+_MAX_TRIES: Final = 200
 
 _decode_two = libipld.decode_dag_cbor_multi
 
@@ -35,10 +41,12 @@ def split_frame(data: bytes) -> tuple[str, dict[str, Any]]:
 
     Raises FrameError where it is no frame, ErrorFrame where the relay reports an error.
     """
+    if len(data) > MAX_FRAME_BYTES:
+        raise FrameError(f"the frame has {len(data)} bytes: more than any may have")
     try:
         parts = _decode_two(data)
     except Exception as error:  # the decoder's own errors have no common base
-        raise FrameError(f"not DAG-CBOR: {_short(error)}") from None
+        raise FrameError(f"not DAG-CBOR: {shown(repr(error), 120)}") from None
     if len(parts) != 2:
         raise FrameError(f"a frame is two objects, this has {len(parts)}")
     header, body = parts
@@ -46,24 +54,59 @@ def split_frame(data: bytes) -> tuple[str, dict[str, Any]]:
         raise FrameError("header or body is no map")
     op = header.get("op")
     if op == -1:
-        raise ErrorFrame(str(body.get("error") or "error"), str(body.get("message") or ""))
+        raise ErrorFrame(_word(body.get("error") or "error"), _word(body.get("message") or ""))
     kind = header.get("t")
     if op != 1 or type(kind) is not str:
-        raise FrameError(f"unknown op {_short(op)} or type {_short(kind)}")
+        raise FrameError(f"unknown op {_word(op)} or type {_word(kind)}")
     return kind, body
 
 
-def find_block(car: bytes, cid: bytes) -> bytes:
+class Scan:
+    """The sections of one CAR, read when they are first asked for, and only once; of a broken one, what can be read.
+
+    A frame may have many operations, and a CAR 100,000 sections: what one of them has cost, the others need not pay.
+    """
+
+    __slots__ = ("_car", "_found", "_refused", "_why")
+
+    def __init__(self, car: bytes) -> None:
+        self._car = car
+        self._found: dict[bytes, tuple[int, int]] | None = None
+        self._refused: dict[bytes, str] = {}
+        self._why = "the record's block is missing"
+
+    def block(self, cid: bytes) -> bytes:
+        """The block of a CID. Raises FrameError where it is missing or is not what the CID says."""
+        if self._found is None:
+            self._found = {}
+            try:
+                _scan(self._car, self._found)
+            except FrameError as error:
+                self._why = str(error)
+        if cid not in self._found:
+            raise FrameError(self._refused.get(cid, self._why))
+        try:
+            return checked_block(self._found, self._car, cid)
+        except FrameError as error:
+            self._refused[cid] = str(error)
+            del self._found[cid]  # it is not hashed again
+            raise
+
+
+def find_block(car: bytes, cid: bytes, scan: Scan | None = None) -> bytes:
     """The block of one CID, by looking for the CID from the end of the CAR (records come last).
 
     An occurrence behind 0x00 is a link to the block, not the block (DAG-CBOR writes a CID as tag 42 with a leading
-    zero); only the hash decides. Where the hint fails, the CAR is scanned. Raises FrameError.
+    zero); only the hash decides. Where the hint fails, the CAR is scanned (``scan``: once for all).
+    Raises FrameError.
     """
     if len(cid) != _CID_LENGTH or not cid.startswith(_RECORD_CID_PREFIX):
         raise FrameError("not a CID of a record (dag-cbor, sha2-256)")
     digest = cid[4:]
     at = car.rfind(cid)
-    while at > 2:
+    for _ in range(_MAX_TRIES):
+        if at < 3:
+            break
         low = car[at - 1]
         if low:
             # A section's length is a varint before the CID; one or two bytes hold up to 16 KB, which is nearly all.
@@ -72,12 +115,17 @@ def find_block(car: bytes, cid: bytes) -> bytes:
             if sha256(block).digest() == digest:
                 return block
         at = car.rfind(cid, 0, at)
-    return checked_block(scan_car(car), car, cid)
+    return (scan or Scan(car)).block(cid)
 
 
 def scan_car(car: bytes) -> dict[bytes, tuple[int, int]]:
     """Where every block of a CAR is: ``{cid: (start, end)}``. Raises FrameError where the CAR is broken."""
     found: dict[bytes, tuple[int, int]] = {}
+    _scan(car, found)
+    return found
+
+
+def _scan(car: bytes, found: dict[bytes, tuple[int, int]]) -> None:
     end = len(car)
     try:
         header, at = _varint(car, 0)
@@ -90,7 +138,6 @@ def scan_car(car: bytes) -> dict[bytes, tuple[int, int]]:
             at += length
     except IndexError:
         raise FrameError("the CAR is cut") from None
-    return found
 
 
 def checked_block(index: dict[bytes, tuple[int, int]], car: bytes, cid: bytes) -> bytes:
@@ -119,5 +166,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             raise FrameError("a varint of the CAR is too long")
 
 
-def _short(value: object) -> str:
-    return repr(value)[:120]
+def _word(value: object) -> str:
+    """A hostile value where a word or number belongs, as text; others by their type, for their text may have no end."""
+    return shown(str(value), 120) if isinstance(value, str | int | float | None) else type(value).__name__

@@ -1,4 +1,4 @@
-"""Watches over the topic while a worker runs: the broker away, the topic deleted, its partitions changed.
+"""Watches over the topic while we work: the broker away, the topic deleted or re-created, its partitions changed.
 
 aiokafka waits for a broker without a word, and for a deleted topic too. This says so.
 """
@@ -11,11 +11,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import AuthenticationFailedError, KafkaError
 
-from streams.errors import MismatchError, StreamsError
-from streams.kafka.topic import TopicInfo, broker_error, check_partitions, describe_topic, kafka_client_options
+from streams.errors import BrokerError, MismatchError, StreamsError
+from streams.kafka.topic import (
+    TopicInfo,
+    broker_error,
+    check_partitions,
+    describe_topic,
+    kafka_client_options,
+    reader,
+)
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,13 +37,20 @@ SAY_SECONDS: Final = 60.0
 
 
 class TopicGuard:
-    """Looks at the topic every few seconds; ``on_fault`` is told what cannot be waited for."""
+    """Looks at the topic every few seconds; ``on_fault`` is told what cannot be waited for.
 
-    def __init__(self, settings: Settings, info: TopicInfo, on_fault: Callable[[BaseException], None]) -> None:
+    ``gone``: what to say of a topic that was deleted or re-created, after "while".
+    """
+
+    def __init__(
+        self, settings: Settings, info: TopicInfo, on_fault: Callable[[BaseException], None], *, gone: str
+    ) -> None:
         self._settings = settings
         self._info = info
+        self._gone = gone
         self._on_fault = on_fault
         self._missing = 0
+        self._ends: dict[TopicPartition, int] = {}
         self._away_since: float | None = None
         self._said = 0.0
 
@@ -53,6 +68,9 @@ class TopicGuard:
                 while True:
                     await self._look(admin)
                     await asyncio.sleep(LOOK_SECONDS)
+            except BrokerError as error:  # not there to be asked for its ends
+                self._note_away(error)
+                await asyncio.sleep(1.0)
             except StreamsError as error:
                 self._on_fault(error)
                 return
@@ -72,13 +90,19 @@ class TopicGuard:
         if info is not None:
             self._missing = 0
             check_partitions(info, self._info.partitions)
+            await self._check_ends()
             return
         self._missing += 1
         if self._missing >= MISSING_LOOKS:
-            raise MismatchError(
-                f"The topic {self._info.name} is gone: it was deleted while we read it. What was read is in Postgres; "
-                f"for another topic take another SINK_GROUP and SINK_SCHEMA."
-            )
+            raise MismatchError(f"The topic {self._info.name} is gone: it was deleted while {self._gone}")
+
+    async def _check_ends(self) -> None:
+        """Whether any partition is shorter than it was: deleted and created again between two looks."""
+        async with asyncio.timeout(15), reader(self._settings, self._info.partitions) as (consumer, tps):
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(tps)
+        if any(end < self._ends.get(tp, 0) for tp, end in ends.items()):
+            raise MismatchError(f"The topic {self._info.name} was re-created while {self._gone}")
+        self._ends = ends
 
     def _note_away(self, error: BaseException) -> None:
         now = time.monotonic()

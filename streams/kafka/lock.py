@@ -3,8 +3,9 @@
 No partition is assigned to anybody: the group is only for its membership. Every member says since when it has waited;
 the leader names the one that has waited longest, and the holder says 0, so that a later one with a slow clock cannot
 take the lock from it. A dead holder is dropped by the broker after SESSION seconds, and the next in line takes over.
-A holder that was frozen for longer learns that it lost the lock at its next heartbeat; what it wrote meanwhile were
-duplicates, which the sink skips.
+A holder that was frozen for longer learns at its next heartbeat that it is no member any more. It has lost the lock,
+even where nobody has it now: somebody may have had it meanwhile, and begun a newer run. What it wrote were duplicates,
+which the sink skips.
 """
 
 from __future__ import annotations
@@ -51,6 +52,13 @@ class _Candidate:
     def holds(self) -> bool:
         return self.holder == self.name
 
+    def joins_anew(self) -> None:
+        """The broker does not know us (any more): we wait from now on, like anybody else."""
+        if self.holds:
+            self.holder = None
+            self.since = time.time_ns() // 1000
+            self._on_lost()
+
     def told(self, holder: str) -> None:
         held = self.holds
         self.holder = holder
@@ -61,7 +69,7 @@ class _Candidate:
             self._on_lost()
 
 
-def _assignor_of(candidate: _Candidate, topic: str) -> type[AbstractPartitionAssignor]:
+def _assignor_of(candidate: _Candidate, topic: str, is_member: Callable[[], bool]) -> type[AbstractPartitionAssignor]:
     class HolderAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # aiokafka is untyped here
         """aiokafka calls assignors as classes; this one closes over its candidate."""
 
@@ -69,6 +77,8 @@ def _assignor_of(candidate: _Candidate, topic: str) -> type[AbstractPartitionAss
 
         @classmethod
         def metadata(cls, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
+            if not is_member():
+                candidate.joins_anew()
             data = json.dumps([candidate.since, candidate.name]).encode()
             return ConsumerProtocolMemberMetadata(0, list(topics), data)
 
@@ -92,12 +102,17 @@ async def ingest_lock(settings: Settings, *, standby: bool, on_lost: Callable[[]
     ``on_lost`` is called if the lock is lost later. Raises BrokerError, HeldError.
     """
     candidate = _Candidate(on_lost)
+    consumer: AIOKafkaConsumer
+
+    def is_member() -> bool:
+        return bool(consumer._coordinator.member_id)
+
     consumer = AIOKafkaConsumer(
         settings.kafka_topic,
         **kafka_client_options(settings),
         client_id="atproto-streams-ingest",
         group_id=f"{settings.kafka_topic}-ingest",
-        partition_assignment_strategy=[_assignor_of(candidate, settings.kafka_topic)],
+        partition_assignment_strategy=[_assignor_of(candidate, settings.kafka_topic, is_member)],
         enable_auto_commit=False,
         session_timeout_ms=int(SESSION * 1000),
         heartbeat_interval_ms=int(SESSION * 300),

@@ -21,6 +21,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 
 from streams.crashpoint import crash_point
+from streams.errors import MismatchError
 from streams.kafka.messages import ControlMessage, Watermark, encode_control
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, kafka_client_options, partition_for
 from streams.settings import Settings
@@ -52,12 +53,15 @@ class _Batch:
     builder: Any
     size: int
     done: asyncio.Future[None]
+    lane: _Lane
 
 
 class _Lane:
     """One partition: an open batch, and the batches that wait to be sent, in order."""
 
-    __slots__ = ("_publisher", "_queue", "_wake", "append", "builder", "count", "last", "partition", "size", "task")
+    __slots__ = (
+        "_publisher", "_queue", "_wake", "append", "builder", "count", "last", "partition", "size", "task", "written",
+    )  # fmt: skip
 
     def __init__(self, publisher: Publisher, partition: int) -> None:
         self._publisher = publisher
@@ -65,6 +69,7 @@ class _Lane:
         self._queue: deque[_Batch] = deque()
         self._wake = asyncio.Event()
         self.last: asyncio.Future[None] | None = None
+        self.written = -1
         self._open()
         self.task = asyncio.get_running_loop().create_task(self._run(), name=f"lane-{partition}")
 
@@ -84,9 +89,19 @@ class _Lane:
         """Close the open batch and queue it."""
         if self.count:
             self.last = asyncio.get_running_loop().create_future()
-            self._queue.append(_Batch(self.builder, self.size, self.last))
+            self._queue.append(_Batch(self.builder, self.size, self.last, self))
             self._open()
             self._wake.set()
+
+    def advanced(self, offset: int) -> bool:
+        """Note where a batch went; False where that is not behind the one before.
+
+        A topic that was deleted and re-created at once takes our batches as if nothing had been.
+        """
+        if 0 <= offset <= self.written:
+            return False
+        self.written = max(self.written, offset)
+        return True
 
     async def _run(self) -> None:
         publisher = self._publisher
@@ -248,6 +263,14 @@ class Publisher:
         error: BaseException | None = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None:
             self.fail(error)
+            return
+        if not batch.lane.advanced(sent.result().offset):
+            self.fail(
+                MismatchError(
+                    f"The topic {self.topic} was re-created while we wrote to it: start again to fill the new one, "
+                    "with another SINK_SCHEMA or an emptied one."
+                )
+            )
             return
         crash_point("batch.acknowledged")
         self.unacknowledged -= batch.size

@@ -12,6 +12,8 @@ from typing import Final, Literal, Protocol
 
 from faust.types import TP
 
+from streams.errors import MismatchError
+
 #: Most records of a slice. A slice costs about 1 ms whatever its size; more than this only adds latency.
 SLICE_RECORDS: Final = 1000
 #: A slice ends with the record that brings its values to this many bytes. One record may be larger.
@@ -168,3 +170,12 @@ def cut_events(records: Sequence[Record], start: int, limit: int) -> tuple[int, 
                 return i, events
             events += 1
     return len(records), events
+
+
+def rewound(tp: TP, expected: int, got: int) -> MismatchError:
+    """The fault of a log that is shorter than what was read from it."""
+    return MismatchError(
+        f"The topic {tp.topic} is not the one that was read before: partition {tp.partition} was read to offset "
+        f"{expected}, and now stands at {got}. "
+        "If it was re-created, read it with another SINK_GROUP into another SINK_SCHEMA."
+    )

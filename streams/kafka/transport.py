@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
@@ -27,18 +26,18 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage, ack_lock
 from mode import Service
 
-from streams.errors import EXIT_STALLED, MismatchError, StreamsError
-from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, round_robin, split
+from streams.errors import EXIT_STALLED, StreamsError
+from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
+from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
 
 log = logging.getLogger(__name__)
 
 SCHEME: Final = "kafka-slices"
 #: Seconds to wait before the next fetch when the last one was small: fewer, larger slices at the live rate.
 POLL_LINGER: Final = 0.1
-#: Seconds without progress, while there is something to do and nobody is to blame, after which the process exits.
-STALL_SECONDS: Final = 180.0
 #: Seconds that a commit of Kafka's own offsets may take. They are for lag tools: nothing waits longer for them.
 COMMIT_TIMEOUT: Final = 3.0
+FETCH_WAIT_MS: Final = 200
 
 
 class Host(Protocol):
@@ -82,6 +81,15 @@ def kafka_tp(tp: TP) -> TopicPartition:
     return TopicPartition(tp.topic, tp.partition)
 
 
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Its fetches wait less for what is not there (Faust: 1.5 s): whatever else we ask a broker waits behind them."""
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
+        consumer = super()._create_consumer(loop)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
 class Consumer(driver.Consumer):
     """Faust's consumer, delivering slices. See the module's docstring for what it promises."""
 
@@ -89,11 +97,15 @@ class Consumer(driver.Consumer):
         self._chain = Chain()
         self._durable: dict[TP, int] = {}  # next offset that the database has committed
         self._sought: dict[TP, int] = {}  # positioned, waiting for resume_flow()
+        self._overtaken: dict[TP, int] = {}  # the log begins behind this offset, which was to be read next
         self._awaiting_resume = True
         self._positioning: set[asyncio.Task[None]] = set()
         self._sliced: dict[str, bool] = {}
         self._last_fetch = 0
         super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def host(self) -> Host:
@@ -216,6 +228,7 @@ class Consumer(driver.Consumer):
         self._chain.void(tps)
         for tp in tps:
             self._sought.pop(tp, None)
+            self._overtaken.pop(tp, None)
 
     def stop_flow(self) -> None:
         """Rebalance or shutdown: what is cut and not yet written is dropped at once, never waited for."""
@@ -262,7 +275,11 @@ class Consumer(driver.Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         if active_partitions is not None:
             chain = self._chain
-            active_partitions = {tp for tp in active_partitions if tp in chain or not self.is_sliced(tp.topic)}
+            active_partitions = {
+                tp
+                for tp in active_partitions
+                if (tp in chain and tp not in self._overtaken) or not self.is_sliced(tp.topic)
+            }
             if not active_partitions:  # to aiokafka an empty set would mean all of them
                 await asyncio.sleep(0.02)
                 return {}
@@ -323,7 +340,9 @@ class Consumer(driver.Consumer):
         begin, _ = await self._thread.call_thread(_log_bounds, self.aio, [kafka_tp(tp)])
         if begin[kafka_tp(tp)] > hole.expected:
             log.error("%s/%d: offset %d has left the topic before it was read: a gap", *tp, hole.expected)
-            self.reseek(tp)
+            # What was read before it is still on its way into the database, and no part of the gap.
+            self._overtaken[tp] = hole.expected
+            self._pass_overtaken(tp)
             return None
         log.warning("%s/%d: the log has no offsets %d to %d", *tp, hole.expected, hole.got - 1)
         linked = self._chain.bridge(tp, records)
@@ -362,6 +381,12 @@ class Consumer(driver.Consumer):
         """The database has committed everything below ``next_offset``."""
         if next_offset > self._durable.get(tp, -1):
             self._durable[tp] = next_offset
+        if tp in self._overtaken:
+            self._pass_overtaken(tp)
+
+    def _pass_overtaken(self, tp: TP) -> None:
+        if self._durable.get(tp, -1) >= self._overtaken[tp]:
+            self.reseek(tp)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         yield from (tp for tp in super()._filter_tps_with_pending_acks(topics) if not self.is_sliced(tp.topic))
@@ -418,32 +443,7 @@ class Consumer(driver.Consumer):
         return any((self.highwater(tp) or 0) > self._durable.get(tp, 0) for tp in list(self._chain.armed))
 
 
-Consumer.logger = driver.logger  # mode would take ours for its own lines
-
-
-class LoopGuard:
-    """Ends the process if its event loop is blocked: heartbeats have their own thread, and keep its partitions."""
-
-    def __init__(self) -> None:
-        self._beat = time.monotonic()
-        self._alive = True
-        threading.Thread(target=self._watch, name="loop-guard", daemon=True).start()
-
-    def beat(self) -> float:
-        """The loop runs. Returns the monotonic time."""
-        self._beat = time.monotonic()
-        return self._beat
-
-    def stop(self) -> None:
-        """Watch no longer."""
-        self._alive = False
-
-    def _watch(self) -> None:
-        while self._alive:
-            time.sleep(1.0)
-            if self._alive and time.monotonic() - self._beat > STALL_SECONDS:
-                os.write(2, f"The event loop is blocked: exit {EXIT_STALLED}, to be started again.\n".encode())
-                os._exit(EXIT_STALLED)
+_Thread.logger = Consumer.logger = driver.logger  # mode would take ours for its own lines
 
 
 async def _log_bounds(
@@ -466,15 +466,6 @@ async def _commit(consumer: AIOKafkaConsumer, offsets: Mapping[TP, int]) -> None
     mine = {kafka_tp(tp): OffsetAndMetadata(o, "") for tp, o in offsets.items() if kafka_tp(tp) in assigned}
     async with asyncio.timeout(COMMIT_TIMEOUT):
         await consumer.commit(mine)
-
-
-def rewound(tp: TP, expected: int, got: int) -> MismatchError:
-    """The fault of a log that is shorter than what was read from it."""
-    return MismatchError(
-        f"The topic {tp.topic} is not the one that was read before: partition {tp.partition} was read to offset "
-        f"{expected}, and now stands at {got}. "
-        "If it was re-created, read it with another SINK_GROUP into another SINK_SCHEMA."
-    )
 
 
 class Transport(driver.Transport):

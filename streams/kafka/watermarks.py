@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import MismatchError
 from streams.kafka.messages import FORMAT_VERSION, Watermark, decode_control
-from streams.kafka.topic import TopicInfo, broker_error, reader
+from streams.kafka.topic import TopicInfo, broker_error, check_partitions, reader
 from streams.settings import Settings
 
 #: How many messages before the end are looked through first; then ten times as many, and so on.
@@ -52,7 +52,7 @@ class TopicState:
 
 
 async def read_state(settings: Settings, info: TopicInfo) -> TopicState:
-    """Read the last watermarks. Raises BrokerError, or MismatchError where the topic's format is newer than ours."""
+    """Read the last watermarks. Raises BrokerError; MismatchError for a newer format, or partitions that were added."""
     try:
         async with reader(settings, info.partitions) as (consumer, tps):
             ends = await consumer.end_offsets(tps)
@@ -64,7 +64,17 @@ async def read_state(settings: Settings, info: TopicInfo) -> TopicState:
                     found[tp.partition] = mark
     except KafkaError as error:
         raise broker_error(settings, error) from None
+    _check_added(info, found, [tp.partition for tp, end in ends.items() if end == 0])
     return TopicState(found, all(end == 0 for end in ends.values()), info.partitions)
+
+
+def _check_added(info: TopicInfo, found: dict[int, Watermark], untouched: list[int]) -> None:
+    """Refuse a topic that got partitions after it was written.
+
+    A run's first watermarks stand in all partitions before its first event, and only an event gives one a time.
+    """
+    if untouched and any(mark.time is not None for mark in found.values()):
+        check_partitions(info, info.partitions - len(untouched))
 
 
 async def _last_watermark(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> Watermark | None:

@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -144,7 +144,12 @@ class Broker:
 
 
 class Kafka:
-    """A cluster of ``count`` brokers below ``folder``, logs below ``logs``. ``start`` is a no-op for what runs."""
+    """A cluster of ``count`` brokers below ``folder``, logs below ``logs``. ``start`` is a no-op for what runs.
+
+    ``advertised``: the port that each broker tells its clients to use, where that is not its own (a proxy's).
+    """
+
+    advertised: Sequence[int] = ()
 
     def __init__(self, folder: Path, logs: Path, count: int = 1, say: Callable[[str], None] = lambda _: None) -> None:
         self.folder = folder.resolve()
@@ -287,6 +292,7 @@ class Kafka:
                     f"{b.node}@{ports.LOOPBACK}:{port}" for b, port in zip(self.brokers, controllers, strict=True)
                 ),
                 client=clients[broker.node - 1],
+                advertised=(self.advertised or clients)[broker.node - 1],
                 controller=controllers[broker.node - 1],
                 data=data,
                 message_bytes=MESSAGE_BYTES,

@@ -422,8 +422,9 @@ def _check_version(value: bytes) -> None:
 
 
 def _refuse_version(version: int) -> None:
+    said = version if version < 1 << 31 else "beyond any"  # a stranger's number may have thousands of digits
     raise MismatchError(
-        f"The topic's format has version {version}, this program knows {FORMAT_VERSION}: run a newer program."
+        f"The topic's format has version {said}, this program knows {FORMAT_VERSION}: run a newer program."
     )
 
 

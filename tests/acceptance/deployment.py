@@ -137,7 +137,9 @@ class Deployment:
                 batches: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(timeout_ms=1000)
                 for tp, batch in batches.items():
                     found.extend(
-                        json.loads(m.value) | {"partition": tp.partition} for m in batch if m.offset < wanted[tp]
+                        json.loads(m.value) | {"partition": tp.partition, "offset": m.offset}
+                        for m in batch
+                        if m.offset < wanted[tp]
                     )
         return found
 

@@ -232,6 +232,14 @@ async def test_what_is_sent_again_is_skipped(stage: Stage) -> None:
     assert (again.received, again.applied, again.skipped) == (4, 0, 4)
 
 
+async def test_on_a_tie_the_later_message_wins_if_it_differs(stage: Stage) -> None:
+    """One commit may write a key twice; its operations may be of two slices."""
+    for value, applied in ((1, 1), (2, 1), (2, 0), (None, 1), (None, 0), (3, 1)):
+        written = await stage.write(model.commit(DID, "a", 1, value))
+        assert (written.applied, written.skipped) == (applied, 1 - applied), value
+        assert await stage.keys() == {"a": None if value is None else f"bafy{value}"}
+
+
 async def test_a_deletion_takes_what_a_sync_before_it_named(stage: Stage) -> None:
     await stage.write(model.commit(DID, "a", 1, 1), model.sync(DID, 2, 50, 9))
     await stage.write(

@@ -104,7 +104,10 @@ def test_a_filter_keeps_operations_out() -> None:
     keep = compile_patterns(("app.bsky.feed.*",))
     ops = [op(GOOD), op(GOOD, path="app.bsky.graph.follow/x")]
     events = decode_events("#commit", commit_body(ops, [GOOD]), 9, 1, keep)
-    assert (len(events.values), events.filtered) == (1, 1)
+    assert ([json.loads(value)["commit"]["collection"] for value in events.values], events.filtered) == (
+        ["app.bsky.feed.post"],
+        1,
+    )
 
 
 def test_the_message_is_jetstreams_with_seq_and_since() -> None:

@@ -82,3 +82,13 @@ def test_a_busy_relay_of_three_days_takes_few_looks(inclusive: bool) -> None:
     best, looks = run(relay, 100_000 * SECOND, head_known=True)
     assert best.time is not None and 0 <= 100_000 * SECOND - best.time <= TOLERANCE
     assert looks <= 12
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_what_is_found_is_never_newer_than_the_target(inclusive: bool) -> None:
+    """Frames that are nearer to each other than TOLERANCE: near enough is so on one side only."""
+    relay = FakeRelay([Sighting(100 + i, i * 11 * SECOND) for i in range(300)], inclusive=inclusive)
+    for second in range(0, 3300, 7):
+        for head_known in (True, False):
+            best, _ = run(relay, second * SECOND, head_known=head_known)
+            assert best.time is not None and 0 <= second * SECOND - best.time <= TOLERANCE

@@ -1,0 +1,218 @@
+"""What a campaign breaks: a relay, Kafka, Postgres, two ingests and three workers, with a proxy before each server.
+
+The processes are restarted when they end, as ``restart: on-failure`` would: what a process may not do is end by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from streams.local import ports
+from streams.local.generator import Plan, Traffic
+from streams.local.oracle import Oracle, State, load_oracle
+from streams.local.relay import DevRelay
+from streams.local.retained import FrameStore
+from streams.local.stack import Stack
+from tests.acceptance.commands import Command
+from tests.acceptance.deployment import Deployment
+from tests.acceptance.proxy import Proxy
+
+#: Small batches with short waits: there is always one in flight to interrupt.
+PACE = {"BACKFILL_BATCH_SIZE": "300", "BACKFILL_BATCH_DELAY_MS": "20", "BACKFILL_USE_IDLE": "false"}
+#: Seconds between the end of a process and its next start.
+RESTART_AFTER = 0.5
+
+
+class Look:
+    """Queries that survive what is done to the database: a connection for each, straight to the server."""
+
+    def __init__(self, dsn: Callable[[], str]) -> None:
+        self._dsn = dsn
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows; none while the server does not answer."""
+        try:
+            async with asyncio.timeout(3):
+                connection = await asyncpg.connect(self._dsn(), timeout=2)
+                try:
+                    return list(await connection.fetch(statement, *arguments, timeout=2))
+                finally:
+                    connection.terminate()
+        except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError,
+                asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):  # fmt: skip
+            return []
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class Exit:
+    """A process that ended, and whether somebody had asked for that."""
+
+    name: str
+    code: int
+    asked: bool
+    tail: str
+
+
+@dataclass
+class Kept:
+    """A process that is started again whenever it ends, unless it ``rests``."""
+
+    name: str
+    start: Callable[[], Command]
+    command: Command
+    rests: bool = False
+    #: Signals that were sent to the command that runs now: it may end by them.
+    sent: set[int] = field(default_factory=set)
+
+    def send(self, number: int) -> None:
+        """A signal, if there is a process."""
+        if self.command.running:
+            self.sent.add(number)
+            self.command.process.send_signal(number)
+
+    def ended(self) -> Exit:
+        """Its end, once it has."""
+        code = int(self.command.process.returncode)
+        asked = (code == -signal.SIGKILL and signal.SIGKILL in self.sent) or (code == 0 and signal.SIGTERM in self.sent)
+        return Exit(self.command.name, code, asked, self.command.output[-2000:])
+
+
+class Site:
+    """Everything of one campaign, up inside ``opened``."""
+
+    def __init__(
+        self, stack: Stack, relay: DevRelay, oracle: State, deployment: Deployment, proxies: dict[str, Proxy]
+    ) -> None:
+        self.stack, self.relay, self.oracle, self.deployment = stack, relay, oracle, deployment
+        self.proxies = proxies
+        self.kept: dict[str, Kept] = {}
+        self.exits: list[Exit] = []
+
+    @property
+    def workers(self) -> list[Kept]:
+        """The workers, those that rest too."""
+        return [kept for name, kept in self.kept.items() if name.startswith("worker")]
+
+    def keep(self, name: str) -> Kept:
+        """Start a process and keep it running."""
+        is_worker = name.startswith("worker")
+
+        def start() -> Command:
+            if is_worker:
+                return self.deployment.worker(WORKER_ID=name.removeprefix("worker"), **PACE)
+            return self.deployment.ingest(self.proxied_relay, "--follow", "--standby")
+
+        self.kept[name] = Kept(name, start, start())
+        return self.kept[name]
+
+    @property
+    def proxied_relay(self) -> str:
+        """The relay's address, by way of its proxy."""
+        return f"ws://127.0.0.1:{self.proxies['relay'].port}{urlsplit(self.relay.url).path}"
+
+    async def supervise(self) -> None:
+        """Start again what ended, for ever."""
+        while True:
+            for kept in self.kept.values():
+                if not kept.rests and not kept.command.running:
+                    self.note_end(kept)
+                    kept.sent.clear()
+                    await asyncio.sleep(RESTART_AFTER)
+                    kept.command = kept.start()
+            await asyncio.sleep(0.1)
+
+    def note_end(self, kept: Kept) -> None:
+        """Write down how a process ended."""
+        self.exits.append(kept.ended())
+
+    async def rest(self, kept: Kept, number: int) -> None:
+        """End it by a signal, and leave it so."""
+        kept.rests = True
+        kept.send(number)
+        for _ in range(300):
+            if not kept.command.running:
+                self.note_end(kept)
+                return
+            await asyncio.sleep(0.05)
+        self.exits.append(Exit(kept.command.name, 0, asked=False, tail="did not end within 15 s of a SIGTERM"))
+        kept.command.kill()
+
+    def again(self, kept: Kept) -> None:
+        """Start what rests."""
+        kept.sent.clear()
+        kept.command = kept.start()
+        kept.rests = False
+
+    async def stop(self) -> None:
+        """SIGTERM to all that runs; each must end with 0."""
+        await asyncio.gather(*(self.rest(kept, signal.SIGTERM) for kept in self.kept.values() if not kept.rests))
+
+    # -- servers
+
+    async def restart_relay(self, seconds: float) -> None:
+        """Gone without a word, back after a while on the same port with the same frames."""
+        for subscription in list(self.relay.subscriptions):
+            subscription.abort()
+        await self.relay.__aexit__(None, None, None)
+        await asyncio.sleep(seconds)
+        await self.relay.__aenter__()
+
+    def stop_postgres_at_once(self) -> None:
+        """An immediate shutdown: no checkpoint, recovery at the next start."""
+        for pid in self.stack.postgres.pids():
+            os.kill(pid, signal.SIGQUIT)
+        deadline = time.monotonic() + 20
+        while self.stack.postgres.is_running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _generated(events: int, seed: int, folder: Path) -> tuple[FrameStore, State]:
+    oracle = Oracle()
+    store = FrameStore(Traffic(Plan(events, seed), oracle).frames())
+    oracle.write_to(folder / "oracle.json")
+    return store, load_oracle(folder / "oracle.json")
+
+
+@asynccontextmanager
+async def opened(folder: Path, *, events: int, seed: int) -> AsyncIterator[Site]:
+    """A site with its servers up; nothing of the traffic is out yet, and no process of ours runs."""
+    store, oracle = await asyncio.to_thread(_generated, events, seed, folder)
+    stack = Stack(folder / "stack", fsync=False)
+    [kafka_port] = ports.choose(1, [])
+    stack.kafka.advertised = [kafka_port]
+    async with contextlib.AsyncExitStack() as closing:
+        closing.push_async_callback(asyncio.to_thread, stack.down)
+        await asyncio.to_thread(stack.up)
+        relay = await closing.enter_async_context(DevRelay(store, published=0))
+        servers = {
+            "kafka": (int(stack.bootstrap_servers.rpartition(":")[2]), kafka_port),
+            "postgres": (int(urlsplit(stack.dsn).port or 0), 0),
+            "relay": (relay.port, 0),
+        }
+        proxies = {
+            name: await closing.enter_async_context(Proxy("127.0.0.1", target, port=port))
+            for name, (target, port) in servers.items()
+        }
+        database = urlsplit(stack.dsn)
+        environment = {
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{kafka_port}",
+            "DATABASE_URL": database._replace(netloc=f"{database.username}@127.0.0.1:{proxies['postgres'].port}").geturl(),
+            "KAFKA_TOPIC": "chaos", "SINK_SCHEMA": "chaos", "SINK_GROUP": "chaos", "LOCAL_DIR": str(folder),
+        }  # fmt: skip
+        deployment = Deployment(environment, folder, Look(lambda: stack.dsn))  # type: ignore[arg-type] # all that is used
+        closing.callback(deployment.close)
+        yield Site(stack, relay, oracle, deployment, proxies)

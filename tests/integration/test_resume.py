@@ -1,0 +1,165 @@
+"""Ingests that stop, resume, reconnect and go back: each event of the relay is in the topic, and nobody starts over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from streams.firehose.seek import look
+from streams.kafka.messages import DeadLetter, Gap, decode_control
+from streams.kafka.retention import topic_configs
+from streams.kafka.topic import TopicInfo, admin_client, ensure_topic, reader
+from streams.kafka.watermarks import read_state
+from streams.local.generator import Plan, Traffic
+from streams.local.oracle import Oracle
+from streams.local.relay import DevRelay, RelayThread
+from streams.local.retained import FrameStore
+from streams.plan import Request
+from streams.replay import Options, Replay
+from streams.settings import Settings
+from tests.conftest import SettingsFactory
+
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Oracle:
+    return Oracle(keep_records=False)
+
+
+@pytest.fixture(scope="module")
+def store(oracle: Oracle) -> FrameStore:
+    return FrameStore(Traffic(Plan(2000, seed=8, end_us=time.time_ns() // 1000), oracle).frames())
+
+
+@pytest.fixture(autouse=True)
+def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our relay answers in milliseconds: its silence is known sooner than another's."""
+    monkeypatch.setattr(look, "__defaults__", (0.7,))
+
+
+def replay_of(settings: Settings, info: TopicInfo) -> Replay:
+    request = Request(-1, False, None, time.time_ns() // 1000)
+    return Replay(settings, Options(request, follow=False, standby=False), info)
+
+
+async def in_topic(settings: Settings) -> tuple[list[Any], list[Any]]:
+    """The events as (seq, kind, path, operation), and the control messages."""
+    events, controls = [], []
+    async with reader(settings, PARTITIONS) as (consumer, tps):
+        ends = await consumer.end_offsets(tps)
+        await consumer.seek_to_beginning(*tps)
+        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+            for batch in (await consumer.getmany(timeout_ms=500)).values():
+                for message in batch:
+                    if message.key is None:
+                        controls.append(decode_control(message.value))
+                        continue
+                    event = orjson.loads(message.value)
+                    commit = event.get("commit") or {}
+                    events.append((event["seq"], event["kind"], *map(commit.get, ("collection", "rkey", "operation"))))
+    return events, controls
+
+
+async def test_a_second_ingest_takes_exactly_what_came_since(
+    settings: SettingsFactory, store: FrameStore, oracle: Oracle
+) -> None:
+    made = settings(kafka_partitions=PARTITIONS)
+    info = await ensure_topic(made)
+    # Where a seq follows on at once: one too far would then lose an event.
+    half = next(i for i in range(len(store) // 2, len(store)) if store.seqs[i] == store.seqs[i - 1] + 1)
+    relay = DevRelay(store, published=half)
+    thread = RelayThread(relay)
+    with thread:
+        made = made.model_copy(update={"relay_url": relay.url})
+        await replay_of(made, info).run()
+        state = await read_state(made, info)
+        assert {mark.seq for mark in state.watermarks.values()} == {store.seqs[half - 1]}
+        thread.call(lambda: relay.publish(len(store)))
+        again = replay_of(made, info)
+        await again.run()
+        cursors = [connection.cursor for connection in relay.connections if connection.sent > 1]
+    assert cursors[-1] == store.seqs[half - 1] - 1  # one early: what is known proves that nothing is missing
+    events, controls = await in_topic(made)
+    assert len(events) == len(set(events)) == oracle.events.total()
+    assert not [control for control in controls if isinstance(control, Gap | DeadLetter)]
+
+
+async def test_every_reconnect_asks_for_the_last_event(
+    settings: SettingsFactory, store: FrameStore, oracle: Oracle
+) -> None:
+    made = settings(kafka_partitions=PARTITIONS)
+    info = await ensure_topic(made)
+    relay = DevRelay(store, faults=[f"drop:after={after}" for after in (300, 301)])
+    with RelayThread(relay):
+        replay = replay_of(made.model_copy(update={"relay_url": relay.url}), info)
+        await replay.run()
+        ends = [c.end for c in relay.connections]
+        cursors = [c.cursor for c in relay.connections[ends.index("dropped") :]]
+    assert [fault.fired for fault in relay.faults.all] == [1, 1]
+    assert len(cursors) == 3
+    assert cursors[0] == store.seqs[0] - 1 < cursors[1] < cursors[2]  # type: ignore[operator] # none of them is live
+    assert replay.counts.seen < 50
+    events, _ = await in_topic(made)
+    assert len(events) == len(set(events)) == oracle.events.total()
+
+
+async def test_what_kafka_refused_is_taken_again(settings: SettingsFactory, store: FrameStore, oracle: Oracle) -> None:
+    """For a while the topic takes no batch: the ingest goes back to the last watermark that Kafka has."""
+    made = settings(kafka_partitions=PARTITIONS)
+    info = await ensure_topic(made)
+    relay = DevRelay(store, faults=[f"drip:after={len(store) // 3},rate=400"])
+    with RelayThread(relay):
+        replay = replay_of(made.model_copy(update={"relay_url": relay.url}), info)
+        running = asyncio.create_task(replay.run())
+        while replay.counts.frames < len(store) // 2 and not running.done():  # noqa: ASYNC110 (the hot path has no event)
+            await asyncio.sleep(0.01)
+        first = replay._publisher
+        assert first is not None
+        await set_largest(made, 100)
+        async with asyncio.timeout(30):
+            while first.failure is None:  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.01)
+        await set_largest(made, 8 << 20)
+        async with asyncio.timeout(60):
+            await running
+    assert replay.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
+    events, _ = await in_topic(made)
+    assert len(set(events)) == oracle.events.total()
+
+
+async def set_largest(settings: Settings, size: int) -> None:
+    """The largest batch that the topic takes, in bytes."""
+    async with admin_client(settings) as admin:
+        configs = {**await topic_configs(admin, settings.kafka_topic), "max.message.bytes": str(size)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.kafka_topic, configs)])
+
+
+async def test_gaps_bad_frames_and_texts_are_told(settings: SettingsFactory) -> None:
+    """What the relay left out, and what cannot be decoded, each is a message of its own."""
+    made = settings(kafka_partitions=PARTITIONS)
+    info = await ensure_topic(made)
+    oracle = Oracle(keep_records=False)
+    store = FrameStore(Traffic(Plan(600, seed=9, end_us=time.time_ns() // 1000), oracle).frames())
+    relay = DevRelay(store, faults=["drop:after=200", "garbage:after=10", "text:after=20"])
+    with RelayThread(relay) as served:
+        replay = replay_of(made.model_copy(update={"relay_url": served.url}), info)
+        running = asyncio.create_task(replay.run())
+        while replay.counts.frames < 190 and not running.done():  # noqa: ASYNC110 (the hot path has no event for it)
+            await asyncio.sleep(0.001)
+        relay.first_index = 300  # read at the next connection: its window has moved past us
+        await asyncio.wait_for(running, 60)
+        assert relay.faults.all[0].fired == 1
+    _, controls = await in_topic(made)
+    [gap] = [control for control in controls if isinstance(control, Gap)]
+    assert gap.to_seq == store.seqs[300] - 1
+    assert gap.from_seq is not None
+    assert store.seqs[190] < gap.from_seq < store.seqs[300]
+    dead = sorted(control.reason[:10] for control in controls if isinstance(control, DeadLetter))
+    assert len(dead) == 2, dead
+    assert dead[0].startswith("a text")

@@ -1,0 +1,36 @@
+"""The mutants have not rotted: each edit can still be made, and the tests that must catch it exist."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.mutants.catalogue import PROJECT, Mutant, load
+
+MUTANTS = load()
+
+
+def test_there_are_enough_and_each_has_its_name() -> None:
+    assert len(MUTANTS) >= 28
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_edit_can_be_made(mutant: Mutant) -> None:
+    assert mutant.problem(PROJECT) is None
+    assert mutant.why
+    text = mutant.applied(PROJECT)
+    assert text != (PROJECT / mutant.file).read_text()
+    if mutant.file.endswith(".py"):
+        compile(text, mutant.file, "exec")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_tests_that_catch_it_exist(mutant: Mutant) -> None:
+    assert mutant.tests
+    for test in mutant.tests:
+        path, _, name = test.partition("::")
+        tree = ast.parse((PROJECT / path).read_text())
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert name.partition("[")[0] in defined, test
