@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check docs-check bench mutants up down status requirements clean
+.PHONY: help run demo test check docs-check bench fuzz mutants up down status requirements clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ docs-check: $(VENV)/dev.stamp ## Every command of the documents, executed or hel
 
 bench: $(VENV)/local.stamp ## Events a second, and CPU microseconds an event
 	@$(BIN)/python -m benchmarks.end_to_end
+
+FUZZ ?= --frames 100000 --messages 20000 --rows 20000
+fuzz: $(VENV)/dev.stamp ## Bad input at scale; FUZZ="--frames 1000000 --seed 7" for more or other cases
+	@nice -n 10 $(BIN)/python -m tests.fuzz $(FUZZ)
 
 mutants: $(VENV)/dev.stamp ## Known bugs, put in one at a time: each must be caught by a named test
 	@$(BIN)/python -m tests.mutants

@@ -20,7 +20,7 @@ from streams.crashpoint import crash_point
 from streams.errors import MismatchError, SettingsError, StreamsError
 from streams.firehose.collections import compile_patterns
 from streams.kafka.guard import TopicGuard
-from streams.kafka.topic import TopicInfo, admin_client, check_partitions, describe_topic, ensure_topic
+from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_topic
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
 from streams.ops.child import Child, ingest_command
@@ -95,14 +95,13 @@ class Pipeline:
         positions = await self._sink.positions(set(range(1000)), {})
         if positions and max(positions) >= info.partitions:
             check_partitions(info, max(positions) + 1)
-        async with admin_client(self.settings) as admin:
-            for table in (self.tables.progress, self.tables.collections):
-                changelog = await describe_topic(admin, table.changelog_topic.get_topic_name())
-                if changelog is not None and changelog.partitions != info.partitions:
-                    raise MismatchError(
-                        f"The topic {info.name} has {info.partitions} partitions, and {changelog.name} has "
-                        f"{changelog.partitions}: was it re-created? Take another SINK_GROUP and SINK_SCHEMA."
-                    )
+        for table in (self.tables.progress, self.tables.collections):
+            changelog = await find_topic(self.settings, table.changelog_topic.get_topic_name())
+            if changelog is not None and changelog.partitions != info.partitions:
+                raise MismatchError(
+                    f"The topic {info.name} has {info.partitions} partitions, and {changelog.name} has "
+                    f"{changelog.partitions}: was it re-created? Take another SINK_GROUP and SINK_SCHEMA."
+                )
 
     async def start(self, worker: Worker) -> None:
         """Begin what runs beside the agents."""

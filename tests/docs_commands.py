@@ -71,6 +71,8 @@ COMMANDS: Final[dict[str, Check]] = {
     "make test": _ITSELF,
     "make check": Parsed("lint, format, types and layers: the first part of `make test` in CI"),
     "make docs-check": _ITSELF,
+    "make fuzz": Parsed("minutes; the short form of it is tests/unit/test_fuzz.py"),
+    "make fuzz FUZZ=…": Parsed("the same, with other options"),
     "make mutants": Parsed("minutes; that each mutant still can be made is checked by tests/unit/test_mutants.py"),
     "python -m tests.mutants …": Parsed("the same"),
     "make bench": Parsed("minutes of measuring"),

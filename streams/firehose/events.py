@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import libipld
 import orjson
 
 from streams.firehose.atjson import decode_record, encode_with_record
-from streams.firehose.frames import FrameError, Scan, find_block
+from streams.firehose.frames import FrameError, Scan, search_block
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
@@ -94,8 +93,8 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
     values: list[bytes] = []
     bad: list[BadOp] = []
     filtered = size = 0
-    scan = Scan(car)
-    find = partial(find_block, car, scan=scan) if len(ops) < _SCAN_FROM_OPS else scan.block
+    few = len(ops) < _SCAN_FROM_OPS
+    scan: Scan | None = None
     for op in ops:
         try:
             collection, rkey = _split_path(op["path"])
@@ -104,10 +103,13 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
                 continue
             action = op["action"]
             commit = {"rev": rev, "operation": action, "collection": collection, "rkey": rkey}
-            block = b""
+            block: bytes | None = b""
             if action in {"create", "update"}:
                 cid = op["cid"]
-                block = find(cid)
+                block = search_block(car, cid) if few else None
+                if block is None:
+                    scan = scan or Scan(car)
+                    block = scan.block(cid)
                 commit["record"] = decode_record(block)
                 commit["cid"] = _multibase("b", cid)
             elif action != "delete":
@@ -122,9 +124,11 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
             size += len(value)
         except Exception as error:
             # The blocks of the commit are kept once, not with each of its operations.
-            block = _block_of(op, find)
+            scan = scan or Scan(car)
+            block = _block_of(op, scan)
             size += len(block)
-            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", block or (b"" if bad else car)))
+            block = block or (b"" if bad else car)
+            bad.append(BadOp(f"{_op_name(op)}: {_reason(error)}", block))
         if size > MAX_FRAME_EVENTS_BYTES:
             raise FrameError(f"the commit makes more than {MAX_FRAME_EVENTS_BYTES} bytes of events and dead letters")
     return Events(did, values, bad, filtered)
@@ -189,9 +193,9 @@ def _reason(error: Exception) -> str:
     return f"the record cannot be decoded: {shown(f'{type(error).__name__}: {error}', 200)}"
 
 
-def _block_of(op: object, find: Callable[[bytes], bytes]) -> bytes:
+def _block_of(op: object, scan: Scan) -> bytes:
     """The block of a bad operation, as evidence; nothing where it has none."""
     try:
-        return find(op["cid"])  # type: ignore[index]
+        return scan.block(op["cid"])  # type: ignore[index]
     except Exception:
         return b""

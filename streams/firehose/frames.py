@@ -93,20 +93,24 @@ class Scan:
             raise
 
 
-def find_block(car: bytes, cid: bytes, scan: Scan | None = None) -> bytes:
-    """The block of one CID, by looking for the CID from the end of the CAR (records come last).
+def find_block(car: bytes, cid: bytes) -> bytes:
+    """The block of one CID: searched for, and where that fails, looked up in a scan of the CAR. Raises FrameError."""
+    block = search_block(car, cid)
+    return Scan(car).block(cid) if block is None else block
+
+
+def search_block(car: bytes, cid: bytes) -> bytes | None:
+    """The block of one CID, by looking for the CID from the end of the CAR (records come last). None: scan it.
 
     An occurrence behind 0x00 is a link to the block, not the block (DAG-CBOR writes a CID as tag 42 with a leading
-    zero); only the hash decides. Where the hint fails, the CAR is scanned (``scan``: once for all).
-    Raises FrameError.
+    zero); only the hash decides. Raises FrameError where the CID is none of a record.
     """
     if len(cid) != _CID_LENGTH or not cid.startswith(_RECORD_CID_PREFIX):
         raise FrameError("not a CID of a record (dag-cbor, sha2-256)")
     digest = cid[4:]
+    tries = _MAX_TRIES
     at = car.rfind(cid)
-    for _ in range(_MAX_TRIES):
-        if at < 3:
-            break
+    while at > 2:
         low = car[at - 1]
         if low:
             # A section's length is a varint before the CID; one or two bytes hold up to 16 KB, which is nearly all.
@@ -114,8 +118,11 @@ def find_block(car: bytes, cid: bytes, scan: Scan | None = None) -> bytes:
             block = car[at + _CID_LENGTH : at + (low << 7 | before & 127 if before > 127 else low)]
             if sha256(block).digest() == digest:
                 return block
+        tries -= 1
+        if not tries:
+            break
         at = car.rfind(cid, 0, at)
-    return (scan or Scan(car)).block(cid)
+    return None
 
 
 def scan_car(car: bytes) -> dict[bytes, tuple[int, int]]:

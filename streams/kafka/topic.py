@@ -6,18 +6,22 @@ import asyncio
 import logging
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     AuthenticationFailedError,
     AuthenticationMethodNotSupported,
+    CoordinatorNotAvailableError,
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
@@ -28,12 +32,18 @@ from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError
 from streams.settings import Settings
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 #: Largest message in bytes: JSON inflates a 2 MB frame (DESIGN, formats). Producer and consumers allow the same.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 #: How long the broker may be away at the start of a process, in seconds, before that is an error.
 START_PATIENCE: Final = 10.0
+#: What aiokafka raises where a broker does not answer, or is starting.
+_AWAY: Final = (
+    KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, NodeNotReadyError, CoordinatorNotAvailableError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,24 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
 
 def is_away(error: BaseException) -> bool:
     """Whether the error means that the broker cannot be reached now, and may be later."""
-    return isinstance(error, KafkaConnectionError) and not isinstance(error, AuthenticationFailedError)
+    return isinstance(error, _AWAY) and not isinstance(error, AuthenticationFailedError)
+
+
+async def asked(settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for START_PATIENCE.
+
+    Raises BrokerError where it stays away or refuses us.
+    """
+    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    while True:
+        try:
+            async with admin_client(settings) as admin:
+                return await question(admin)
+        except KafkaError as error:
+            if not is_away(error) or asyncio.get_running_loop().time() > deadline:
+                raise broker_error(settings, error) from None
+            log.info("Kafka went away (%s): asking again", type(error).__name__)
+            await asyncio.sleep(0.5)
 
 
 def broker_error(settings: Settings, error: BaseException) -> BrokerError:
@@ -149,13 +176,9 @@ async def describe_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo | N
     return TopicInfo(name, len(topic["partitions"]), replication)
 
 
-async def find_topic(settings: Settings) -> TopicInfo | None:
-    """The topic as it is, or None where there is none. Raises BrokerError."""
-    async with admin_client(settings) as admin:
-        try:
-            return await describe_topic(admin, settings.kafka_topic)
-        except KafkaError as error:
-            raise broker_error(settings, error) from None
+async def find_topic(settings: Settings, name: str | None = None) -> TopicInfo | None:
+    """A topic (KAFKA_TOPIC unless named) as it is, or None where there is none. Raises BrokerError."""
+    return await asked(settings, lambda admin: describe_topic(admin, name or settings.kafka_topic))
 
 
 async def ensure_topic(settings: Settings) -> TopicInfo:
@@ -163,21 +186,22 @@ async def ensure_topic(settings: Settings) -> TopicInfo:
 
     Raises BrokerError where the broker is away or does not allow it.
     """
-    async with admin_client(settings) as admin:
-        try:
-            info = await describe_topic(admin, settings.kafka_topic)
-            if info is None:
-                crash_point("topic.before_create")
-                await _create_topic(admin, settings)
-                crash_point("topic.after_create")
-                info = await _wait_for_topic(admin, settings)
-        except KafkaError as error:
-            raise broker_error(settings, error) from None
+    info = await asked(settings, lambda admin: _found_or_created(admin, settings))
     if info.partitions != settings.kafka_partitions and "kafka_partitions" in settings.model_fields_set:
         log.warning(
             "the topic %s has %d partitions; KAFKA_PARTITIONS=%d counts only when it is created",
             info.name, info.partitions, settings.kafka_partitions,
         )  # fmt: skip
+    return info
+
+
+async def _found_or_created(admin: AIOKafkaAdminClient, settings: Settings) -> TopicInfo:
+    info = await describe_topic(admin, settings.kafka_topic)
+    if info is None:
+        crash_point("topic.before_create")
+        await _create_topic(admin, settings)
+        crash_point("topic.after_create")
+        info = await _wait_for_topic(admin, settings)
     return info
 
 

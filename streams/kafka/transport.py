@@ -29,6 +29,7 @@ from mode import Service
 from streams.errors import EXIT_STALLED, StreamsError
 from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
+from streams.kafka.topic import is_away
 
 log = logging.getLogger(__name__)
 
@@ -473,6 +474,16 @@ class Transport(driver.Transport):
 
     Consumer = Consumer
     driver_version = driver.Transport.driver_version + " (slices)"
+
+    async def _create_topic(self, owner: Any, *arguments: Any, **options: Any) -> None:
+        """As the driver, but a broker that goes away while a worker starts is waited for; there it ends the worker."""
+        while True:
+            try:
+                return await super()._create_topic(owner, *arguments, **options)
+            except KafkaError as error:
+                if not is_away(error) or owner.should_stop:
+                    raise
+                await owner.sleep(0.5)
 
 
 def register() -> None:

@@ -36,8 +36,9 @@ from streams.kafka.messages import (
 MAX_AHEAD_US: Final = 3_600_000_000
 #: Longest key in bytes, DID, collection and rkey together: a btree's row holds 2,704 with its headers.
 MAX_KEY_BYTES: Final = 2_660
-#: The last microsecond of the year 9999.
-MAX_TIME_US: Final = 253_402_300_799_999_999
+#: The last second of the year 9999, to the microsecond. Postgres multiplies with 16 digits: what is nearer to the year
+#: 10000 would be in it, and most clients cannot read such a time.
+MAX_TIME_US: Final = 253_402_300_799_000_000
 MAX_SEQ: Final = (1 << 63) - 1
 MAX_HANDLE: Final = 253
 MAX_STATUS: Final = 64
@@ -397,7 +398,7 @@ def _control(batch: Batch, message: Record) -> None:
                 "offset": message.offset,
                 "seq": control.seq,
                 "did": _indexable(control.did),
-                "reason": shown(control.reason, 500),
+                "reason": shown(control.reason, 500) or "(no reason was given)",
                 "payload": payload(_unpacked(control.payload)),
             }
         )

@@ -44,7 +44,7 @@ def _table(reports: list[Report]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos", description="Break everything at random, and see that nothing is lost or doubled.",
+        prog="python -m tests.chaos", description="Break everything at random: nothing may be lost or doubled.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--seed", type=int, action="append", help="of the schedule of faults; may be repeated (1)")

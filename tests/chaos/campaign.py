@@ -19,6 +19,8 @@ from tests.chaos.site import Exit, Site, opened
 RATES = (0, 100, 300, 300, 1000)
 #: Nothing may stand still for longer, in seconds, where nothing that it needs is broken.
 LONGEST_STALL = 30.0
+#: A process that gave up waiting ends so many seconds after what it waited for was mended, at most.
+AFTERMATH = 15.0
 #: Seconds for everything to settle after the last fault.
 SETTLE_SECONDS = 180.0
 
@@ -59,6 +61,7 @@ class Campaign:
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._blocking = 0
         self._freed = time.monotonic()
+        site.blocked_lately = lambda: bool(self._blocking) or time.monotonic() - self._freed < AFTERMATH
 
     async def run(self, faults: list[Planned]) -> Report:
         """All of it."""

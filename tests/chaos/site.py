@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +32,8 @@ from tests.acceptance.proxy import Proxy
 PACE = {"BACKFILL_BATCH_SIZE": "300", "BACKFILL_BATCH_DELAY_MS": "20", "BACKFILL_USE_IDLE": "false"}
 #: Seconds between the end of a process and its next start.
 RESTART_AFTER = 0.5
+#: A process that finds Kafka, Postgres or the relay away when it starts waits a while, and ends with one of these.
+AWAY_CODES = (3, 4, 5)
 
 
 class Look:
@@ -101,6 +103,7 @@ class Site:
         self.proxies = proxies
         self.kept: dict[str, Kept] = {}
         self.exits: list[Exit] = []
+        self.blocked_lately: Callable[[], bool] = lambda: False
 
     @property
     def workers(self) -> list[Kept]:
@@ -137,7 +140,9 @@ class Site:
 
     def note_end(self, kept: Kept) -> None:
         """Write down how a process ended."""
-        self.exits.append(kept.ended())
+        end = kept.ended()
+        gave_up = end.code in AWAY_CODES and self.blocked_lately() and "Traceback" not in end.tail
+        self.exits.append(replace(end, asked=end.asked or gave_up))
 
     async def rest(self, kept: Kept, number: int) -> None:
         """End it by a signal, and leave it so."""
@@ -208,9 +213,10 @@ async def opened(folder: Path, *, events: int, seed: int) -> AsyncIterator[Site]
             for name, (target, port) in servers.items()
         }
         database = urlsplit(stack.dsn)
+        proxied = f"{database.username}@127.0.0.1:{proxies['postgres'].port}"
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{kafka_port}",
-            "DATABASE_URL": database._replace(netloc=f"{database.username}@127.0.0.1:{proxies['postgres'].port}").geturl(),
+            "DATABASE_URL": database._replace(netloc=proxied).geturl(),
             "KAFKA_TOPIC": "chaos", "SINK_SCHEMA": "chaos", "SINK_GROUP": "chaos", "LOCAL_DIR": str(folder),
         }  # fmt: skip
         deployment = Deployment(environment, folder, Look(lambda: stack.dsn))  # type: ignore[arg-type] # all that is used
