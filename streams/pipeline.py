@@ -107,7 +107,7 @@ class Pipeline:
         """Begin what runs beside the agents."""
         self._worker = worker
         gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
-        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone)
+        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self._reached)
         await self._throttle.start()
         self._spawn(self._guard.run())
         self._spawn(self._save())
@@ -156,6 +156,12 @@ class Pipeline:
                 consumer, self._sink, self._throttle, on_written=self._on_written, on_fault=self.fail
             )
         await lanes.submit(event)
+
+    def _reached(self) -> dict[int, int]:
+        """The offsets that are written, of the partitions that are ours."""
+        consumer = self._app.consumer
+        assert isinstance(consumer, Consumer)
+        return {tp.partition: offset for tp, offset in consumer.durable.items() if tp.topic == self._info.name}
 
     async def room(self) -> None:
         """Wait while memory is short; with no slice in hand."""

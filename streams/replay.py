@@ -148,7 +148,7 @@ class Replay:
         budget = self.settings.memory_bytes // BUDGET_SHARE
         progress = IngestProgress()
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
-        guard = TopicGuard(self.settings, self.info, self._fail, gone=gone)
+        guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         beside = [asyncio.create_task(work) for work in (self._show(progress), self._guard_retention(), guard.run())]
         try:
             while (publisher := await self._connect_publisher(budget)) is not None:
@@ -174,6 +174,9 @@ class Replay:
             self._report_end()
         if self._fault is not None:
             raise self._fault
+
+    def _written(self) -> dict[int, int]:
+        return self._publisher.written if self._publisher is not None else {}
 
     async def _finish(self, publisher: Publisher) -> None:
         """Everything that was taken into Kafka; when we were told to stop, for a few seconds only."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiokafka import TopicPartition
@@ -39,18 +39,26 @@ SAY_SECONDS: Final = 60.0
 class TopicGuard:
     """Looks at the topic every few seconds; ``on_fault`` is told what cannot be waited for.
 
-    ``gone``: what to say of a topic that was deleted or re-created, after "while".
+    ``gone``: what to say of a topic that was deleted or re-created, after "while". ``known``: by partition, an offset
+    that its end has reached, as far as the caller knows.
     """
 
     def __init__(
-        self, settings: Settings, info: TopicInfo, on_fault: Callable[[BaseException], None], *, gone: str
+        self,
+        settings: Settings,
+        info: TopicInfo,
+        on_fault: Callable[[BaseException], None],
+        *,
+        gone: str,
+        known: Callable[[], Mapping[int, int]],
     ) -> None:
         self._settings = settings
         self._info = info
         self._gone = gone
+        self._known = known
         self._on_fault = on_fault
         self._missing = 0
-        self._ends: dict[TopicPartition, int] = {}
+        self._ends: dict[int, int] = {}
         self._away_since: float | None = None
         self._said = 0.0
 
@@ -98,9 +106,11 @@ class TopicGuard:
 
     async def _check_ends(self) -> None:
         """Whether any partition is shorter than it was: deleted and created again between two looks."""
+        known = self._known()  # before its ends are asked for: they only grow
         async with asyncio.timeout(15), reader(self._settings, self._info.partitions) as (consumer, tps):
-            ends: dict[TopicPartition, int] = await consumer.end_offsets(tps)
-        if any(end < self._ends.get(tp, 0) for tp, end in ends.items()):
+            found: dict[TopicPartition, int] = await consumer.end_offsets(tps)
+        ends = {tp.partition: end for tp, end in found.items()}
+        if any(end < max(self._ends.get(p, 0), known.get(p, 0)) for p, end in ends.items()):
             raise MismatchError(f"The topic {self._info.name} was re-created while {self._gone}")
         self._ends = ends
 

@@ -243,6 +243,11 @@ class Publisher:
         await self.mark()
         await self._settle()
 
+    @property
+    def written(self) -> dict[int, int]:
+        """Offset of the last batch that was acknowledged, by partition; -1 before the first."""
+        return {lane.partition: lane.written for lane in self._lanes}
+
     # -- inside
     def _place(self, did: str) -> tuple[_Lane, bytes]:
         if len(self._where) >= DID_CACHE:

@@ -259,6 +259,11 @@ class Consumer(driver.Consumer):
         return self._chain.is_current(piece)
 
     @property
+    def durable(self) -> Mapping[TP, int]:
+        """The next offset of each assigned partition, as the database has it."""
+        return self._durable
+
+    @property
     def is_positioning(self) -> bool:
         """Whether positions are being looked up."""
         return bool(self._positioning)
