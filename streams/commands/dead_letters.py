@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -103,10 +102,7 @@ def show(partition: int, offset: int, raw: Path | None) -> None:
         for line in description(letter):
             click.echo(line)
         if raw is not None:
-            try:
-                raw.write_bytes(letter.payload)
-            except OSError as error:
-                raise SettingsError(f"{raw} cannot be written: {error.strerror}.") from None
+            _write(raw, letter.payload)
 
     run_command(main)
 
@@ -117,9 +113,9 @@ def show(partition: int, offset: int, raw: Path | None) -> None:
 def replay(*, as_json: bool, **which: Any) -> None:  # noqa: ANN401
     """Try the letters again, after what made them dead was mended: all of them, or those that the options say.
 
-    Each ends where it belongs, as if it had just been read: applied; skipped, where what we hold is newer or its account
-    was deleted; or dead again, with its new reason. What cannot be replayed stays as it is: an operation whose frame was
-    not kept, and payloads that were cut at 256 KB.
+    Each ends where it belongs, as if it had just been read: applied; skipped, where what we hold is newer or its
+    account was deleted; or dead again, with its new reason. What cannot be replayed stays as it is: an operation whose
+    frame was not kept, and payloads that were cut at 256 KB.
     """
 
     async def main(settings: Settings) -> None:
@@ -166,6 +162,14 @@ def purge(*, everything: bool, yes: bool, **which: Any) -> None:  # noqa: ANN401
         return 0
 
     run_command(main)
+
+
+def _write(path: Path, payload: bytes) -> None:
+    """Write the file. Raises SettingsError."""
+    try:
+        path.write_bytes(payload)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 def _agreed(question: str) -> bool:

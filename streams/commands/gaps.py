@@ -52,7 +52,7 @@ def list_gaps(
 
         async def call(connection: Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             rows = await connection.fetch(query("list_gaps"), *which, limit)
-            return [_with_kind(row) for row in rows], [dict(r) for r in await connection.fetch(totals, *which)]
+            return [_with_kind(dict(row)) for row in rows], [dict(r) for r in await connection.fetch(totals, *which)]
 
         totals = query("total_of_gaps")
         async with open_database(settings) as database:

@@ -65,9 +65,10 @@ def _readable(payload: bytes) -> Iterator[str]:
     except (FrameError, ErrorFrame, ValueError, RecursionError):
         pass
     try:
-        yield from (shown(line, WIDTH + 1) for line in payload.decode("utf-8").splitlines())
+        text = None if b"\0" in payload else payload.decode("utf-8")
     except UnicodeDecodeError:
-        yield from _dump(payload)
+        text = None
+    yield from _dump(payload) if text is None else (shown(line, WIDTH + 1) for line in text.splitlines())
 
 
 def _pretty(value: object) -> Iterator[str]:

@@ -179,7 +179,7 @@ class Replayer:
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the letters of {which.topic}/{which.partition} after offset {after} as a whole "
-                f"({error.sqlstate}: {shown(str(error))}). They stay; this is a fault of this program, please report it."
+                f"({error.sqlstate}: {shown(str(error))}): this is a fault of this program, please report it."
             ) from error
 
     async def _replay(self, chunk: _Chunk, which: Which, after: int) -> tuple[int | None, Replayed]:
