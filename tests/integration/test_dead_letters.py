@@ -15,8 +15,8 @@ import pytest
 
 from streams.kafka.messages import DeadLetter, Gap, dead_payload, encode_control
 from streams.postgres import dead_letters, letters
-from streams.postgres.dead_letters import Replayed, Replayer, Which
 from streams.postgres.database import Database
+from streams.postgres.dead_letters import Replayed, Replayer, Which
 from streams.sink_postgres import PostgresSink
 from tests import merge_model as model
 from tests.acceptance.commands import FAUST, Finished, finish
@@ -332,10 +332,10 @@ async def test_the_commands(filled: Any, settings_environment: dict[str, str], t
         "dead-letters replay --json --reason DECODE", "dead-letters purge --before 2026-02-01 --yes"
     )]  # fmt: skip
     assert json.loads(tried.output)["replayed"] == 0
-    assert "9 dead letters deleted" in purged.output.replace("10", "9"), purged.output
+    assert purged.output == "11 dead letters deleted.\n", purged.errors
     assert await filled.fetchval("SELECT count(*) FROM dead_letters WHERE created_at < '2026-02-01'") == 0
     again, rest = await run("dead-letters", "replay"), await run("dead-letters", "purge", "--all", "--yes")
-    assert "51 replayed: 0 applied, 0 skipped (superseded, filtered or erased), 51 dead again, 0 not" in again.output
+    assert "50 replayed: 0 applied, 0 skipped (superseded, filtered or erased), 50 dead again, 0 not" in again.output
     assert (rest.code, await filled.fetchval("SELECT count(*) FROM dead_letters")) == (0, 0)
 
 
@@ -357,10 +357,10 @@ async def test_a_worker_meanwhile(settings_environment: dict[str, str], tmp_path
         assert first.code == 0, first.errors
         await deployment.until_done(ingest)
         assert worker.running
-        assert "Seek" not in worker.output
+        assert "is read again" not in worker.output
         await finish([*FAUST, "dead-letters", "replay"], settings_environment, tmp_path)
         assert json.loads(first.output)["applied"] > 0
-        assert (await deployment.check(oracle, oracle["last_seq"] or 0))["dead"] == len(
-            await deployment.table("dead_letters")
-        )
+        # Letters of accounts that were deleted since went with them; they count as dead.
+        assert await deployment.table("dead_letters") == []
+        await deployment.check(oracle, oracle["last_seq"] or 0)
         await worker.stop()
