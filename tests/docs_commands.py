@@ -50,6 +50,7 @@ class Parsed:
 Check = Run | ByTest | Parsed
 
 _RUN: Final = "tests/acceptance/test_run.py::"
+_LETTERS: Final = "tests/integration/test_dead_letters.py::"
 _STACK: Final = "tests/integration/test_local_stack.py::"
 _ITSELF: Final = Parsed("it is what runs this check")
 _DOCKER: Final = Parsed("needs a Docker engine")
@@ -73,6 +74,7 @@ COMMANDS: Final[dict[str, Check]] = {
     "make docs-check": _ITSELF,
     "make fuzz": Parsed("minutes; the short form of it is tests/unit/test_fuzz.py"),
     "make fuzz FUZZ=…": Parsed("the same, with other options"),
+    "python -m tests.fuzz …": Parsed("the same, one case"),
     "make mutants": Parsed("minutes; that each mutant still can be made is checked by tests/unit/test_mutants.py"),
     "python -m tests.mutants …": Parsed("the same"),
     "make bench": Parsed("minutes of measuring"),
@@ -107,6 +109,12 @@ COMMANDS: Final[dict[str, Check]] = {
     # -- keeping house
     "faust -A streams.agents copy …": Run(r"\S"),
     "faust -A streams.agents prune …": Run(r"\d"),
+    "faust -A streams.agents dead-letters show PARTITION OFFSET --raw letter.bin": ByTest(
+        f"{_LETTERS}test_the_commands"
+    ),
+    "faust -A streams.agents dead-letters …": Run(r"\d[\d,]* (in all|replayed|dead letters deleted)"),
+    "faust -A streams.agents gaps list": Run(r"\d+ in all"),
+    "faust -A streams.agents gaps list …": Run(r"^$|^(\{.*\}\n)+$"),
     "faust -A streams.agents indexes …": Run(r"\S"),
     "faust -A streams.agents views …": Run(r"\S"),
     "faust -A streams.agents aggregates …": Run(r"\S"),

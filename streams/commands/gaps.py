@@ -1,0 +1,95 @@
+"""``faust -A streams.agents gaps``: what is not covered, and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from streams.commands import filters
+from streams.commands.filters import told
+from streams.commands.running import open_database, run_command
+from streams.firehose.syntax import shown
+from streams.postgres.database import Connection
+from streams.postgres.queries import query
+from streams.settings import Settings
+
+_EPILOG = """\b
+Examples:
+  faust -A streams.agents gaps list
+  faust -A streams.agents gaps list --kind topic --since 2026-01-31
+  faust -A streams.agents gaps list --json"""
+
+
+@click.group("gaps", epilog=_EPILOG)
+def command() -> None:
+    """What the topic, or this schema, does not hold: stretches of the relay's sequence, or of the topic's offsets."""
+
+
+@command.command("list")
+@click.option("--kind", type=click.Choice(("relay", "topic")),
+              help="relay: the topic lacks what the relay had; topic: we lack what the topic had.")  # fmt: skip
+@filters.partition
+@filters.since
+@filters.before
+@filters.limit
+@filters.as_json
+def list_gaps(
+    kind: str | None,
+    partition: int | None,
+    since: dt.datetime | None,
+    before: dt.datetime | None,
+    limit: int,
+    *,
+    as_json: bool,
+) -> None:
+    """The gaps, the newest first, and what they come to."""
+
+    async def main(settings: Settings) -> None:
+        which = (settings.kafka_topic, kind, partition, since, before)
+
+        async def call(connection: Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+            rows = await connection.fetch(query("list_gaps"), *which, limit)
+            return [_with_kind(dict(row)) for row in rows], [dict(r) for r in await connection.fetch(totals, *which)]
+
+        totals = query("total_of_gaps")
+        async with open_database(settings) as database:
+            gaps, sums = await database.run(call)
+        if as_json:
+            filters.json_lines(gaps)
+            return
+        for gap in gaps:
+            click.echo(_line(gap))
+        click.echo(filters.more(len(gaps), sum(row["count"] for row in sums)))
+        for row in sums:
+            click.echo(_total(row))
+
+    run_command(main)
+
+
+def _with_kind(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kind": "relay" if row["to_offset"] is None else "topic", **row}
+
+
+def _line(gap: Mapping[str, Any]) -> str:
+    if gap["kind"] == "topic":
+        where = f"offsets {gap['offset']} to {gap['to_offset'] - 1}"
+    else:
+        seqs = f"seq {_number(gap['from_seq'])} to {_number(gap['to_seq'])}"
+        times = f"{told(gap['from_time'])} to {told(gap['to_time'])}"
+        where = f"{seqs}, {times}, of {shown(gap['relay'] or '-', 60)}"
+    at = f"{gap['partition']}/{gap['offset']}"
+    return f"{told(gap['created_at'])}  {gap['kind']} {at:12}  {where}: {shown(gap['reason'], 200)}"
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _total(row: Mapping[str, Any]) -> str:
+    if row["of_topic"]:
+        return f"topic: {row['count']:,}, {row['offsets']:,} offsets"
+    unknown = f" and {row['unknown']:,} of unknown length" if row["unknown"] else ""
+    return f"relay: {row['count']:,}, {row['seqs']:,} seqs at most{unknown}"

@@ -1,0 +1,297 @@
+"""Dead letters in Postgres: found, purged, and replayed through the same merge as any slice.
+
+A replay takes its letters out and puts what they hold in, in one transaction, while it holds the positions of all the
+group's partitions: live workers wait for it for some milliseconds, as they would for one another, and find their
+positions where they were. In ``sink_offsets`` a letter that was dead becomes applied or skipped; ``received`` stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from streams.errors import DatabaseError, SettingsError
+from streams.firehose.syntax import shown
+from streams.postgres.batch import Batch, BatchBuilder
+from streams.postgres.database import Connection, Database
+from streams.postgres.letters import Letter, Message, letter_of, unpack
+from streams.postgres.queries import query
+
+#: Letters in one transaction: a payload has at most 256 KB, so 50 MB.
+CHUNK: Final = 200
+#: Letters that one statement purges.
+PURGE_CHUNK: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which letters are meant: each condition holds where it is not None. ``reason`` is a part of it, in any case."""
+
+    topic: str
+    reason: str | None = None
+    did: str | None = None
+    collection: str | None = None
+    partition: int | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing but the topic is asked for."""
+        return not any(value is not None for value in astuple(self)[1:])
+
+
+@dataclass
+class Replayed:
+    """What became of letters. ``kept``: those that cannot be replayed, by the reason why."""
+
+    applied: int = 0
+    skipped: int = 0
+    dead: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def replayed(self) -> int:
+        """Letters that were tried again."""
+        return self.applied + self.skipped + self.dead
+
+    def add(self, other: Replayed) -> None:
+        """Count these too."""
+        self.applied += other.applied
+        self.skipped += other.skipped
+        self.dead += other.dead
+        self.kept += other.kept
+
+
+def _sql(name: str) -> str:
+    """A query over the letters that are meant."""
+    return query(name).replace("{matching}", query("dead_letters_matching"))
+
+
+async def count(database: Database, which: Which) -> tuple[int, datetime]:
+    """How many letters there are, and the server's time then."""
+
+    async def call(connection: Connection) -> tuple[int, datetime]:
+        row = await connection.fetchrow(_sql("count_letters"), *astuple(which))
+        assert row is not None
+        return row["count"], row["now"]
+
+    return await database.run(call)
+
+
+async def newest(database: Database, which: Which, limit: int) -> list[dict[str, Any]]:
+    """The letters that were written last, without their payloads but with their ``bytes``."""
+
+    async def call(connection: Connection) -> list[dict[str, Any]]:
+        return [dict(row) for row in await connection.fetch(_sql("list_letters"), *astuple(which), limit)]
+
+    return await database.run(call)
+
+
+async def by_reason(database: Database, which: Which) -> list[dict[str, Any]]:
+    """How many there are of each reason (its first 60 characters), the most first; when the first and last came."""
+
+    async def call(connection: Connection) -> list[dict[str, Any]]:
+        return [dict(row) for row in await connection.fetch(_sql("summarize_letters"), *astuple(which))]
+
+    return await database.run(call)
+
+
+async def find(database: Database, topic: str, partition: int, offset: int) -> Letter | None:
+    """One letter, with its payload."""
+
+    async def call(connection: Connection) -> Letter | None:
+        row = await connection.fetchrow(query("letter"), topic, partition, offset)
+        return None if row is None else letter_of(dict(row))
+
+    return await database.run(call)
+
+
+async def purge(database: Database, which: Which) -> int:
+    """Delete letters; how many. One that somebody holds stays, and so do the counts: they are a history."""
+    total = 0
+
+    async def call(connection: Connection) -> int:
+        return int(await connection.fetchval(_sql("purge_letters"), *astuple(which), PURGE_CHUNK))
+
+    while gone := await database.run(call):
+        total += gone
+    return total
+
+
+async def partitions(database: Database, which: Which) -> list[int]:
+    """In which partitions there are letters."""
+
+    async def call(connection: Connection) -> list[int]:
+        return [row[0] for row in await connection.fetch(_sql("partitions_of_letters"), *astuple(which))]
+
+    return await database.run(call)
+
+
+class Replayer:
+    """Replays letters for one group. ``keep``: which collections are stored; ``keep_in_topic``: sent (None: all)."""
+
+    def __init__(
+        self,
+        database: Database,
+        group: str,
+        keep: Callable[[str], bool] | None = None,
+        keep_in_topic: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._database = database
+        self._group = group
+        self._builder = BatchBuilder(keep)
+        self._keep_in_topic = keep_in_topic
+
+    async def replay(self, which: Which, tell: Callable[[Replayed], None] = lambda _: None) -> Replayed:
+        """Replay all that are meant, chunk by chunk, each in a transaction; ``tell`` hears of the sum after each.
+
+        What is killed in the middle has lost and doubled nothing: the next call goes on. Raises SettingsError where the
+        group has not read the topic, DatabaseError.
+        """
+        total = Replayed()
+        for partition in await partitions(self._database, which):
+            of_partition, after = replace(which, partition=partition), -1
+            while True:
+                last, done = await self._chunk(of_partition, after)
+                if last is None:
+                    break
+                after = last
+                total.add(done)
+                tell(total)
+        return total
+
+    async def _chunk(self, which: Which, after: int) -> tuple[int | None, Replayed]:
+        """The next letters of a partition: the last one's offset (None: there was none), and what became of them."""
+
+        async def call(connection: Connection) -> tuple[int | None, Replayed]:
+            async with connection.transaction():
+                return await self._replay(_Chunk(connection, which.topic, self._group), which, after)
+
+        try:
+            return await self._database.run(call)
+        except asyncpg.PostgresError as error:
+            raise DatabaseError(
+                f"Postgres refuses the letters of {which.topic}/{which.partition} after offset {after} as a whole "
+                f"({error.sqlstate}: {shown(str(error))}): this is a fault of this program, please report it."
+            ) from error
+
+    async def _replay(self, chunk: _Chunk, which: Which, after: int) -> tuple[int | None, Replayed]:
+        assert which.partition is not None
+        await chunk.lock(which.partition)
+        letters = await chunk.letters(which, after, CHUNK)
+        done = Replayed(kept=Counter(letter.obstacle for letter in letters if letter.obstacle is not None))
+        able = [letter for letter in letters if letter.obstacle is None]
+        if able:
+            await chunk.take_out(able)
+            messages = [letter for letter in able if letter.kind == "message"]
+            if messages:
+                done.add(await self._messages(chunk, messages))
+            for letter in able:
+                if letter.kind == "frame":
+                    done.add(await self._frame(chunk, letter))
+            await chunk.count(done)
+        return (letters[-1].offset if letters else None), done
+
+    async def _messages(self, chunk: _Chunk, letters: Sequence[Letter]) -> Replayed:
+        """As the slice that they would have been."""
+        messages = [Message(letter.offset, (letter.did or "").encode(), letter.payload) for letter in letters]
+        batch = self._builder.build(messages, time.time_ns() // 1000)
+        applied, dead = await chunk.apply(batch, {letter.offset: letter.encoded for letter in letters})
+        await chunk.keep_age(letters)
+        return Replayed(applied, len(letters) - applied - dead, dead)
+
+    async def _frame(self, chunk: _Chunk, letter: Letter) -> Replayed:
+        """The events of one frame. It counts as one: dead for as long as one of its operations is."""
+        unpacked = unpack(letter, self._keep_in_topic)
+        batch = self._builder.build(unpacked.messages, time.time_ns() // 1000)
+        bad = [*unpacked.bad, *(dead["reason"] for dead in batch.dead)]
+        batch.dead = []
+        applied, _ = await chunk.apply(batch, {letter.offset: letter.encoded})
+        refused = await chunk.refusal(letter)
+        if refused is not None:
+            bad.append(refused)
+        if bad and await chunk.put_back(letter, bad[0] if len(bad) == 1 else f"{bad[0]} (and {len(bad) - 1} more)"):
+            return Replayed(dead=1)
+        return Replayed(applied=1) if applied else Replayed(skipped=1)
+
+
+class _Chunk:
+    """The statements of one transaction."""
+
+    def __init__(self, connection: Connection, topic: str, group: str) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._group = group
+        self._partition = -1
+        self._base = -1
+        self._applied = 0
+        self._dead = 0
+        self._taken = 0
+
+    async def lock(self, partition: int) -> None:
+        """Hold all the group's positions: nobody writes rows of any account, wherever its events are.
+
+        A frame's account has another partition than its letter, and its deletion must not race us.
+        """
+        rows = await self._connection.fetch(query("lock_positions"), self._topic, self._group)
+        positions = {row["partition"]: row["next_offset"] for row in rows}
+        if partition not in positions:
+            raise SettingsError(
+                f"The group {self._group} has read nothing of {self._topic}/{partition}: set SINK_GROUP to the group "
+                "that fills this schema."
+            )
+        self._partition, self._base = partition, positions[partition]
+
+    async def letters(self, which: Which, after: int, limit: int) -> list[Letter]:
+        rows = await self._connection.fetch(_sql("lock_letters"), *astuple(which), after, limit)
+        return [letter_of(dict(row)) for row in rows]
+
+    async def take_out(self, letters: Sequence[Letter]) -> None:
+        offsets = [letter.offset for letter in letters]
+        await self._connection.execute(query("delete_letters"), self._topic, self._partition, offsets)
+        self._taken = len(letters)
+
+    async def apply(self, batch: Batch, payloads: dict[int, str]) -> tuple[int, int]:
+        """Apply a batch row by row, the position unchanged: versions applied, and letters written again."""
+        columns = batch.columns()
+        one_by_one = (columns[8], [payloads[offset] for offset in columns[8]]) if columns[8] else (None, None)
+        head = (self._topic, self._partition, self._group, self._base, self._base, 0, None, None, None, None)
+        row = await self._connection.fetchrow(query("apply_batch"), *head, *columns[:8], batch.extras(), *one_by_one)
+        assert row is not None, "the position is locked"
+        self._applied += row["batch_applied"]
+        self._dead += row["batch_dead"]
+        return row["batch_applied"], row["batch_dead"]
+
+    async def keep_age(self, letters: Sequence[Letter]) -> None:
+        """Those that are dead again are as old as before."""
+        offsets, ages = [letter.offset for letter in letters], [letter.created_at for letter in letters]
+        await self._connection.execute(query("keep_age_of_letters"), self._topic, self._partition, offsets, ages)
+
+    async def refusal(self, letter: Letter) -> str | None:
+        """What Postgres said of a row of the frame, where it refused one."""
+        row = await self._connection.fetchrow(query("letter"), self._topic, self._partition, letter.offset)
+        return None if row is None else str(row["reason"])
+
+    async def put_back(self, letter: Letter, reason: str) -> bool:
+        """The frame again, for another reason; False where the same one is held already."""
+        await self._connection.execute(query("delete_letters"), self._topic, self._partition, [letter.offset])
+        return bool(
+            await self._connection.fetchval(
+                query("put_back_letter"), self._topic, self._partition, letter.offset, letter.seq, reason,
+                letter.payload, letter.created_at,
+            )
+        )  # fmt: skip
+
+    async def count(self, done: Replayed) -> None:
+        """What was dead is what it became; ``apply_batch`` has counted versions and letters on top of that."""
+        await self._connection.execute(
+            query("count_replayed"), self._topic, self._partition, self._group,
+            done.applied - self._applied, done.dead - self._dead - self._taken,
+        )  # fmt: skip
