@@ -158,10 +158,10 @@ class Pipeline:
         await lanes.submit(event)
 
     def _reached(self) -> dict[int, int]:
-        """The offsets that are written, of the partitions that are ours."""
+        """The offsets that are written, of the partitions that are or were ours."""
         consumer = self._app.consumer
         assert isinstance(consumer, Consumer)
-        return {tp.partition: offset for tp, offset in consumer.durable.items() if tp.topic == self._info.name}
+        return {tp.partition: offset for tp, offset in consumer.reached.items() if tp.topic == self._info.name}
 
     async def room(self) -> None:
         """Wait while memory is short; with no slice in hand."""

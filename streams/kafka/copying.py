@@ -177,7 +177,7 @@ class _Copy:
                 f"The topic {self._source.name} holds no watermark in some partition, so nobody could resume from its "
                 f"copy: run the ingest once, then copy."
             )
-        held = await read_state(self._into, self._target)
+        held = await read_state(self._into, self._target, unfinished=True)
         half = self._check_held(held, mark)
         self._mark = mark if half is None else half
         if half is None and not held.empty:

@@ -97,6 +97,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._chain = Chain()
         self._durable: dict[TP, int] = {}  # next offset that the database has committed
+        self._reached: dict[TP, int] = {}  # the same, of partitions that we lost too
         self._sought: dict[TP, int] = {}  # positioned, waiting for resume_flow()
         self._overtaken: dict[TP, int] = {}  # the log begins behind this offset, which was to be read next
         self._awaiting_resume = True
@@ -209,7 +210,7 @@ class Consumer(driver.Consumer):
                 continue
             self._read_offset[tp] = None
             self._committed_offset[tp] = None
-            self._durable[tp] = offset
+            self._durable[tp] = self._reached[tp] = offset
             if self._awaiting_resume:
                 self._sought[tp] = offset
             else:
@@ -259,9 +260,12 @@ class Consumer(driver.Consumer):
         return self._chain.is_current(piece)
 
     @property
-    def durable(self) -> Mapping[TP, int]:
-        """The next offset of each assigned partition, as the database has it."""
-        return self._durable
+    def reached(self) -> Mapping[TP, int]:
+        """The next offset of each partition that is or was ours, as the database had it when we last knew.
+
+        A topic that is deleted takes its partitions from us: what was read of it must still be known then.
+        """
+        return self._reached
 
     @property
     def is_positioning(self) -> bool:
@@ -386,7 +390,7 @@ class Consumer(driver.Consumer):
     def mark_durable(self, tp: TP, next_offset: int) -> None:
         """The database has committed everything below ``next_offset``."""
         if next_offset > self._durable.get(tp, -1):
-            self._durable[tp] = next_offset
+            self._durable[tp] = self._reached[tp] = next_offset
         if tp in self._overtaken:
             self._pass_overtaken(tp)
 

@@ -51,8 +51,11 @@ class TopicState:
         return min(self.watermarks.values(), key=lambda mark: (mark.run, mark.seq))
 
 
-async def read_state(settings: Settings, info: TopicInfo) -> TopicState:
-    """Read the last watermarks. Raises BrokerError; MismatchError for a newer format, or partitions that were added."""
+async def read_state(settings: Settings, info: TopicInfo, *, unfinished: bool = False) -> TopicState:
+    """Read the last watermarks; ``unfinished``: of a topic into which a copy may have been killed.
+
+    Raises BrokerError; MismatchError for a newer format, or for partitions that were added.
+    """
     try:
         async with reader(settings, info.partitions) as (consumer, tps):
             ends = await consumer.end_offsets(tps)
@@ -64,7 +67,8 @@ async def read_state(settings: Settings, info: TopicInfo) -> TopicState:
                     found[tp.partition] = mark
     except KafkaError as error:
         raise broker_error(settings, error) from None
-    _check_added(info, found, [tp.partition for tp, end in ends.items() if end == 0])
+    if not unfinished:
+        _check_added(info, found, [tp.partition for tp, end in ends.items() if end == 0])
     return TopicState(found, all(end == 0 for end in ends.values()), info.partitions)
 
 
