@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from streams.commands.running import run_command
+from streams.ops.signals import on_stop_signals
 from streams.rebuild.run import Wanted, rebuild
 from streams.settings import Settings
 
@@ -72,7 +73,7 @@ def command(
 
     async def main(settings: Settings) -> None:
         wanted = Wanted(schema, group, None, seed_from_live, compare, swap, keep_as)
-        await rebuild(settings, wanted, _tell)
+        await rebuild(settings, wanted, _tell, on_stop_signals)
 
     run_command(main)
 

@@ -343,7 +343,7 @@ ORDER BY c.oid;
 
 -- name: indexes_to_carry
 -- Indexes that only the live schema has and that belong to no constraint and to no partitioned index.
-SELECT c.relname AS name, replace(pg_get_indexdef(c.oid), ' ON ONLY ', ' ON ') AS definition
+SELECT c.relname AS name, replace(pg_get_indexdef(c.oid, 0, true), ' ON ONLY ', ' ON ') AS definition
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE c.relnamespace = 'live'::regnamespace AND i.indisvalid AND NOT c.relispartition
   AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = c.oid)

@@ -54,7 +54,7 @@ def both(name: str, live: str, rebuilt: str) -> str:
 
 
 async def hold(database: Database, schema: str, held: Callable[[], object]) -> None:
-    """Keep the schema's lock until cancelled; ``held`` is called when we have it. Raises HeldError if another has it."""
+    """Keep the schema's lock until cancelled; ``held`` is called when we have it. Raises HeldError."""
 
     async def call(connection: Connection) -> None:
         end = asyncio.get_running_loop().time() + LOCK_PATIENCE
@@ -128,8 +128,11 @@ async def copied(connection: Connection, table: str, live: str, rebuilt: str) ->
     )
 
 
-async def seed(database: Database, live: str) -> int:
-    """Copy the live records and accounts, in one transaction; returns how many rows. A second call does nothing."""
+async def seed(database: Database, live: str, keep_going: Callable[[], bool]) -> int:
+    """Copy the live records and accounts, in one transaction; returns how many rows. A second call does nothing.
+
+    Raises Abandoned where ``keep_going`` says no: then nothing was copied.
+    """
 
     async def call(connection: Connection) -> int:
         rows = 0
@@ -141,23 +144,36 @@ async def seed(database: Database, live: str) -> int:
                 await connection.execute(both("set_seeded", live, database.schema))
         return rows
 
-    return await database.run(call)
+    return await database.run(call, keep_going=keep_going)
 
 
-async def take_over(live: Database, rebuilt: Database, tell: Callable[[str], None]) -> None:
-    """Make in the rebuilt schema the views and indexes that only the live one has, and fill what it has filled."""
+async def take_over(
+    live: Database, rebuilt: Database, tell: Callable[[str], None], keep_going: Callable[[], bool]
+) -> None:
+    """Make in the rebuilt schema the views and indexes that only the live one has, and fill what it has filled.
+
+    Raises Abandoned where ``keep_going`` says no: what was made is there.
+    """
+
+    async def execute(*statements: str) -> None:
+        async def call(connection: Connection) -> None:
+            async with unlimited(connection), connection.transaction():
+                for statement in statements:
+                    await connection.execute(statement, timeout=FOR_EVER)
+
+        await rebuilt.run(call, keep_going=keep_going)
 
     async def wanted(name: str) -> list[asyncpg.Record]:
         return await live.run(lambda connection: connection.fetch(both(name, live.schema, rebuilt.schema)))
 
     for view in await wanted("views_to_carry"):
-        await _execute(rebuilt, *_view(view))
+        await execute(*_view(view))
         tell(f"made the view {view['name']}")
     for index in await wanted("indexes_to_carry"):
-        await _execute(rebuilt, index["definition"])
+        await execute(index["definition"])
         tell(f"built the index {index['name']}")
     for aggregate in await wanted("aggregates_to_fill"):
-        await _execute(rebuilt, f"REFRESH MATERIALIZED VIEW {quoted(aggregate['name'])}")
+        await execute(f"REFRESH MATERIALIZED VIEW {quoted(aggregate['name'])}")
         tell(f"filled {aggregate['name']}")
 
 
@@ -168,12 +184,3 @@ def _view(row: asyncpg.Record) -> list[str]:
     if row["comment"]:
         statements.append(f"COMMENT ON {kind} {quoted(row['name'])} IS {literal(row['comment'])}")
     return [*statements, *row["comments"]]
-
-
-async def _execute(database: Database, *statements: str) -> None:
-    async def call(connection: Connection) -> None:
-        async with unlimited(connection), connection.transaction():
-            for statement in statements:
-                await connection.execute(statement, timeout=FOR_EVER)
-
-    await database.run(call)

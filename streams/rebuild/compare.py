@@ -45,7 +45,8 @@ def is_before(did: str, time_us: int | None, seq: int | None, begins: Mapping[in
         return False
     if first.time is None or time_us is None:  # nothing is left of the partition
         return first.time is None
-    return time_us < first.time and (seq is None or first.seq is None or seq < first.seq)
+    # Times are not exact, seqs do not compare between relays: both must say so.
+    return time_us <= first.time and (seq is None or first.seq is None or seq < first.seq)
 
 
 async def compare(

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Messages taken at once from what was fetched.
 CHUNK: Final = 4000
+#: Seconds for which the transactions that are under way are waited for at the end.
+CLOSE_SECONDS: Final = 5.0
 #: Seconds between two looks whether what was read is written.
 LOOK: Final = 0.02
 
@@ -90,9 +92,19 @@ class Filler:
         """End the fill with this fault."""
         self._fault = self._fault or error
 
+    def on_done(self, task: asyncio.Task[None]) -> None:
+        """What goes wrong in a task that works beside it ends the fill."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
     def stop(self) -> None:
         """Drop what is not written yet, and end."""
         self._stopping = True
+
+    async def close(self) -> None:
+        """Stop, and wait a moment for the transactions that are under way."""
+        self.stop()
+        await self._drained(time.monotonic() + CLOSE_SECONDS)
 
     @property
     def wanted(self) -> bool:
@@ -186,10 +198,15 @@ class Filler:
         self._on_the_way -= 1
 
     async def _settle(self, deadline: float | None) -> bool:
-        """Wait until what was read is written; whether it was in time."""
+        """Wait until what was read is written; whether it was in time. Raises what went wrong."""
+        if not await self._drained(deadline):
+            return False
+        self.check()
+        return True
+
+    async def _drained(self, deadline: float | None) -> bool:
         while self._on_the_way:
             if deadline is not None and time.monotonic() > deadline:
                 return False
             await asyncio.sleep(LOOK)
-        self.check()
         return True

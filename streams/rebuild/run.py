@@ -21,7 +21,6 @@ from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import decode_message
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, broker_error, check_partitions, find_topic, reader
 from streams.ops.machine import Machine
-from streams.ops.signals import on_stop_signals
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
 from streams.postgres.rebuilt import Begin, State, begin, both, hold, seed, standing, take_over
 from streams.postgres.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
@@ -33,6 +32,8 @@ from streams.throttle import Throttle
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
+#: Is given the function that is to be called when the rebuild is to stop.
+OnStop = Callable[[Callable[[], object]], None]
 #: From a consumer, its partitions and the log's starts to the offsets at which a rebuild begins.
 Starts = Callable[[AIOKafkaConsumer, Mapping[TopicPartition, int]], Awaitable[dict[int, int]]]
 
@@ -61,8 +62,8 @@ class Wanted:
     keep_as: str | None = None
 
 
-async def rebuild(settings: Settings, wanted: Wanted, tell: Tell) -> None:
-    """Do what is wanted, or go on with it. SIGTERM and Ctrl-C end it with its position saved.
+async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnStop | None = None) -> None:
+    """Do what is wanted, or go on with it. ``on_stop`` is told what ends it, with its position saved.
 
     Raises StreamsError: MismatchError where the comparison finds rows missing, or the swap is refused.
     """
@@ -79,7 +80,8 @@ async def rebuild(settings: Settings, wanted: Wanted, tell: Tell) -> None:
         if wanted.swap and (done := await was_swapped(live, names)) is not None:
             tell(f"The swap was made already: {names.kept} is {done}. For another one give another --keep-as.")
             return
-        await _Rebuild(settings, wanted, names, info, live, rebuilt, tell).run()
+        course = _Rebuild(settings, wanted, names, info, (live, rebuilt), tell=tell)
+        await course.run(on_stop)
     except Stopped:
         tell("stopped; the same command goes on from here.")
     except KafkaError as error:
@@ -108,17 +110,18 @@ class _Rebuild:
     """One run of the command."""
 
     def __init__(
-        self, settings: Settings, wanted: Wanted, names: Names, info: TopicInfo, live: Database, rebuilt: Database,
-        tell: Tell,
+        self, settings: Settings, wanted: Wanted, names: Names, info: TopicInfo, databases: tuple[Database, Database],
+        *, tell: Tell,
     ) -> None:  # fmt: skip
-        self._settings, self._wanted, self._names, self._info = settings, wanted, names, info
-        self._live, self._rebuilt, self._tell = live, rebuilt, tell
+        self._settings, self._wanted, self._names, self._info, self._tell = settings, wanted, names, info, tell
+        self._live, self._rebuilt = databases
         self._keep = compile_patterns(settings.backfill_collections)
         self._began = time.monotonic()
         self._filler: Filler
         self._state: State
 
-    async def run(self) -> None:
+    async def run(self, on_stop: OnStop | None) -> None:
+        """From the schema's first row, or from where it stands, to the end."""
         share = max(64 * 1024, self._settings.memory_bytes // MEMORY_SHARE // self._info.partitions)
         sizes = {"partition_bytes": min(share, 1 << 20), "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
         async with reader(self._settings, self._info.partitions, **sizes) as (consumer, tps):
@@ -127,7 +130,8 @@ class _Rebuild:
                 self._rebuilt, topic=self._names.topic, group=self._names.rebuilt_group, keep=self._keep
             )
             self._filler = filler = Filler(consumer, sink, throttle, self._tell)
-            on_stop_signals(filler.stop)
+            if on_stop is not None:
+                on_stop(filler.stop)
             gone = "it was read. Rebuild from the topic that is there into another --schema."
             guard = TopicGuard(self._settings, self._info, filler.fail, gone=gone)
             async with self._held(), _beside(guard.run(), filler):
@@ -135,8 +139,11 @@ class _Rebuild:
                 await throttle.start()
                 try:
                     await self._steps(consumer, tps)
+                except Abandoned:  # it was asked to stop, or something failed, in the middle of a statement
+                    filler.check()
+                    raise
                 finally:
-                    filler.stop()
+                    await filler.close()
                     await throttle.close()
 
     @asynccontextmanager
@@ -145,9 +152,7 @@ class _Rebuild:
         have = asyncio.Event()
         task = asyncio.create_task(hold(self._rebuilt, self._names.rebuilt, have.set))
         ready = asyncio.create_task(have.wait())
-        task.add_done_callback(
-            lambda t: None if t.cancelled() or not t.exception() else self._filler.fail(t.exception())
-        )  # type: ignore[arg-type]
+        task.add_done_callback(self._filler.on_done)
         try:
             await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
             self._filler.check()
@@ -176,8 +181,8 @@ class _Rebuild:
         await begin(self._rebuilt, state)  # a program that is newer than the one that began it
         if (state.topic, state.group, state.live) != (names.topic, names.rebuilt_group, names.live):
             raise MismatchError(
-                f"{names.rebuilt} is a rebuild of {state.live} from the topic {state.topic} by the group {state.group}: "
-                "give its own settings, or another --schema."
+                f"{names.rebuilt} is a rebuild of {state.live} from the topic {state.topic} by the group {state.group}:"
+                " give its own settings, or another --schema."
             )
         if wanted.seed and not state.seed:
             raise MismatchError(
@@ -226,10 +231,10 @@ class _Rebuild:
     async def _steps(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> None:
         names, wanted, filler = self._names, self._wanted, self._filler
         if wanted.swap:
-            await self._check_objects()
+            await check_objects(self._live, names)
         if self._state.seed and not self._state.seeded:
             self._tell(f"copying the rows of {names.live} …")
-            self._tell(f"{await seed(self._rebuilt, names.live):,} rows copied.")
+            self._tell(f"{await seed(self._rebuilt, names.live, self._wanted_still):,} rows copied.")
             crash_point("rebuild.after_seed")
         await filler.start({p: self._state.begins[p].offset if p in self._state.begins else 0 for p in range(len(tps))})
         if not (wanted.compare or wanted.swap):
@@ -239,16 +244,16 @@ class _Rebuild:
         crash_point("rebuild.after_fill")
         counts = filler.counts
         self._tell(
-            f"{names.rebuilt} is filled: {counts.received:,} received, {counts.applied:,} processed, {counts.skipped:,} "
-            f"skipped, {counts.dead:,} dead, {time.monotonic() - self._began:,.0f} s."
+            f"{names.rebuilt} is filled: {counts.received:,} received, {counts.applied:,} processed, {counts.skipped:,}"
+            f" skipped, {counts.dead:,} dead, {time.monotonic() - self._began:,.0f} s."
         )
         if wanted.compare or wanted.swap:
             self._judge(await self._compare())
         if wanted.swap:
             await self._swap()
 
-    async def _check_objects(self) -> None:
-        await check_objects(self._live, self._names)
+    def _wanted_still(self) -> bool:
+        return self._filler.wanted
 
     async def _follow(self) -> None:
         """Fill up to where the live schema is, until that takes no time."""
@@ -280,11 +285,7 @@ class _Rebuild:
 
         for _ in range(TRIES):
             await self._follow()
-            try:
-                done = await self._live.run(call, keep_going=lambda: self._filler.wanted)
-            except Abandoned:
-                self._filler.check()
-                raise Stopped from None
+            done = await self._live.run(call, keep_going=self._wanted_still)
             if done is not None:
                 return done[0]
         raise DatabaseError(
@@ -319,9 +320,9 @@ class _Rebuild:
                 if not connection.is_closed():
                     await connection.execute("RESET ALL")
 
-        await self._rebuilt.run(analyze)
+        await self._rebuilt.run(analyze, keep_going=self._wanted_still)
         self._tell(f"comparing {names.rebuilt} with {names.live} …")
-        return await self._rebuilt.run(snapshot)
+        return await self._rebuilt.run(snapshot, keep_going=self._wanted_still)
 
     def _judge(self, found: Comparison) -> None:
         """Say what was found. Raises MismatchError where rows are missing."""
@@ -340,7 +341,7 @@ class _Rebuild:
 
     async def _swap(self) -> None:
         names = self._names
-        await take_over(self._live, self._rebuilt, self._tell)
+        await take_over(self._live, self._rebuilt, self._tell, self._wanted_still)
         began = time.monotonic()
 
         async def change(connection: Connection, _: Mapping[int, int]) -> None:
@@ -371,7 +372,7 @@ async def _look(connection: Connection, positions: dict[int, int]) -> dict[int, 
 async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: ANN401 (a coroutine)
     """Have the work done meanwhile; what goes wrong in it ends the fill."""
     task = asyncio.create_task(work)
-    task.add_done_callback(lambda t: None if t.cancelled() or (error := t.exception()) is None else filler.fail(error))
+    task.add_done_callback(filler.on_done)
     try:
         yield
     finally:
