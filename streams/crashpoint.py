@@ -24,13 +24,21 @@ WORKER_POINTS: Final = (
 )  # fmt: skip
 
 
+#: Of the command `rebuild`.
+REBUILD_POINTS: Final = (
+    "rebuild.after_schema", "rebuild.after_seed", "rebuild.after_fill", "rebuild.before_swap_commit",
+    "rebuild.after_swap",
+)  # fmt: skip
+ALL_POINTS: Final = (*INGEST_POINTS, *WORKER_POINTS, *REBUILD_POINTS)
+
+
 def _asked(text: str) -> tuple[str | None, int]:
     """The point and the count that CRASH_AT names. Ends the process where it names none."""
     if not text:
         return None, 0
     name, _, count = text.partition(":")
-    if name not in (*INGEST_POINTS, *WORKER_POINTS) or (count and not count.isdigit()):
-        sys.exit(f"CRASH_AT={text!r} names no crash point: {', '.join((*INGEST_POINTS, *WORKER_POINTS))}")
+    if name not in ALL_POINTS or (count and not count.isdigit()):
+        sys.exit(f"CRASH_AT={text!r} names no crash point: {', '.join(ALL_POINTS)}")
     return name, int(count or 1)
 
 

@@ -35,6 +35,7 @@ from streams.kafka.messages import (
     encode_control,
 )
 from streams.kafka.outlet import Lane, Outlet
+from streams.kafka.progress import Progress
 from streams.kafka.retention import topic_retention
 from streams.kafka.topic import (
     MAX_MESSAGE_BYTES,
@@ -53,8 +54,6 @@ from streams.settings import Settings
 MEMORY_SHARE: Final = 6
 #: Messages taken at once from what was fetched.
 CHUNK: Final = 4000
-#: Seconds between two lines of progress.
-TELL_EVERY: Final = 5.0
 #: Seconds without a message after which the rest of a partition counts as a hole (aborted transactions).
 PATIENCE: Final = 20.0
 #: Messages of a target's partitions that are looked at, to tell an unfinished copy from somebody else's topic.
@@ -241,7 +240,7 @@ class _Copy:
                 self._tell(
                     f"{self._target.name} has fewer partitions than {self._source.name}: fewer workers can share it."
                 )
-            progress = _Progress(total, self._tell)
+            progress = Progress(total, self._tell)
             for tp in tps:
                 consumer.seek(tp, begins[tp])
             consumer.pause(*(tp for tp in tps if ends[tp] <= begins[tp]))
@@ -340,28 +339,6 @@ class _Copy:
             self._outlet.add_control(value, partition)
         await self._outlet.settle()
         self._marks = len(partitions)
-
-
-class _Progress:
-    """Lines with rate, share and the time that is left."""
-
-    def __init__(self, total: int, tell: Callable[[str], None]) -> None:
-        self._total = total
-        self._tell = tell
-        self._began = self._said = time.monotonic()
-
-    def show(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._said < TELL_EVERY:
-            return
-        self._said = now
-        rate = done / (now - self._began)
-        left = (self._total - done) / rate if rate else math.inf
-        if math.isinf(left):
-            eta = "unknown time left"
-        else:
-            eta = f"{left:,.0f} s left" if left < 600 else f"{left / 60:,.0f} min left"
-        self._tell(f"{done:,} of {self._total:,} messages ({done / self._total:.1%}), {rate:,.0f}/s, {eta}")
 
 
 def _is_ours(value: bytes | None) -> bool:

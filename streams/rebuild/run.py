@@ -1,0 +1,397 @@
+"""The course of a rebuild: refuse what cannot end well, fill, compare, swap. Begun again, it goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.crashpoint import crash_point
+from streams.errors import DatabaseError, MismatchError, SettingsError
+from streams.firehose.collections import compile_patterns
+from streams.kafka.guard import TopicGuard
+from streams.kafka.messages import decode_message
+from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, broker_error, check_partitions, find_topic, reader
+from streams.ops.machine import Machine
+from streams.postgres.database import Abandoned, Connection, Database, unlimited
+from streams.postgres.rebuilt import Begin, State, begin, both, hold, seed, standing, take_over
+from streams.postgres.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
+from streams.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
+from streams.rebuild.fill import Filler, Stopped
+from streams.settings import Settings
+from streams.sink_postgres import PostgresSink
+from streams.throttle import Throttle
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
+#: Is given the function that is to be called when the rebuild is to stop.
+OnStop = Callable[[Callable[[], object]], None]
+#: From a consumer, its partitions and the log's starts to the offsets at which a rebuild begins.
+Starts = Callable[[AIOKafkaConsumer, Mapping[TopicPartition, int]], Awaitable[dict[int, int]]]
+
+#: Seconds for which workers are kept waiting while the last messages are written.
+HOLD_SECONDS: Final = 8.0
+#: How often the live schema is followed with its workers waiting, before that is given up.
+TRIES: Final = 8
+#: A fill that took no longer than this is near enough to let the workers wait for the next one.
+NEAR_SECONDS: Final = 2.0
+#: Share of BACKFILL_MAX_MEMORY_MB for what was fetched.
+MEMORY_SHARE: Final = 6
+#: Messages in which a partition's first event is looked for, and seconds.
+_LOOK, _LOOK_SECONDS = 500, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for. ``starts`` None: from the topic's earliest messages."""
+
+    schema: str
+    group: str | None = None
+    starts: Starts | None = None
+    seed: bool = False
+    compare: bool = False
+    swap: bool = False
+    keep_as: str | None = None
+
+
+async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnStop | None = None) -> None:
+    """Do what is wanted, or go on with it. ``on_stop`` is told what ends it, with its position saved.
+
+    Raises StreamsError: MismatchError where the comparison finds rows missing, or the swap is refused.
+    """
+    names = _names(settings, wanted)
+    info = await find_topic(settings)
+    if info is None:
+        raise SettingsError(f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC to the one to rebuild from.")
+    dsn = settings.database_dsn()
+    live = Database(dsn, settings.sink_schema)
+    rebuilt = Database(dsn, wanted.schema, settings.backfill_max_concurrent + 3)
+    try:
+        await live.start()
+        await live.check()
+        if wanted.swap and (done := await was_swapped(live, names)) is not None:
+            tell(f"The swap was made already: {names.kept} is {done}. For another one give another --keep-as.")
+            return
+        course = _Rebuild(settings, wanted, names, info, (live, rebuilt), tell=tell)
+        await course.run(on_stop)
+    except Stopped:
+        tell("stopped; the same command goes on from here.")
+    except KafkaError as error:
+        raise broker_error(settings, error) from None
+    finally:
+        await rebuilt.close()
+        await live.close()
+
+
+def _names(settings: Settings, wanted: Wanted) -> Names:
+    """The names, checked. Raises SettingsError."""
+    live = settings.sink_schema
+    today = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
+    kept = wanted.keep_as or f"{live[:50]}_old_{today}"
+    if wanted.keep_as and not wanted.swap:
+        raise SettingsError("--keep-as names the live schema after a swap: give --swap too.")
+    if len({live, wanted.schema, kept}) < 3:
+        raise SettingsError(f"--schema and --keep-as are names of other schemas than {live}, which is the live one.")
+    group = wanted.group or group_of(wanted.schema)
+    if group == settings.sink_group:
+        raise SettingsError(f"--group {group} is the live schema's: give another.")
+    return Names(settings.kafka_topic, live, settings.sink_group, wanted.schema, group, kept)
+
+
+class _Rebuild:
+    """One run of the command."""
+
+    def __init__(
+        self, settings: Settings, wanted: Wanted, names: Names, info: TopicInfo, databases: tuple[Database, Database],
+        *, tell: Tell,
+    ) -> None:  # fmt: skip
+        self._settings, self._wanted, self._names, self._info, self._tell = settings, wanted, names, info, tell
+        self._live, self._rebuilt = databases
+        self._keep = compile_patterns(settings.backfill_collections)
+        self._began = time.monotonic()
+        self._filler: Filler
+        self._state: State
+
+    async def run(self, on_stop: OnStop | None) -> None:
+        """From the schema's first row, or from where it stands, to the end."""
+        share = max(64 * 1024, self._settings.memory_bytes // MEMORY_SHARE // self._info.partitions)
+        sizes = {"partition_bytes": min(share, 1 << 20), "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
+        async with reader(self._settings, self._info.partitions, **sizes) as (consumer, tps):
+            throttle = Throttle(self._settings, Machine(self._settings.local_dir))
+            sink = PostgresSink(
+                self._rebuilt, topic=self._names.topic, group=self._names.rebuilt_group, keep=self._keep
+            )
+            self._filler = filler = Filler(consumer, sink, throttle, self._tell)
+            if on_stop is not None:
+                on_stop(filler.stop)
+            gone = "it was read. Rebuild from the topic that is there into another --schema."
+            guard = TopicGuard(self._settings, self._info, filler.fail, gone=gone, known=lambda: filler.positions)
+            async with self._held(), _beside(guard.run(), filler):
+                self._state = await self._stand(consumer, tps)
+                await throttle.start()
+                try:
+                    await self._steps(consumer, tps)
+                except Abandoned:  # it was asked to stop, or something failed, in the middle of a statement
+                    filler.check()
+                    raise
+                finally:
+                    await filler.close()
+                    await throttle.close()
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[None]:
+        """Nobody else fills the schema meanwhile."""
+        have = asyncio.Event()
+        task = asyncio.create_task(hold(self._rebuilt, self._names.rebuilt, have.set))
+        ready = asyncio.create_task(have.wait())
+        task.add_done_callback(self._filler.on_done)
+        try:
+            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+            self._filler.check()
+            if task.done():
+                task.result()
+            yield
+        finally:
+            for each in (task, ready):
+                each.cancel()
+            await asyncio.gather(task, ready, return_exceptions=True)
+
+    # -- where it stands
+
+    async def _stand(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> State:
+        """The state of the rebuild, begun here where it was not. Raises MismatchError."""
+        names, wanted = self._names, self._wanted
+        state = await standing(self._rebuilt, names.live, names.rebuilt)
+        if state is None:
+            begins = await self._begins(consumer, tps)
+            state = State(names.topic, names.rebuilt_group, names.live, begins, wanted.seed, seeded=False)
+            if wanted.swap and not wanted.seed:
+                await self._refuse_later_beginning(state)
+            await begin(self._rebuilt, state)
+            crash_point("rebuild.after_schema")
+            return state
+        await begin(self._rebuilt, state)  # a program that is newer than the one that began it
+        if (state.topic, state.group, state.live) != (names.topic, names.rebuilt_group, names.live):
+            raise MismatchError(
+                f"{names.rebuilt} is a rebuild of {state.live} from the topic {state.topic} by the group {state.group}:"
+                " give its own settings, or another --schema."
+            )
+        if wanted.seed and not state.seed:
+            raise MismatchError(
+                f"{names.rebuilt} was begun without --seed-from-live: give another --schema, or drop it first."
+            )
+        self._tell(f"{names.rebuilt} was begun already: going on from its own positions.")
+        return state
+
+    async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, Begin]:
+        """Where each partition begins, and the first event there where something is before it."""
+        starts: dict[TopicPartition, int] = await consumer.beginning_offsets(tps)
+        if self._wanted.starts is None:
+            offsets = {tp.partition: start for tp, start in starts.items()}
+        else:
+            offsets = await self._wanted.starts(consumer, starts)
+        ends = await consumer.end_offsets(tps)
+        found = {}
+        for tp in tps:
+            offset = offsets[tp.partition]
+            found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else Begin(0)
+        return found
+
+    async def _refuse_later_beginning(self, state: State) -> None:
+        """A topic that begins later than the live schema's first record cannot replace it. Raises MismatchError."""
+        cut = [begin for begin in state.begins.values() if begin.offset]
+        if not cut:
+            return
+        latest = max((begin.time for begin in cut if begin.time is not None), default=time.time_ns() // 1000)
+        horizon = dt.datetime.fromtimestamp(latest / 1_000_000, dt.UTC)
+        rows = await self._live.run(
+            lambda c: c.fetch(both("oldest_records", self._names.live, self._names.rebuilt), horizon)
+        )
+        for row in rows:
+            time_us = round(row["time"].timestamp() * 1_000_000)
+            if is_before(row["did"], time_us, row["seq"], state.begins, self._info.partitions):
+                raise MismatchError(self._too_late())
+
+    def _too_late(self) -> str:
+        return (
+            f"{self._names.live} holds records of before where the rebuild begins in the topic {self._names.topic}, so "
+            f"{self._names.rebuilt} cannot replace it: give --seed-from-live, which begins with a copy of its rows."
+        )
+
+    # -- the steps
+
+    async def _steps(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> None:
+        names, wanted, filler = self._names, self._wanted, self._filler
+        if wanted.swap:
+            await check_objects(self._live, names)
+        if self._state.seed and not self._state.seeded:
+            self._tell(f"copying the rows of {names.live} …")
+            self._tell(f"{await seed(self._rebuilt, names.live, self._wanted_still):,} rows copied.")
+            crash_point("rebuild.after_seed")
+        await filler.start({p: self._state.begins[p].offset if p in self._state.begins else 0 for p in range(len(tps))})
+        if not (wanted.compare or wanted.swap):
+            ends = {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
+            await filler.to(ends)
+        await self._follow()
+        crash_point("rebuild.after_fill")
+        counts = filler.counts
+        self._tell(
+            f"{names.rebuilt} is filled: {counts.received:,} received, {counts.applied:,} processed, {counts.skipped:,}"
+            f" skipped, {counts.dead:,} dead, {time.monotonic() - self._began:,.0f} s."
+        )
+        if wanted.compare or wanted.swap:
+            self._judge(await self._compare())
+        if wanted.swap:
+            await self._swap()
+
+    def _wanted_still(self) -> bool:
+        return self._filler.wanted
+
+    async def _follow(self) -> None:
+        """Fill up to where the live schema is, until that takes no time."""
+        while True:
+            began = time.monotonic()
+            held = await self._live_positions()
+            if max(held, default=0) >= self._info.partitions:
+                check_partitions(self._info, max(held) + 1)
+            await self._filler.to(held)
+            if time.monotonic() - began < NEAR_SECONDS:
+                return
+
+    async def _live_positions(self) -> dict[int, int]:
+        names = self._names
+        rows = await self._live.run(
+            lambda c: c.fetch(both("live_positions", names.live, names.rebuilt), names.topic, names.group)
+        )
+        return {row["partition"]: row["next_offset"] for row in rows}
+
+    async def _level(self, then: Callable[[Connection, dict[int, int]], Awaitable[T]]) -> T:
+        """Call ``then`` in a transaction in which the workers wait and the rebuilt schema is as far as the live one."""
+
+        async def call(connection: Connection) -> tuple[T] | None:
+            async with connection.transaction():
+                held = await lock_live(connection, self._names)
+                if not await self._filler.to(held, HOLD_SECONDS):
+                    return None
+                return (await then(connection, held),)
+
+        for _ in range(TRIES):
+            await self._follow()
+            done = await self._live.run(call, keep_going=self._wanted_still)
+            if done is not None:
+                return done[0]
+        raise DatabaseError(
+            f"{self._names.rebuilt} does not catch up with {self._names.live} while its workers write: set "
+            "BACKFILL_PROFILE=unlimited for the rebuild, or stop the workers for a moment."
+        )
+
+    async def _compare(self) -> Comparison:
+        """Compare both in one snapshot, taken while they stand at the same offsets."""
+        names = self._names
+
+        async def analyze(connection: Connection) -> None:
+            async with unlimited(connection):
+                for table in ("records", "actors"):
+                    await connection.execute(f"ANALYZE {table}")
+
+        async def snapshot(connection: Connection) -> Comparison:
+            # While the schemas are brought level this transaction is idle, and holds nothing yet.
+            await connection.execute("SET idle_in_transaction_session_timeout = 0; SET work_mem = '64MB'")
+            await connection.execute("SET enable_partitionwise_join = on")
+            try:
+                async with unlimited(connection), connection.transaction(isolation="repeatable_read", readonly=True):
+                    held = await self._level(lambda _, positions: _look(connection, positions))
+                    further = differing(held, self._filler.positions)
+                    if further:
+                        self._tell(
+                            f"{names.rebuilt} is further than {names.live} in {len(further)} partitions: what is newer "
+                            "or new there is no fault."
+                        )
+                    return await compare(connection, names, self._state.begins, self._info.partitions, self._keep)
+            finally:
+                if not connection.is_closed():
+                    await connection.execute("RESET ALL")
+
+        await self._rebuilt.run(analyze, keep_going=self._wanted_still)
+        self._tell(f"comparing {names.rebuilt} with {names.live} …")
+        return await self._rebuilt.run(snapshot, keep_going=self._wanted_still)
+
+    def _judge(self, found: Comparison) -> None:
+        """Say what was found. Raises MismatchError where rows are missing."""
+        for line in found.lines:
+            self._tell(line)
+        names = self._names
+        if not found.found:
+            self._tell(f"compared: {names.rebuilt} holds exactly what {names.live} holds.")
+        if missing := found.lacking(UNEXPLAINED):
+            raise MismatchError(
+                f"{names.rebuilt} lacks {missing:,} rows that {names.live} has and the topic should hold: find out why "
+                "(each kind is shown above) before one of them replaces the other."
+            )
+        if self._wanted.swap and found.lacking(BEFORE):
+            raise MismatchError(self._too_late())
+
+    async def _swap(self) -> None:
+        names = self._names
+        await take_over(self._live, self._rebuilt, self._tell, self._wanted_still)
+        began = time.monotonic()
+
+        async def change(connection: Connection, _: Mapping[int, int]) -> None:
+            await swap(connection, names)
+
+        try:
+            await self._level(change)
+        except MismatchError:
+            # A commit whose answer was lost, repeated: there is no such schema any more.
+            with suppress(MismatchError):
+                if await was_swapped(self._live, names) is not None:
+                    return
+            raise
+        crash_point("rebuild.after_swap")
+        self._tell(
+            f"swapped in {time.monotonic() - began:.1f} s: {names.rebuilt} is {names.live} now, and what was "
+            f"{names.live} is {names.kept}. Drop it when you do not need it: DROP SCHEMA {names.kept} CASCADE"
+        )
+
+
+async def _look(connection: Connection, positions: dict[int, int]) -> dict[int, int]:
+    """Take the transaction's snapshot."""
+    await connection.fetchval("SELECT 1")
+    return positions
+
+
+@asynccontextmanager
+async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: ANN401 (a coroutine)
+    """Have the work done meanwhile; what goes wrong in it ends the fill."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(filler.on_done)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:
+    """The first event at or behind the offset: what is older than it is of before the beginning."""
+    consumer.seek(tp, offset)
+    deadline = time.monotonic() + _LOOK_SECONDS
+    looked = 0
+    while offset < end and looked < _LOOK and await consumer.position(tp) < end and time.monotonic() < deadline:
+        for message in (await consumer.getmany(tp, timeout_ms=500, max_records=_LOOK)).get(tp, ()):
+            looked += 1
+            if message.key is None or message.value is None:
+                continue
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                event = decode_message(message.value)
+                if event.time_us is not None:
+                    return Begin(offset, event.time_us, event.seq)
+    return Begin(offset)
