@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check docs-check bench fuzz mutants up down status requirements clean
+.PHONY: help run demo test check docs-check bench fuzz chaos mutants up down status requirements clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ bench: $(VENV)/local.stamp ## Events a second, and CPU microseconds an event
 FUZZ ?= --frames 100000 --messages 20000 --rows 20000
 fuzz: $(VENV)/dev.stamp ## Bad input at scale; FUZZ="--frames 1000000 --seed 7" for more or other cases
 	@nice -n 10 $(BIN)/python -m tests.fuzz $(FUZZ)
+
+CHAOS ?= --seed 1 --faults 200
+chaos: $(VENV)/dev.stamp ## Everything breaks at random, for a quarter of an hour; CHAOS="--seed 7 --faults 2000" for hours
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 mutants: $(VENV)/dev.stamp ## Known bugs, put in one at a time: each must be caught by a named test
 	@$(BIN)/python -m tests.mutants
