@@ -149,7 +149,7 @@ class PostgresSink:
         async def whole(connection: Connection) -> asyncpg.Record | None:
             return await call(connection, None, None)
 
-        # A row that Postgres refuses costs one more call: the same, row by row, in one transaction too.
+        # A row that Postgres refuses costs one more call: the same, searched for such rows, in one transaction too.
         async def one_by_one(connection: Connection) -> asyncpg.Record | None:
             values = {record.offset: record.value for record in records}
             return await call(connection, columns[8], [payload(values[offset]) for offset in columns[8]])

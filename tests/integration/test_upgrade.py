@@ -29,6 +29,7 @@ RELEASED = {
     "0002_write_path": "60806efeb56901961e2ec166347677615b0e13e7f1c8456dd9e0299d9d9bb9b5",
     "0003_cursor": "4883f40831ae5de0a7cf3cdbfb3963ef2a03626bc12eb4d61e0a44aaa65f4466",
     "0004_views": "0680d8c84a2ae709390f863826d321b098d900ab7a25da21463db14b49dc3db7",
+    "0005_bisection": "9ba7e4b9b1cd1d0ed4faf74b75ca8403fb0baf16158751b6beee5a6fd2433d79",
 }
 SCHEMAS = Path(__file__).parents[1] / "fixtures" / "schemas"
 NEWEST = migrations()[-1].version
