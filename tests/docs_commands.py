@@ -75,6 +75,7 @@ COMMANDS: Final[dict[str, Check]] = {
     "make fuzz": Parsed("minutes; the short form of it is tests/unit/test_fuzz.py"),
     "make fuzz FUZZ=…": Parsed("the same, with other options"),
     "python -m tests.fuzz …": Parsed("the same, one case"),
+    "make chaos": Parsed("a quarter of an hour; the short form of it is tests/acceptance/test_chaos.py"),
     "make mutants": Parsed("minutes; that each mutant still can be made is checked by tests/unit/test_mutants.py"),
     "python -m tests.mutants …": Parsed("the same"),
     "make bench": Parsed("minutes of measuring"),
@@ -90,8 +91,10 @@ COMMANDS: Final[dict[str, Check]] = {
     ),
     "faust -A streams.agents worker": Run(r"Progress: \d+ received", stop="Pace: "),
     "faust -A streams.agents agents | tables": Run("firehose", instead=(("agents | tables", "agents"),)),
-    "SINK_GROUP=rebuild SINK_SCHEMA=rebuilt BACKFILL_PROFILE=unlimited faust -A streams.agents worker": ByTest(
-        "tests/acceptance/test_recording.py::test_the_recording_gives_exactly_the_state"
+    "faust -A streams.agents rebuild --schema rebuilt": Run(r"rebuilt is filled: \d"),
+    "faust -A streams.agents rebuild --schema rebuilt --compare": Run(r"rebuilt holds exactly what \S+ holds"),
+    "faust -A streams.agents rebuild …": ByTest(
+        "tests/acceptance/test_rebuild.py::test_swapped_in_under_traffic_with_death_at_every_crash_point"
     ),
     # -- Postgres
     '.venv/bin/python -m streams.local psql -c "…"': Run(r"(?s)-\+-.*\(\d+ rows?\)"),

@@ -18,7 +18,14 @@ LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 def defined(name: str, text: str) -> bool:
     """Whether a Python or SQL file defines something of that name."""
-    return re.search(rf"^\s*(?:(?:async )?def|class|CREATE FUNCTION|CREATE TABLE) {name}\b", text, re.M) is not None
+    return (
+        re.search(
+            rf"^\s*(?:(?:async )?def|class|CREATE FUNCTION|CREATE OR REPLACE FUNCTION|CREATE TABLE) {name}\b",
+            text,
+            re.M,
+        )
+        is not None
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
