@@ -5,7 +5,6 @@ Importing it touches neither the broker nor the database, so that ``agents`` and
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from typing import Any, Final, cast
 
@@ -16,6 +15,7 @@ from mode import CrashingSupervisor
 from streams.commands import add_commands
 from streams.errors import SettingsError, StreamsError
 from streams.kafka import transport
+from streams.kafka.members import group_id
 from streams.kafka.slices import Slice
 from streams.kafka.topic import MAX_MESSAGE_BYTES, tls_context
 from streams.ops.worker import Worker
@@ -24,21 +24,6 @@ from streams.settings import Settings, load_settings
 
 #: Where a listing command would look for the broker that is not there: nowhere.
 NO_BROKER: Final = "127.0.0.1:9"
-#: The changelogs' names begin with the group, and a topic's name has at most 249 characters.
-LONGEST_GROUP: Final = 200
-
-
-def group_id(settings: Settings) -> str:
-    """The Kafka group and the prefix of the changelogs: SINK_GROUP, and what is not the default of topic and schema.
-
-    Two topics in one Kafka group would rebalance each other and share changelogs; two schemas would each get half.
-    """
-    chosen = {"kafka_topic": settings.kafka_topic, "sink_schema": settings.sink_schema}
-    others = [value for name, value in chosen.items() if value != Settings.model_fields[name].default]
-    group = ".".join([settings.sink_group, *others])
-    if len(group) <= LONGEST_GROUP:
-        return group
-    return f"{group[: LONGEST_GROUP - 17]}.{hashlib.sha256(group.encode()).hexdigest()[:16]}"
 
 
 def credentials(settings: Settings) -> faust.auth.Credentials | None:

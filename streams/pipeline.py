@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import faust
 from faust.exceptions import AlreadyConfiguredWarning
+from faust.types import TP
 
 from streams.crashpoint import crash_point
 from streams.errors import MismatchError, SettingsError, StreamsError
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two writes of cursor and tables, while something moves.
 SAVE_SECONDS: Final = 1.0
+#: Seconds between two looks whether somebody set a position back (a replay, a restored dump).
+LOOK_BACK_SECONDS: Final = 3.0
 #: Seconds that the last save may take, at the end.
 LAST_SAVE_SECONDS: Final = 2.0
 
@@ -112,6 +115,7 @@ class Pipeline:
         self._spawn(self._guard.run())
         self._spawn(self._save())
         self._spawn(self._report())
+        self._spawn(self._look_back())
         if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
             self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
             self._spawn(self._child.run())
@@ -208,6 +212,22 @@ class Pipeline:
                 self._moved = False
                 await self._write_cursor()
                 self._flush_tables()
+
+    async def _look_back(self) -> None:
+        """A position that was set back is read from, also where no message comes whose transaction would be fenced."""
+        while True:
+            await asyncio.sleep(LOOK_BACK_SECONDS)
+            consumer = self._app.consumer
+            assert isinstance(consumer, Consumer)
+            # Asked before the database: what we write meanwhile is only further.
+            known = {
+                p: offset for p, offset in self._reached().items() if TP(self._info.name, p) in consumer.assignment()
+            }
+            held = await self._sink.positions(set(known), {}) if known else {}
+            for partition, offset in known.items():
+                if held.get(partition, offset) < offset:
+                    log.info("%s/%d was set back to %d.", self._info.name, partition, held[partition])
+                    consumer.reseek(TP(self._info.name, partition))
 
     async def _write_cursor(self) -> None:
         settings = self.settings

@@ -51,6 +51,7 @@ Check = Run | ByTest | Parsed
 
 _RUN: Final = "tests/acceptance/test_run.py::"
 _LETTERS: Final = "tests/integration/test_dead_letters.py::"
+_REPLAY: Final = "tests/acceptance/test_replay.py::"
 _STACK: Final = "tests/integration/test_local_stack.py::"
 _ITSELF: Final = Parsed("it is what runs this check")
 _DOCKER: Final = Parsed("needs a Docker engine")
@@ -93,6 +94,11 @@ COMMANDS: Final[dict[str, Check]] = {
     "faust -A streams.agents agents | tables": Run("firehose", instead=(("agents | tables", "agents"),)),
     "faust -A streams.agents rebuild --schema rebuilt": Run(r"rebuilt is filled: \d"),
     "faust -A streams.agents rebuild --schema rebuilt --compare": Run(r"rebuilt holds exactly what \S+ holds"),
+    "faust -A streams.agents replay --from earliest --dry-run": Run(r"would be read again"),
+    "faust -A streams.agents replay …": ByTest(f"{_REPLAY}test_what_is_set_back_is_read_again"),
+    "faust -A streams.agents cursor show": Run(r"The cursor is the lowest watermark|No common position"),
+    "faust -A streams.agents cursor …": ByTest(f"{_REPLAY}test_what_is_set_back_is_read_again"),
+    "faust -A streams.agents rebuild --schema lately …": ByTest(f"{_REPLAY}test_a_rebuild_of_the_last_part"),
     "faust -A streams.agents rebuild …": ByTest(
         "tests/acceptance/test_rebuild.py::test_swapped_in_under_traffic_with_death_at_every_crash_point"
     ),

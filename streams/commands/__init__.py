@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from faust.cli.base import cli
 
-from streams.commands import aggregates, copy, dead_letters, gaps, indexes, prune, rebuild, views
+from streams.commands import aggregates, copy, cursor, dead_letters, gaps, indexes, prune, rebuild, replay, views
 
 
 def add_commands() -> None:
     """Make our commands known to ``faust -A streams.agents``."""
-    for module in (aggregates, copy, dead_letters, gaps, indexes, prune, rebuild, views):
+    for module in (aggregates, copy, cursor, dead_letters, gaps, indexes, prune, rebuild, replay, views):
         cli.add_command(module.command)

@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from streams.errors import SettingsError
+from streams.kafka.start_at import StartAt, parse_start
+
 #: Rows of a list, unless told.
 LIMIT = 50
 
@@ -27,6 +30,21 @@ class Moment(click.ParamType):
             return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
         except (ValueError, OverflowError):
             self.fail("a time reads 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
+
+
+class Beginning(click.ParamType):
+    """Where in the topic to begin: ``earliest``, a time, or offsets by partition."""
+
+    name = "start"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StartAt:  # noqa: ANN401
+        """The beginning. Fails where the text is none."""
+        if isinstance(value, StartAt):
+            return value
+        try:
+            return parse_start(value, dt.datetime.now(dt.UTC))
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
 
 
 since = click.option("--since", type=Moment(), metavar="TIME", help="Written at that time or later.")

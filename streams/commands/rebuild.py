@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import click
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.commands import filters
 from streams.commands.running import run_command
+from streams.kafka.start_at import StartAt, resolve
 from streams.ops.signals import on_stop_signals
-from streams.rebuild.run import Wanted, rebuild
+from streams.rebuild.run import Starts, Wanted, rebuild
 from streams.settings import Settings
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -21,6 +25,7 @@ Examples:
   faust -A streams.agents rebuild --schema rebuilt --compare
   faust -A streams.agents rebuild --schema rebuilt --swap
   faust -A streams.agents rebuild --schema rebuilt --seed-from-live --swap
+  faust -A streams.agents rebuild --schema lately --from 2026-01-31T12:00:00Z
 
 \b
 Workers and the ingest go on meanwhile. A rebuild that is stopped or killed goes
@@ -47,6 +52,9 @@ def _group(_: click.Context, __: click.Parameter, value: str | None) -> str | No
 @click.command("rebuild", epilog=_EPILOG)
 @click.option("--schema", required=True, callback=_schema, help="The schema that is filled, beside SINK_SCHEMA.")
 @click.option("--group", callback=_group, help="The group under which it is filled.  [default: rebuild.SCHEMA]")
+@click.option("--from", "start", type=filters.Beginning(), default="earliest", metavar="earliest|TIME|OFFSETS",
+              show_default=True, help="Where in the topic to begin. TIME: an ISO 8601 time; all events of then or "
+              "later are read. OFFSETS: PARTITION:OFFSET,…; those that are not named begin at their earliest.")  # fmt: skip
 @click.option("--seed-from-live", is_flag=True, help="Begin with a copy of the live records and accounts: for a topic "
               "that begins later than they do. Of a record's versions the highest rev wins; where both have the same, "
               "the copy stays.")  # fmt: skip
@@ -55,7 +63,14 @@ def _group(_: click.Context, __: click.Parameter, value: str | None) -> str | No
 @click.option("--keep-as", callback=_schema, help="What the live schema is called after the swap.  "
               "[default: SINK_SCHEMA_old_DATE]")  # fmt: skip
 def command(
-    schema: str, group: str | None, keep_as: str | None, *, seed_from_live: bool, compare: bool, swap: bool
+    schema: str,
+    group: str | None,
+    start: StartAt,
+    keep_as: str | None,
+    *,
+    seed_from_live: bool,
+    compare: bool,
+    swap: bool,
 ) -> None:
     """Make SINK_SCHEMA anew from the retained topic, beside it, in the schema --schema.
 
@@ -65,17 +80,31 @@ def command(
     The comparison is made in one snapshot, in which both stand at the same offsets: workers wait for a moment while it
     is taken. It fails where rows are missing that the live schema has and the topic should hold.
 
-    The swap is refused where rows are missing, and where something would be left with the old rows: what is outside the
+    With --from it begins later than the topic does, when the schema is made: a rebuild that goes on is where it is.
+
+    The swap is refused where rows are missing, where the rebuild begins later than the live rows do (unless it has them
+    from --seed-from-live), and where something would be left with the old rows: what is outside the
     live schema and bound to its tables (views, foreign keys, functions), what is in it and not made by this program.
     Indexes, views made by `views create`, filled aggregates, rights and owners are taken over. Workers wait for a
     moment, and go on in the new schema by themselves.
     """
 
     async def main(settings: Settings) -> None:
-        wanted = Wanted(schema, group, None, seed_from_live, compare, swap, keep_as)
+        starts = None if start == StartAt() else _starts(start)
+        wanted = Wanted(schema, group, starts, seed_from_live, compare, swap, keep_as)
         await rebuild(settings, wanted, _tell, on_stop_signals)
 
     run_command(main)
+
+
+def _starts(start: StartAt) -> Starts:
+    async def starts(consumer: AIOKafkaConsumer, log_starts: Mapping[TopicPartition, int]) -> dict[int, int]:
+        found = await resolve(consumer, log_starts, start)
+        for note in found.notes:
+            _tell(note)
+        return found.offsets
+
+    return starts
 
 
 def _tell(line: str) -> None:

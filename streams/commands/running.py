@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from streams.errors import StreamsError
+from streams.errors import HeldError, StreamsError
+from streams.kafka.members import running_workers
 from streams.ops.logs import set_up_logging
 from streams.postgres.database import Database
 from streams.settings import Settings, load_settings
@@ -38,3 +39,16 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def refuse_while_workers_run(settings: Settings, *, force: bool, why: str) -> None:
+    """Raises HeldError where workers of our group run, unless forced; BrokerError."""
+    if force:
+        return
+    workers = await running_workers(settings)
+    if workers:
+        raise HeldError(
+            f"{len(workers)} worker{'s' if len(workers) > 1 else ''} of {settings.sink_group} run (on "
+            f"{', '.join(sorted(set(workers)))}), and {why}: stop them first (a killed one counts for 10 s), or give "
+            "--force."
+        )

@@ -188,7 +188,8 @@ class _Rebuild:
             raise MismatchError(
                 f"{names.rebuilt} was begun without --seed-from-live: give another --schema, or drop it first."
             )
-        self._tell(f"{names.rebuilt} was begun already: going on from its own positions.")
+        ignored = " What --from says counted only at its beginning." if wanted.starts is not None else ""
+        self._tell(f"{names.rebuilt} was begun already: going on from its own positions.{ignored}")
         return state
 
     async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, Begin]:

@@ -1,0 +1,48 @@
+"""Whether workers run: the members of the Kafka group that they share the topic's partitions in."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import for_code
+
+from streams.kafka.topic import asked
+from streams.settings import Settings
+
+#: The changelogs' names begin with the group, and a topic's name has at most 249 characters.
+LONGEST_GROUP: Final = 200
+#: DescribeGroups' answer for a group of which the broker knows nothing (newer brokers say so).
+_NO_GROUP: Final = 69
+
+
+def group_id(settings: Settings) -> str:
+    """The Kafka group and the prefix of the changelogs: SINK_GROUP, and what is not the default of topic and schema.
+
+    Two topics in one Kafka group would rebalance each other and share changelogs; two schemas would each get half.
+    """
+    chosen = {"kafka_topic": settings.kafka_topic, "sink_schema": settings.sink_schema}
+    others = [value for name, value in chosen.items() if value != Settings.model_fields[name].default]
+    group = ".".join([settings.sink_group, *others])
+    if len(group) <= LONGEST_GROUP:
+        return group
+    return f"{group[: LONGEST_GROUP - 17]}.{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+
+
+async def running_workers(settings: Settings) -> list[str]:
+    """The hosts of the workers, one entry each. One that was killed counts for another 10 s. Raises BrokerError.
+
+    The broker knows of every worker, on whatever machine; sessions in Postgres also belong to commands and to pools.
+    """
+
+    async def question(admin: AIOKafkaAdminClient) -> list[str]:
+        found: list[str] = []
+        for response in await admin.describe_consumer_groups([group_id(settings)]):
+            for code, _, _, _, _, members, *_ in response.groups:
+                if code not in (0, _NO_GROUP):
+                    raise for_code(code)(group_id(settings))
+                found.extend(str(member[2]).lstrip("/") for member in members)
+        return found
+
+    return await asked(settings, question)
