@@ -54,7 +54,7 @@ def _group(_: click.Context, __: click.Parameter, value: str | None) -> str | No
 @click.option("--group", callback=_group, help="The group under which it is filled.  [default: rebuild.SCHEMA]")
 @click.option("--from", "start", type=filters.Beginning(), default="earliest", metavar="earliest|TIME|OFFSETS",
               show_default=True, help="Where in the topic to begin. TIME: an ISO 8601 time; all events of then or "
-              "later are read. OFFSETS: PARTITION:OFFSET,…; those that are not named begin at their earliest.")  # fmt: skip
+              "later are read. OFFSETS: PARTITION:OFFSET,…; others begin at their earliest.")  # fmt: skip
 @click.option("--seed-from-live", is_flag=True, help="Begin with a copy of the live records and accounts: for a topic "
               "that begins later than they do. Of a record's versions the highest rev wins; where both have the same, "
               "the copy stays.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""``replay``, ``cursor`` and ``rebuild --from`` as commands: refused while a worker runs, and done when they are not."""
+"""``replay``, ``cursor`` and ``rebuild --from`` as commands: refused while a worker runs, and done when none do."""
 
 from __future__ import annotations
 
