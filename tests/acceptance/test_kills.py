@@ -50,8 +50,10 @@ async def test_sigkill_of_ingest_and_worker_three_times_each(deployment: Deploym
 
 
 async def test_sigterm_saves_the_position(deployment: Deployment, some_traffic: Traffic) -> None:
-    ingest, worker = deployment.ingest(some_traffic.relay), deployment.worker(**STEADY)
-    await deployment.until_received(some_traffic.events // 10)
+    worker = deployment.worker(**STEADY)  # first: an ingest may be done before a worker has begun
+    await worker.line("Pace: ")
+    ingest = deployment.ingest(some_traffic.relay)
+    await deployment.until_received(1)
     await ingest.stop()
     await worker.stop()
     in_topic, received, cursor = await deployment.ends(), await deployment.received(), await deployment.cursor()
