@@ -45,7 +45,7 @@ class MismatchError(StreamsError):
 
 
 class HeldError(StreamsError):
-    """Another ingest holds the topic."""
+    """Another process holds what we would write: an ingest the topic, a rebuild the schema, workers the positions."""
 
     exit_code = 7
 
