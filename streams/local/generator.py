@@ -22,6 +22,8 @@ from streams.local.repository import TreeMaker, car, cid_of, commit_block, encod
 OPERATION_KINDS: Final = ("missing_block", "wrong_cid", "bad_path", "bad_record", "not_utf8", "too_deep")
 #: Everything that a plan can put into the traffic itself.
 BAD_KINDS: Final = (*OPERATION_KINDS, "too_big", *FRAME_KINDS)
+#: The largest commits that the protocol allows, each in turn: operations, and bytes of records beyond the ordinary.
+LARGE_COMMITS: Final = ((200, 0), (20, 2_000_000), (48, 4_700_000))
 #: Statuses of #account, each in turn. None is an account that is active again.
 STATUSES: Final = ("deactivated", "deleted", "takendown", "throttled", "suspended", "desynchronized", "deleted")
 
@@ -51,6 +53,7 @@ class Plan:
 
     The frames' times are spread evenly over the ``days_span`` days before it; the last ``live_events`` follow
     ``1/live_rate`` seconds apart. ``reset_at``: after so many events the relay's sequence begins again at 1 (0: never).
+    ``large_every``: after each so many events there is one of LARGE_COMMITS (0: never).
     """
 
     events: int
@@ -63,6 +66,7 @@ class Plan:
     live_rate: float = 100.0
     reset_at: int = 0
     bad: tuple[BadFrame, ...] = field(default=())
+    large_every: int = 0
 
 
 class Account:
@@ -113,6 +117,8 @@ class Traffic:
         self._seq = plan.first_seq - 1
         self._reset_done = not plan.reset_at
         self._changes = 0
+        self._large = 0
+        self._padding = 0
         self.emitted = 0
         self._time_us = 0
         self._counts = False
@@ -124,6 +130,8 @@ class Traffic:
         while self.emitted < self.plan.events:
             while self._bad and self._bad[-1].event <= self.emitted:
                 yield from self._bad_frames(self._bad.pop().kind)
+            if self.plan.large_every and self.emitted >= (self._large + 1) * self.plan.large_every:
+                yield self._large_commit()
             if not self._reset_done and self.emitted >= self.plan.reset_at:
                 self._seq, self._reset_done = 0, True
             yield from self._step()
@@ -321,6 +329,16 @@ class Traffic:
             body["prevData"] = link(previous_data)
         return self._frame("#commit", body)
 
+    def _large_commit(self) -> Frame:
+        """A commit of many operations, or of large records."""
+        size, padding = LARGE_COMMITS[self._large % len(LARGE_COMMITS)]
+        self._large += 1
+        self._padding = padding // size
+        try:
+            return self._commit(self._somebody(), size)
+        finally:
+            self._padding = 0
+
     @staticmethod
     def _wire(op: Operation) -> dict[str, Any]:
         wire: dict[str, Any] = {"cid": link(op.cid), "path": op.path, "action": op.action}
@@ -381,6 +399,8 @@ class Traffic:
         collection = path.partition("/")[0]
         other = self._accounts[int(self._random.random() * len(self._accounts))].did
         value = self._records.make(collection, other, stamp)
+        if self._padding:
+            value["padding"] = self._random.randbytes(self._padding // 2).hex()
         block = encode(value)
         cid = cid_of(block)
         blocks[cid] = block

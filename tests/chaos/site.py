@@ -187,7 +187,8 @@ class Site:
 
 def _generated(events: int, seed: int, folder: Path) -> tuple[FrameStore, State]:
     oracle = Oracle()
-    store = FrameStore(Traffic(Plan(events, seed), oracle).frames())
+    plan = Plan(events, seed, large_every=max(500, events // 12))
+    store = FrameStore(Traffic(plan, oracle).frames())
     oracle.write_to(folder / "oracle.json")
     return store, load_oracle(folder / "oracle.json")
 
