@@ -158,10 +158,20 @@ class Settings(BaseSettings):
         description="A relay that is connected and sends nothing for so long is at its head: the ingest ends (without --follow).",
     )
 
+    ingest_busy_mb_per_s: float = Field(
+        1.0,
+        ge=0,
+        description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 is no limit.",
+    )
+
     # -- surface
     worker_web_bind: str = Field("127.0.0.1", description="Address of the worker's web port.")
     worker_web_port: int = Field(
         6066, ge=1, le=65535, description="The worker's web port; the next free one is taken where it is in use."
+    )
+    ingest_web_bind: str = Field("127.0.0.1", description="Address of the ingest's web port.")
+    ingest_web_port: int = Field(
+        6166, ge=1, le=65535, description="The ingest's web port; the next free one is taken where it is in use."
     )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log lines for people or for machines; auto is console on a terminal, json otherwise."

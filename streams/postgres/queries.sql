@@ -587,6 +587,9 @@ ON CONFLICT DO NOTHING;
 INSERT INTO rebuilt.cursor_runs AS held (service, run) SELECT service, run FROM live.cursor_runs
 ON CONFLICT (service) DO UPDATE SET run = excluded.run;
 
+-- name: carry_pauses
+INSERT INTO rebuilt.pauses SELECT * FROM live.pauses ON CONFLICT DO NOTHING;
+
 -- name: rename_live_group
 -- In the schema that is kept: whoever was waiting for its rows finds none of the live group's, and seeks anew.
 UPDATE live.sink_offsets SET consumer_group = $3 WHERE topic = $1 AND consumer_group = $2;
@@ -597,3 +600,38 @@ UPDATE rebuilt.sink_offsets SET consumer_group = $3 WHERE topic = $1 AND consume
 -- name: keep_rebuild_state
 -- The kept schema can be brought back by a rebuild of its name: it goes on from its own positions.
 UPDATE live.rebuild_state SET consumer_group = $1, seed = true, seeded = true, begins = '{}'::jsonb;
+
+-- name: beat
+-- A process says that it is there. The rows of processes that were last seen a week ago go.
+WITH old AS (
+    DELETE FROM processes AS p
+    WHERE p.topic = $3 AND p.consumer_group = $4 AND p.id <> $1 AND p.seen_at < now() - interval '7 days'
+)
+INSERT INTO processes AS p (id, kind, topic, consumer_group, host, pid, version, state)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::jsonb)
+ON CONFLICT (id) DO UPDATE SET seen_at = now(), state = excluded.state;
+
+-- name: last_beat
+UPDATE processes SET seen_at = now(), ended_at = now() WHERE id = $1;
+
+-- name: processes
+-- The processes of a deployment, the newest first: those that are there, and the last of each kind that is not.
+-- An ingest belongs to the topic: every group sees it.
+SELECT p.id, p.kind, p.host, p.pid, p.version, p.started_at, p.seen_at, p.ended_at, p.state::text AS state,
+       p.ended_at IS NULL AND p.seen_at > now() - make_interval(secs => $3) AS alive,
+       extract(epoch FROM now() - p.seen_at)::float8 AS seconds_ago
+FROM processes AS p
+WHERE p.topic = $1 AND (p.consumer_group = $2 OR p.kind = 'ingest')
+ORDER BY alive DESC, p.seen_at DESC
+LIMIT 100;
+
+-- name: pause_of
+SELECT ingest, reason, asked_by, asked_at FROM pauses WHERE topic = $1 AND consumer_group = $2;
+
+-- name: add_pause
+INSERT INTO pauses AS p (topic, consumer_group, ingest, reason, asked_by) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (topic, consumer_group) DO UPDATE
+SET ingest = excluded.ingest, reason = excluded.reason, asked_by = excluded.asked_by, asked_at = now();
+
+-- name: end_pause
+DELETE FROM pauses WHERE topic = $1 AND consumer_group = $2 RETURNING asked_at, reason;

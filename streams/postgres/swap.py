@@ -158,6 +158,7 @@ async def _carry(connection: Connection, names: Names) -> None:
     letters = both("carry_dead_letters", names.live, names.rebuilt).replace("{columns}", columns)
     await connection.execute(letters, names.topic)
     await connection.execute(both("carry_cursor_runs", names.live, names.rebuilt))
+    await connection.execute(both("carry_pauses", names.live, names.rebuilt))
 
 
 def differing(held: Mapping[int, int], ours: Mapping[int, int]) -> list[int]:

@@ -30,6 +30,7 @@ RELEASED = {
     "0003_cursor": "4883f40831ae5de0a7cf3cdbfb3963ef2a03626bc12eb4d61e0a44aaa65f4466",
     "0004_views": "0680d8c84a2ae709390f863826d321b098d900ab7a25da21463db14b49dc3db7",
     "0005_bisection": "9ba7e4b9b1cd1d0ed4faf74b75ca8403fb0baf16158751b6beee5a6fd2433d79",
+    "0006_processes": "f9c80a1199fc8bccd2ddec69b2e318efa6730851b79586eb35d095704b42bed0",
 }
 SCHEMAS = Path(__file__).parents[1] / "fixtures" / "schemas"
 NEWEST = migrations()[-1].version

@@ -19,7 +19,7 @@ DOCKERFILE = (PROJECT / "Dockerfile").read_text()
 #: Settings that the compose file decides itself.
 FIXED = {
     "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_SECURITY_PROTOCOL", "DATABASE_URL", "LOCAL_DIR", "WORKER_WEB_BIND",
-    "WORKER_WEB_PORT",
+    "WORKER_WEB_PORT", "INGEST_WEB_BIND", "INGEST_WEB_PORT",
 }  # fmt: skip
 #: Settings without effect there: its broker takes no password and has no certificate.
 WITHOUT_EFFECT = {name for name in setting_names() if name.startswith(("KAFKA_SASL_", "KAFKA_SSL_"))}

@@ -1,0 +1,107 @@
+"""What a process says of itself: the same figures for ``status``, the metrics and the live page. Pure; JSON by msgspec.
+
+Sizes are bytes, rates are per second over the last ten seconds, times are UTC.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final, Literal
+
+import msgspec
+
+#: Why a worker goes at the pace that it goes; the first that is true counts.
+WorkerMode = Literal[
+    "starting",  # no partition yet, or a rebalance
+    "stopping",
+    "paused",  # by the command `pause`
+    "no database",  # transactions are being tried again
+    "no broker",
+    "memory",  # over the limit: nothing is pulled
+    "small batches",  # over the limit, and nothing can be freed
+    "paced",  # the settings' pace, because the machine is busy with other work or USE_IDLE is off
+    "whole slices",  # as fast as it goes
+]
+#: The same of an ingest.
+IngestMode = Literal[
+    "starting",
+    "stopping",
+    "paused",
+    "no relay",  # connecting again
+    "no broker",  # Kafka has not acknowledged a share of the memory: the relay is not read
+    "memory",
+    "retention",  # a slow group nears the topic's retention, and the disk is full
+    "paced",  # the byte budget, because the machine is busy with other work
+    "full speed",
+]
+
+#: Seconds between two reports of a process, and seconds after which a silent one counts as down.
+BEAT_SECONDS: Final = 2.0
+DOWN_AFTER: Final = 10.0
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """The memory of a process. ``in_flight``: bytes of events that are counted now, of ``budget``."""
+
+    rss: int
+    limit: int
+    in_flight: int = 0
+    budget: int = 0
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What others use of the machine: ``others`` is a share of its cores; pressures are percent, None where unknown."""
+
+    others: float
+    idle: bool
+    cores: float
+    memory_pressure: float | None = None
+    io_pressure: float | None = None
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """A worker. Counts are since its start: received = processed + skipped + dead."""
+
+    mode: WorkerMode
+    why: str
+    memory: Memory
+    machine: Machine | None
+    partitions: tuple[int, ...]
+    received: int
+    processed: int
+    skipped: int
+    dead: int
+    rate: float
+    transactions: int
+    transactions_max: int
+    web: str | None = None
+
+
+class IngestState(msgspec.Struct, frozen=True):
+    """An ingest. ``speed``: seconds of firehose a second; ``window_left``: seconds until the relay drops what is next.
+
+    ``left``: seconds until the head, at this speed. None where it cannot be known.
+    """
+
+    mode: IngestMode
+    why: str
+    memory: Memory
+    machine: Machine | None
+    relay: str
+    run: int
+    plan: str
+    seq: int
+    time: dt.datetime | None
+    head: dt.datetime | None
+    oldest: dt.datetime | None
+    covered_from: dt.datetime | None
+    frames: int
+    events: int
+    dead: int
+    gaps: int
+    rate: float
+    bytes_rate: float
+    speed: float | None
+    left: float | None
+    window_left: float | None
+    web: str | None = None

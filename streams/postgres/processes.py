@@ -1,0 +1,112 @@
+"""The tables ``processes`` and ``pauses``: who is there and what they say of themselves, and who was told to wait."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+
+from streams.postgres.database import Connection, Database
+from streams.postgres.queries import query
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A process as its row says; ``state`` is its JSON. ``seconds_ago`` it was last seen, by the database's clock."""
+
+    id: uuid.UUID
+    kind: str
+    host: str
+    pid: int
+    version: str
+    started_at: dt.datetime
+    seen_at: dt.datetime
+    ended_at: dt.datetime | None
+    state: str
+    alive: bool
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """Who a process is. ``kind``: worker or ingest."""
+
+    id: uuid.UUID
+    kind: str
+    topic: str
+    group: str
+    host: str
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """That the workers of a group were told to wait, and the ingest of its topic too if ``ingest``."""
+
+    ingest: bool
+    reason: str
+    asked_by: str
+    asked_at: dt.datetime
+
+
+async def beat(database: Database, me: Self, state: bytes) -> Pause | None:
+    """Write what a process says of itself (JSON); returns the pause that it must keep."""
+
+    async def call(connection: Connection) -> Pause | None:
+        who = me.id, me.kind, me.topic, me.group, me.host, me.pid, me.version
+        await connection.execute(query("beat"), *who, state.decode())
+        return await _pause(connection, me.topic, me.group)
+
+    return await database.run(call)
+
+
+async def last_beat(database: Database, process: uuid.UUID) -> None:
+    """The process ends in order."""
+
+    async def call(connection: Connection) -> None:
+        await connection.execute(query("last_beat"), process)
+
+    await database.run(call)
+
+
+async def processes(database: Database, topic: str, group: str, down_after: float) -> list[Seen]:
+    """The processes of a deployment, those that are there first."""
+
+    async def call(connection: Connection) -> list[Seen]:
+        return [Seen(**dict(row)) for row in await connection.fetch(query("processes"), topic, group, down_after)]
+
+    return await database.run(call)
+
+
+async def pause_of(database: Database, topic: str, group: str) -> Pause | None:
+    """The pause that holds, if any."""
+
+    async def call(connection: Connection) -> Pause | None:
+        return await _pause(connection, topic, group)
+
+    return await database.run(call)
+
+
+async def _pause(connection: Connection, topic: str, group: str) -> Pause | None:
+    row = await connection.fetchrow(query("pause_of"), topic, group)
+    return None if row is None else Pause(**dict(row))
+
+
+async def set_pause(database: Database, topic: str, group: str, *, ingest: bool, reason: str, asked_by: str) -> None:
+    """Have the group's workers wait until ``end_pause``, and the ingest too."""
+
+    async def call(connection: Connection) -> None:
+        await connection.execute(query("add_pause"), topic, group, ingest, reason, asked_by)
+
+    await database.run(call)
+
+
+async def end_pause(database: Database, topic: str, group: str) -> dt.datetime | None:
+    """End the pause; returns since when it was, None where there was none."""
+
+    async def call(connection: Connection) -> dt.datetime | None:
+        row = await connection.fetchrow(query("end_pause"), topic, group)
+        return None if row is None else row["asked_at"]
+
+    return await database.run(call)
