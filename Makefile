@@ -18,8 +18,13 @@ run: $(VENV)/local.stamp ## A relay's firehose through Kafka into Postgres, unti
 demo: $(VENV)/local.stamp ## The same with the development relay, in its own topic and schema
 	@$(BIN)/python -m streams.run --demo
 
+# Most of the tests' time is waiting, so several processes run them, each with its own Kafka and Postgres; then, whatever
+# came of those, the tests that measure time or pace, one by one.
+TEST_PROCESSES ?= 3
 test: $(VENV)/dev.stamp ## All tests, on real Kafka and Postgres; `make check` is one of them
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder; together=$$?; \
+	$(BIN)/python -m pytest -m alone; alone=$$?; \
+	exit $$((together ? together : alone))
 
 check: $(VENV)/dev.stamp ## Lint, format, types, layers
 	@$(BIN)/ruff check .

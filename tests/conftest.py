@@ -6,6 +6,7 @@ TEST_KAFKA_BOOTSTRAP_SERVERS and TEST_DATABASE_URL (both) name servers to use in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
@@ -25,6 +26,10 @@ from streams.postgres.database import Database
 from streams.settings import OUR_PREFIXES, Settings, setting_names
 
 FOLDER_PREFIX = "atproto-streams-tests-"
+#: Fixtures of a whole session that take long: where several processes run the tests, one of them has all their tests.
+SHARED = ("traffic", "some_traffic", "filled")
+#: What is long begins first, so that no process has a long test left when the others are done.
+ORDER = ("acceptance", "integration", "unit")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,26 @@ class Servers:
 
 
 SettingsFactory = Callable[..., Settings]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests (pytest-xdist): which belong together, and what begins first."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        if (group := _group(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: ORDER.index(item.path.parent.name))
+
+
+def _group(item: pytest.Item) -> str | None:
+    """The tests of one group run in one process, in their order; without a group, anywhere."""
+    names = set(getattr(item, "fixturenames", ()))
+    fixtures = getattr(item, "_fixtureinfo").name2fixturedefs if names else {}  # noqa: B009 (private of pytest)
+    if any(found[-1].scope == "module" for name, found in fixtures.items()) or item.path.parent.name == "unit":
+        return item.path.stem
+    return next((name for name in SHARED if name in names), None)
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +176,7 @@ def _remove_what_killed_sessions_left() -> None:
     """The servers outlive a test session that was killed: stop those whose session is gone."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         pid = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
-        if folder.stat().st_uid == os.geteuid() and pid.isdigit() and not psutil.pid_exists(int(pid)):
-            Stack(folder).down()
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process of this session was quicker
+            if folder.stat().st_uid == os.geteuid() and pid.isdigit() and not psutil.pid_exists(int(pid)):
+                Stack(folder).down()
+                shutil.rmtree(folder, ignore_errors=True)

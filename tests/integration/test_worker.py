@@ -267,6 +267,7 @@ async def test_two_workers_share_and_one_takes_over(deployment: Deployment) -> N
     assert "Progress:" in deployment.log(second)
 
 
+@pytest.mark.alone
 async def test_the_pace_is_exact(deployment: Deployment) -> None:
     await deployment.feed.produce(40)
     deployment.start(BACKFILL_BATCH_SIZE="5", BACKFILL_BATCH_DELAY_MS="400", BACKFILL_USE_IDLE="false")
