@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError, RelayError
@@ -117,7 +117,9 @@ class Replay:
             point = await resume_point(self.settings, self.relay)
         self._topic_id = point.topic_id or uuid.uuid4().hex
         decision = decide(self.options.request, point.watermark, self.relay)
-        self._start = await plan_start(self.settings.relay_url, decision, after=point.watermark)
+        # Of all partitions: a run that died between its first watermarks is in some, and not the one resumed from.
+        latest_run = max(state.latest_run, point.watermark.run if point.watermark is not None else 0)
+        self._start = await plan_start(self.settings.relay_url, decision, after_run=latest_run)
         self._report_plan(decision)
         self.started = True
         await self._publish_until_done()
@@ -150,8 +152,10 @@ class Replay:
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         beside = [asyncio.create_task(work) for work in (self._show(progress), self._guard_retention(), guard.run())]
+        attempt = 0
         try:
             while (publisher := await self._connect_publisher(budget)) is not None:
+                before = self._start.position
                 try:
                     self._begin_run(publisher)
                     await self._read_until_done(publisher)
@@ -160,12 +164,15 @@ class Replay:
                 except SendError as error:
                     if isinstance(publisher.failure, MismatchError):
                         raise publisher.failure from None
-                    self._say("kafka", f"Kafka did not take a batch ({error}): going back to the last watermark")
+                    self._say("kafka", _not_taken(publisher, error))
                     await self._check_topic()
                     self._go_back(publisher)
+                    attempt = 0 if self._start.position != before else attempt + 1
                 finally:
                     self._publisher = None
                     await publisher.stop()
+                if attempt:  # it takes nothing at all: asked again and again it would not either
+                    await self._pause(attempt)
         finally:
             for task in beside:
                 task.cancel()
@@ -390,7 +397,7 @@ class Replay:
         attempt = 0
         while not self._stop.is_set():
             try:
-                return await plan_start(self.settings.relay_url, Decision("reset", None, None), after=old)
+                return await plan_start(self.settings.relay_url, Decision("reset", None, None), after_run=old.run)
             except RelayError as error:
                 self._say("relay", str(error))
                 await self._pause(attempt)
@@ -451,3 +458,13 @@ class Replay:
             skipped=dict(counts.skipped_types) or None, covered_from=moment(self._covered_from()),
             covered_to=moment(newest), not_covered=uncovered,
         )  # fmt: skip
+
+
+def _not_taken(publisher: Publisher, error: SendError) -> str:
+    """What to say where Kafka did not take a batch."""
+    if isinstance(publisher.failure, InvalidTimestampError):
+        return (
+            "Kafka refuses what we send: our clock is more than an hour ahead of the broker's. Set it right, "
+            f"or let the broker stamp the topic {publisher.topic} (message.timestamp.type=LogAppendTime). Waiting."
+        )
+    return f"Kafka did not take a batch ({error}): going back to the last watermark"

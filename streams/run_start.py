@@ -79,22 +79,22 @@ async def resume_point(settings: Settings, relay: str) -> ResumePoint:
     return ResumePoint(watermark, point.topic_id)
 
 
-async def plan_start(url: str, decision: Decision, *, after: Watermark | RunStart | None) -> RunStart:
-    """From a decision to a place in the relay's sequence. ``after``: the run before. Raises RelayError."""
+async def plan_start(url: str, decision: Decision, *, after_run: int) -> RunStart:
+    """From a decision to a place in the relay's sequence. ``after_run``: the newest run so far. Raises RelayError."""
     relay = relay_name(url)
     for attempt in range(ATTEMPTS):
         try:
-            return await _plan_start(url, decision, after)
+            return await _plan_start(url, decision, after_run)
         except (OSError, TimeoutError) as error:
             why = str(error) or type(error).__name__
             await asyncio.sleep(0.5 * 2**attempt if attempt + 1 < ATTEMPTS else 0)
     raise RelayError(f"The relay {relay} cannot be reached ({why}): check RELAY_URL and the network.")
 
 
-async def _plan_start(url: str, decision: Decision, after: Watermark | RunStart | None) -> RunStart:
+async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
     oldest, head = await _window(url)
-    # A run is its start; were our clock behind that of the run before, it would count as older.
-    run = max(time.time_ns() // 1000, after.run + 1 if after is not None else 0)
+    # A run is its start; were our clock behind that of a run before, it would count as older.
+    run = max(time.time_ns() // 1000, after_run + 1)
     last = decision.resume_from
     if last is not None:
         return RunStart(run, "resume", Position(last.seq, last.time), last.time is not None, None, oldest, head)

@@ -46,7 +46,9 @@ class Tables:
         self._counts: dict[int, dict[str, int]] = {}
 
     def _table(self, name: str, partitions: int, text: str) -> Any:  # noqa: ANN401 (faust.Table is loosely typed)
-        return self._app.Table(name, key_type=str, partitions=partitions, help=text)
+        # As in the topic itself (streams/kafka/topic.py): the broker refuses a clock that is an hour ahead of its own.
+        stamped = {"message.timestamp.type": "LogAppendTime"}
+        return self._app.Table(name, key_type=str, partitions=partitions, help=text, extra_topic_configs=stamped)
 
     def set_partitions(self, partitions: int) -> None:
         """The topic's own number, before the worker starts: a changelog has as many partitions as its source."""

@@ -214,7 +214,9 @@ async def _create_topic(admin: AIOKafkaAdminClient, settings: Settings) -> None:
         "retention.ms": str(hours * 3_600_000 if hours >= 0 else -1),
         "min.insync.replicas": "2" if replication >= 3 else "1",
         "compression.type": "producer",
-        "message.timestamp.type": "CreateTime",
+        # The broker's clock, not ours: it refuses what claims to be more than an hour ahead of it, and by retention
+        # it would take at once what claims to be days old.
+        "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "delete",
     }
     new = NewTopic(settings.kafka_topic, settings.kafka_partitions, replication, topic_configs=configs)

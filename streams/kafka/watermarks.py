@@ -50,6 +50,11 @@ class TopicState:
             return None
         return min(self.watermarks.values(), key=lambda mark: (mark.run, mark.seq))
 
+    @property
+    def latest_run(self) -> int:
+        """The newest run that any partition has a watermark of; 0 where there is none."""
+        return max((mark.run for mark in self.watermarks.values()), default=0)
+
 
 async def read_state(settings: Settings, info: TopicInfo, *, unfinished: bool = False) -> TopicState:
     """Read the last watermarks; ``unfinished``: of a topic into which a copy may have been killed.

@@ -64,6 +64,15 @@ async def _leave_and_join(site: Site, chance: Random, target: str) -> None:
     site.again(kept)
 
 
+def _clock_steps(sign: int) -> Callable[[Site, Random, str], Awaitable[None]]:
+    """From a minute to some hours, each as likely as the other. It stays so: what comes next finds a wrong clock."""
+
+    async def do(site: Site, chance: Random, target: str) -> None:
+        site.step_clock(target, sign * 60 * 300 ** chance.random())
+
+    return do
+
+
 async def _broker_killed(site: Site, chance: Random, _: str) -> None:
     await asyncio.to_thread(site.stack.kafka.kill)
     await asyncio.sleep(chance.uniform(0, 4))
@@ -174,6 +183,10 @@ KINDS: Final = (
     Kind("ingest SIGTERM", _terminate, INGESTS, blocks=True),
     Kind("ingest SIGSTOP", _freeze_shortly, INGESTS, blocks=True),
     Kind("ingest SIGSTOP beyond its session", _freeze_beyond_session, INGESTS, blocks=True),
+    Kind("worker's clock forward", _clock_steps(1), WORKERS),
+    Kind("worker's clock back", _clock_steps(-1), WORKERS),
+    Kind("ingest's clock forward", _clock_steps(1), INGESTS),
+    Kind("ingest's clock back", _clock_steps(-1), INGESTS),
     Kind("broker SIGKILL", _broker_killed, ("kafka",), blocks=True, weight=2),
     Kind("broker SIGSTOP", _broker_frozen, ("kafka",), blocks=True),
     Kind("broker slow", _broker_slow, ("kafka",), blocks=True),

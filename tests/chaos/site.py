@@ -30,6 +30,8 @@ from tests.acceptance.proxy import Proxy
 
 #: Small batches with short waits: there is always one in flight to interrupt.
 PACE = {"BACKFILL_BATCH_SIZE": "300", "BACKFILL_BATCH_DELAY_MS": "20", "BACKFILL_USE_IDLE": "false"}
+#: Where Python finds the clock that can be set (its docstring says how).
+CLOCK = Path(__file__).with_name("clock")
 #: Seconds between the end of a process and its next start.
 RESTART_AFTER = 0.5
 #: A process that finds Kafka, Postgres or the relay away when it starts waits a while, and ends with one of these.
@@ -113,11 +115,12 @@ class Site:
     def keep(self, name: str) -> Kept:
         """Start a process and keep it running."""
         is_worker = name.startswith("worker")
+        clock = {"PYTHONPATH": str(CLOCK), "CHAOS_CLOCK": str(self._clock_of(name))}
 
         def start() -> Command:
             if is_worker:
-                return self.deployment.worker(WORKER_ID=name.removeprefix("worker"), **PACE)
-            return self.deployment.ingest(self.proxied_relay, "--follow", "--standby")
+                return self.deployment.worker(WORKER_ID=name.removeprefix("worker"), **PACE, **clock)
+            return self.deployment.ingest(self.proxied_relay, "--follow", "--standby", **clock)
 
         self.kept[name] = Kept(name, start, start())
         return self.kept[name]
@@ -126,6 +129,21 @@ class Site:
     def proxied_relay(self) -> str:
         """The relay's address, by way of its proxy."""
         return f"ws://127.0.0.1:{self.proxies['relay'].port}{urlsplit(self.relay.url).path}"
+
+    def _clock_of(self, name: str) -> Path:
+        return self.deployment.folder / f"{name}.clock"
+
+    def step_clock(self, name: str, seconds: float) -> float:
+        """Move the clock of a process, until it is moved again, also of those that are started in its place.
+
+        Returns by how many seconds it is wrong now.
+        """
+        file = self._clock_of(name)
+        wrong = (float(file.read_text()) if file.exists() else 0.0) + seconds
+        new = file.with_suffix(".new")
+        new.write_text(str(wrong))
+        new.replace(file)
+        return wrong
 
     async def supervise(self) -> None:
         """Start again what ended, for ever."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from msgspec import structs
 
 from streams.errors import HeldError, MismatchError
 from streams.kafka.lock import ingest_lock
-from streams.kafka.messages import Run, Watermark, decode_control
+from streams.kafka.messages import Run, Watermark, decode_control, encode_control
 from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
 from streams.kafka.topic import admin_client, ensure_topic, reader
@@ -156,6 +158,23 @@ async def test_the_ingest_resumes_restarts_and_announces(
     assert sum(len(m) for m in messages.values()) > 2 * oracle.events.total()
 
 
+async def test_a_run_is_newer_than_any_before_whatever_the_clocks_said(
+    settings: SettingsFactory, relay: DevRelay
+) -> None:
+    """A run of a clock that was ahead died between its first watermarks: one partition has heard of it."""
+    made = settings(relay_url=relay.url)
+    info = await ensure_topic(made)
+    await replay_of(made, info).run()
+    before = (await read_state(made, info)).watermarks[1]
+    ahead = structs.replace(before, run=before.run + 3_600_000_000)
+    producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers())
+    await producer.start()
+    await producer.send_and_wait(made.kafka_topic, encode_control(ahead), partition=1)
+    await producer.stop()
+    await replay_of(made, info).run()
+    assert {mark.run for mark in (await read_state(made, info)).watermarks.values()} == {ahead.run + 1}
+
+
 async def test_no_watermark_without_its_events(settings: SettingsFactory, embedded: Stack) -> None:
     """A publisher whose batch was lost says so, and writes no later watermark."""
     made = settings()
@@ -241,16 +260,19 @@ async def test_a_topic_that_is_deleted_under_the_ingest_ends_it(
         await run_while(replay_of(made, info), delete, EVENTS // 10)
 
 
-async def test_a_slow_group_makes_the_topic_keep_its_events_longer(settings: SettingsFactory) -> None:
+async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
+    settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = settings(kafka_retention_hours=1)
     info = await ensure_topic(made)
     guard = RetentionGuard(made, info)
     producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers())
     await producer.start()
-    half_an_hour_ago = int(time.time() * 1000) - 1_800_000
     for _ in range(3):
-        await producer.send_and_wait(made.kafka_topic, b"{}", partition=0, timestamp_ms=half_an_hour_ago)
+        await producer.send_and_wait(made.kafka_topic, b"{}", partition=0)
     await producer.stop()
+    half_an_hour_later = SimpleNamespace(time=lambda: time.time() + 1800)
+    monkeypatch.setattr("streams.kafka.retention.time", half_an_hour_later)
     assert await guard.look() == Verdict()  # nobody is registered
 
     async with reader(made, info.partitions) as (_, tps):

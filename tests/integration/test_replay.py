@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from streams.errors import MismatchError, SettingsError
+from streams.kafka.retention import _set_configs, topic_configs
 from streams.kafka.start_at import MARGIN, Resolved, StartAt, resolve
-from streams.kafka.topic import reader
+from streams.kafka.topic import admin_client, reader
 from streams.postgres.positions import move_back
 from tests import merge_model as model
 from tests.integration.test_rebuild import DIDS, PARTITIONS, POST, World, marks, some_events, world  # noqa: F401
@@ -39,6 +40,9 @@ async def test_a_beginning_is_within_the_log(world: World) -> None:  # noqa: F81
 
 async def test_a_time_leaves_out_only_what_was_written_before_it(world: World) -> None:  # noqa: F811
     """Whatever the events' own times are, which lie years back here."""
+    async with admin_client(world.settings) as admin:  # the test says when a message was written, not the broker
+        topic = world.settings.kafka_topic
+        await _set_configs(admin, topic, await topic_configs(admin, topic) | {"message.timestamp.type": "CreateTime"})
     now = dt.datetime.now(dt.UTC)
     times = [now - 3 * MARGIN, now - MARGIN / 2]
     for number, time in enumerate(times):
