@@ -22,7 +22,7 @@ demo: $(VENV)/local.stamp ## The same with the development relay, in its own top
 # came of those, the tests that measure time or pace, one by one.
 TEST_PROCESSES ?= 3
 test: $(VENV)/dev.stamp ## All tests, on real Kafka and Postgres; `make check` is one of them
-	@$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder; together=$$?; \
+	@$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --no-loadscope-reorder; together=$$?; \
 	$(BIN)/python -m pytest -m alone; alone=$$?; \
 	exit $$((together ? together : alone))
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -26,9 +27,7 @@ from streams.postgres.database import Database
 from streams.settings import OUR_PREFIXES, Settings, setting_names
 
 FOLDER_PREFIX = "atproto-streams-tests-"
-#: Fixtures of a whole session that take long: where several processes run the tests, one of them has all their tests.
-SHARED = ("traffic", "some_traffic", "filled")
-#: What is long begins first, so that no process has a long test left when the others are done.
+#: What is long begins first, so that no process has much left when the others are done.
 ORDER = ("acceptance", "integration", "unit")
 
 
@@ -43,24 +42,18 @@ class Servers:
 SettingsFactory = Callable[..., Settings]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes run the tests (pytest-xdist): which belong together, and what begins first."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        if (group := _group(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: ORDER.index(item.path.parent.name))
+    """What begins first, where several processes run the tests."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: ORDER.index(item.path.parent.name))
 
 
-def _group(item: pytest.Item) -> str | None:
-    """The tests of one group run in one process, in their order; without a group, anywhere."""
-    names = set(getattr(item, "fixturenames", ()))
-    fixtures = getattr(item, "_fixtureinfo").name2fixturedefs if names else {}  # noqa: B009 (private of pytest)
-    if any(found[-1].scope == "module" for name, found in fixtures.items()) or item.path.parent.name == "unit":
-        return item.path.stem
-    return next((name for name in SHARED if name in names), None)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests run in one process."""
+    from tests.together import Together
+
+    return Together(config, log)
 
 
 @pytest.fixture(autouse=True)

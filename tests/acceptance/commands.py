@@ -27,6 +27,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for the signal, as the kernel says."""
+    found = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
 class Command:
     """A running command. Its standard input is closed, its output and errors are in ``log``."""
 
@@ -73,6 +79,14 @@ class Command:
             await asyncio.sleep(0.05)
         return int(self.process.returncode)
 
+    async def minds_sigterm(self, seconds: float = 60.0) -> None:
+        """Until a SIGTERM is its own business: before that, while Python imports, it ends by it."""
+        deadline = time.monotonic() + seconds
+        while not catches(self.pid, signal.SIGTERM):
+            assert self.running, self.tail()
+            assert time.monotonic() < deadline, self.tail()
+            await asyncio.sleep(0.02)
+
     async def stop(self) -> None:
         """SIGTERM: it ends with 0, in time."""
         if not self.running:
@@ -97,7 +111,7 @@ class Finished:
 
 
 async def finish(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, seconds: float = 60.0
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, seconds: float = 120.0
 ) -> Finished:
     """Run a command to its end, its output and its errors apart."""
 

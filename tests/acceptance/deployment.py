@@ -31,7 +31,7 @@ class Relay(Command):
         super().__init__(name, [*RELAY, *arguments], {}, folder)
         self.facts: dict[str, Any] = {}
 
-    async def ready(self, seconds: float = 120.0) -> Relay:
+    async def ready(self, seconds: float = 300.0) -> Relay:
         """Wait until it serves; ``facts`` is what it says of itself."""
         found = await self.line(r'\{"event": "ready".*\}', seconds)
         self.facts = json.loads(found.group())

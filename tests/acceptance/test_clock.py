@@ -20,7 +20,7 @@ def clock(folder: Path, name: str, seconds: float) -> dict[str, str]:
     new = file.with_suffix(".new")
     new.write_text(str(seconds))
     new.replace(file)
-    return {"PYTHONPATH": str(CLOCK), "CHAOS_CLOCK": str(file)}
+    return {"PYTHONPATH": CLOCK, "CHAOS_CLOCK": str(file)}
 
 
 async def test_clocks_that_step_by_hours_change_nothing(deployment: Deployment) -> None:

@@ -88,6 +88,6 @@ async def test_sigterm_at_any_time(deployment: Deployment, moment: str) -> None:
         await worker.stop()
         return
     for command in (ingest, worker):
-        await asyncio.sleep(1.5)
+        await command.minds_sigterm()
         await command.stop()
         assert "Traceback" not in command.output

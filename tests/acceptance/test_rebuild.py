@@ -15,7 +15,7 @@ from tests.acceptance.deployment import Deployment
 
 EVENTS = 15_000
 #: So slow that the worker has by far not caught up when the first swap is made.
-PACE = {"BACKFILL_BATCH_SIZE": "100", "BACKFILL_BATCH_DELAY_MS": "30", "BACKFILL_USE_IDLE": "false"}
+PACE = {"BACKFILL_BATCH_SIZE": "100", "BACKFILL_BATCH_DELAY_MS": "200", "BACKFILL_USE_IDLE": "false"}
 CRAWL = {"BACKFILL_PROFILE": "background", "BACKFILL_USE_IDLE": "false"}
 
 

@@ -74,7 +74,7 @@ def ingests_of(worker: Command) -> list[psutil.Process]:
 
 
 async def until_ingesting(deployment: Deployment, worker: Command) -> psutil.Process:
-    for pause in deployment.patiently("the worker's ingest runs", 30):
+    for pause in deployment.patiently("the worker's ingest runs", 60):
         if found := ingests_of(worker):
             return found[0]
         await asyncio.sleep(pause)

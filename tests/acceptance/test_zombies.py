@@ -177,6 +177,7 @@ CASES = (
 )  # fmt: skip
 
 
+@pytest.mark.alone
 async def test_zombies(deployment: Deployment, little_traffic: Traffic) -> None:
     """Side by side: most of the time is the sessions'."""
 

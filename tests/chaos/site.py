@@ -31,7 +31,7 @@ from tests.acceptance.proxy import Proxy
 #: Small batches with short waits: there is always one in flight to interrupt.
 PACE = {"BACKFILL_BATCH_SIZE": "300", "BACKFILL_BATCH_DELAY_MS": "20", "BACKFILL_USE_IDLE": "false"}
 #: Where Python finds the clock that can be set (its docstring says how).
-CLOCK = Path(__file__).with_name("clock")
+CLOCK = os.pathsep.join((str(Path(__file__).with_name("clock")), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep)
 #: Seconds between the end of a process and its next start.
 RESTART_AFTER = 0.5
 #: A process that finds Kafka, Postgres or the relay away when it starts waits a while, and ends with one of these.
@@ -115,7 +115,7 @@ class Site:
     def keep(self, name: str) -> Kept:
         """Start a process and keep it running."""
         is_worker = name.startswith("worker")
-        clock = {"PYTHONPATH": str(CLOCK), "CHAOS_CLOCK": str(self._clock_of(name))}
+        clock = {"PYTHONPATH": CLOCK, "CHAOS_CLOCK": str(self._clock_of(name))}
 
         def start() -> Command:
             if is_worker:

@@ -279,6 +279,7 @@ async def test_the_pace_is_exact(deployment: Deployment) -> None:
     await deployment.check()
 
 
+@pytest.mark.alone
 async def test_sigterm_does_not_wait_for_the_pace(deployment: Deployment) -> None:
     await deployment.feed.produce(1000)
     worker = deployment.start(BACKFILL_BATCH_SIZE="5", BACKFILL_BATCH_DELAY_MS="60000", BACKFILL_USE_IDLE="false")
