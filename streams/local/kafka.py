@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -38,6 +39,9 @@ STOP_SECONDS: Final = 30.0
 MESSAGE_BYTES: Final = 8 * 1024 * 1024
 _HEAP: Final = ("-Xmx512m", "-Xms64m", "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true")
 _TELLING: Final = ("No space left", "Address already in use", "BindException", "FATAL", "ERROR", "Exception", "Error")
+#: A start that failed with less room than this, in bytes, failed for that. Kafka itself may speak of an "unsafe memory
+#: access": what of a mapped file has no room on the disk cannot be written.
+_NO_ROOM: Final = 16 * 1024 * 1024
 _PORT_TROUBLE: Final = ("Address already in use", "BindException")
 _START_ATTEMPTS: Final = 3
 
@@ -138,7 +142,7 @@ class Broker:
             (log for log, mark in self._marks.items() if log.exists() and log.stat().st_size > mark), self.output
         )
         words = last_words(log, _TELLING, self._marks.get(log, 0))
-        if "No space left" in words:
+        if "No space left" in words or shutil.disk_usage(self.config.parent).free < _NO_ROOM:
             return DiskError(f"The disk of the embedded Kafka is full: make room below {self.data} (log: {log}).")
         return BrokerError(f"The embedded Kafka did not start: {words} (log: {log}).")
 
