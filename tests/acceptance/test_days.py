@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from streams.local.recording import Frame, placed, read_frames
 from tests.acceptance.commands import INGEST, finish
-from tests.acceptance.deployment import Deployment
+from tests.acceptance.deployment import Deployment, Relay
 
 DAY_US = 86_400_000_000
 MINUTE_US = 60_000_000
@@ -24,12 +25,17 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("days") / "frames.bin"
 
 
-@pytest.fixture
-async def relay(deployment: Deployment, saved: Path) -> AsyncIterator[str]:
+@pytest.fixture(scope="module")
+def relay(saved: Path) -> Iterator[str]:
     """The address of a relay that keeps five days of seven; its frames are in ``saved``."""
     keeps = ["--retain-seconds", str(KEPT_DAYS * 86_400), "--save", str(saved)]
-    relay, _ = await deployment.generated(EVENTS, "--days-span", "7", *keeps)
-    yield relay.url
+    relay = Relay("relay", ["--generate", str(EVENTS), "--days-span", "7", *keeps], saved.parent)
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(relay.ready())
+        yield relay.url
+    finally:
+        relay.kill()
 
 
 def kept(saved: Path) -> list[Frame]:
