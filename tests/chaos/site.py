@@ -92,6 +92,8 @@ class Kept:
         """Its end, once it has."""
         code = int(self.command.process.returncode)
         asked = (code == -signal.SIGKILL and signal.SIGKILL in self.sent) or (code == 0 and signal.SIGTERM in self.sent)
+        # While Python imports, before a word is said, a SIGTERM ends it (docs/guarantees.md, no silent end).
+        asked |= code == -signal.SIGTERM and signal.SIGTERM in self.sent and not self.command.output
         return Exit(self.command.name, code, asked, self.command.output[-2000:])
 
 
