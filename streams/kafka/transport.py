@@ -192,11 +192,14 @@ class Consumer(driver.Consumer):
         """The database's positions; the log's start where it has none. Raises MismatchError for a shorter log."""
         keys = [kafka_tp(tp) for tp in tps]
         async with asyncio.timeout(30):
-            begin, end = await self._thread.call_thread(_log_bounds, self.aio, keys)
+            begin, _ = await self._thread.call_thread(_log_bounds, self.aio, keys)
         topics = {tp.topic for tp in tps}
         assert len(topics) == 1, "one sliced topic in an app"
         [topic] = topics
         found = await self.host.positions({key.partition: offset for key, offset in begin.items()})
+        # After the positions: while we waited for them, or were frozen, others have written more and moved them on.
+        async with asyncio.timeout(30):
+            _, end = await self._thread.call_thread(_log_bounds, self.aio, keys)
         for key, last in end.items():
             if found[key.partition] > last:
                 raise rewound(TP(topic, key.partition), found[key.partition], last)
