@@ -85,11 +85,15 @@ class Worker(faust.Worker):
         check = self.loop.create_task(self._checks())
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, check.cancel)
+        ends = True
         try:
             self.loop.run_until_complete(check)
+            ends = False
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.loop.remove_signal_handler(number)
+                if ends:  # by itself, with a code of its own: a signal that comes now must not take its place
+                    signal.signal(number, signal.SIG_IGN)
 
     async def _checks(self) -> None:
         await self.work.check()
