@@ -43,6 +43,7 @@ def stretches(times: Times, gaps: Sequence[GapTimes]) -> tuple[Stretch, ...]:
     at = times.covered_from
     if times.asked_from is not None and times.oldest is not None:
         _add(found, "not kept", times.asked_from, times.oldest, NOT_KEPT)
+        at = None if at is None else max(at, times.oldest)
     ends: tuple[tuple[_Kind, dt.datetime | None], ...] = (
         ("covered", times.covered_to), ("pending", times.newest), ("to come", times.head),
     )  # fmt: skip
@@ -50,16 +51,10 @@ def stretches(times: Times, gaps: Sequence[GapTimes]) -> tuple[Stretch, ...]:
         if at is not None and end is not None and end > at:
             _add(found, kind, at, end)
             at = end
-    for gap in sorted((g for g in gaps if g.begin is not None and g.end is not None), key=_begin):
-        assert gap.begin is not None
-        assert gap.end is not None
-        found = _with_gap(found, Stretch("gap", gap.begin, gap.end, gap.reason))
+    placed = [Stretch("gap", g.begin, g.end, g.reason) for g in gaps if g.begin and g.end and g.begin < g.end]
+    for gap in sorted(placed, key=lambda stretch: stretch.begin):
+        found = _with_gap(found, gap)
     return tuple(sorted(found, key=lambda stretch: stretch.begin))
-
-
-def _begin(gap: GapTimes) -> dt.datetime:
-    assert gap.begin is not None
-    return gap.begin
 
 
 def _add(found: list[Stretch], kind: _Kind, begin: dt.datetime, end: dt.datetime, reason: str = "") -> None:

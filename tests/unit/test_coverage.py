@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ hours = st.one_of(st.none(), st.integers(0, 24).map(at))
 def test_stretches_never_overlap_and_gaps_are_never_hidden(times: Times, gaps: list[GapTimes]) -> None:
     found = stretches(times, gaps)
     assert all(s.begin < s.end for s in found)
-    assert all(one.end <= other.begin for one, other in zip(found, found[1:], strict=False))
+    assert all(one.end <= other.begin for one, other in itertools.pairwise(found))
     missing = [s for s in found if s.kind in {"gap", "not kept"}]
     for one in gaps:
         if one.begin is not None and one.end is not None:
