@@ -105,3 +105,9 @@ class IngestState(msgspec.Struct, frozen=True):
     left: float | None
     window_left: float | None
     web: str | None = None
+
+
+def plan_text(mode: str, days: int) -> str:
+    """Why a run began where it did: its mode, and what was asked for."""
+    asked = "all that the relay keeps" if days < 0 else f"the last {days} day{'' if days == 1 else 's'}"
+    return f"{mode}, asked for {asked}"

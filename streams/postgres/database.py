@@ -93,8 +93,10 @@ def is_data_error(error: BaseException) -> bool:
 class Database:
     """A few connections to one schema. ``run`` lends one of them to a function, and repeats it on transient errors."""
 
-    def __init__(self, dsn: str, schema: str, max_connections: int = 2) -> None:
+    def __init__(self, dsn: str, schema: str, max_connections: int = 2, *, quiet: bool = False) -> None:
         self.schema = schema
+        # Whether a database that is away is somebody else's to report.
+        self._level = logging.DEBUG if quiet else logging.WARNING
         self._dsn = dsn
         self._slots = asyncio.Semaphore(max_connections)
         self._idle: list[Connection] = []
@@ -161,7 +163,8 @@ class Database:
                 away_since = away_since or now
                 if now - logged_at >= LOG_EVERY:
                     logged_at = now
-                    log.warning(
+                    log.log(
+                        self._level,
                         "Postgres at %s does not answer (%s), trying on for %.0f s so far.",
                         self.place, _sentence(error), now - away_since,
                     )  # fmt: skip
@@ -169,7 +172,7 @@ class Database:
                 delay = min(LONGEST_DELAY, delay * 2)
                 continue
             if away_since is not None and time.monotonic() - away_since > 1:
-                log.warning("Postgres at %s is back after %.0f s.", self.place, time.monotonic() - away_since)
+                log.log(self._level, "Postgres at %s is back after %.0f s.", self.place, time.monotonic() - away_since)
             return result
 
     async def migrate(self) -> None:
