@@ -15,9 +15,10 @@ from streams.web.history import SLOTS, History, Sample
 
 NOW = dt.datetime(2026, 11, 25, 14, 3, 20, tzinfo=dt.UTC)
 MB = 1 << 20
+POST = "app.bsky.feed.post"
 #: What a stranger may have written: markup, direction marks, control characters, length.
 HOSTILE = (
-    "<script>document.title='pwned'</script>", '"><img src=x onerror=alert(1)>', "‮gnirts desrever", "x" * 10_000,
+    "<script>document.title='pwned'</script>", '"><img src=x onerror=alert(1)>', "\u202egnirts desrever", "x" * 10_000,
     "{{ 7 * 7 }}", "a\x00b\x1b[31m\nc", "]]></style><svg onload=alert(1)>",
 )  # fmt: skip
 
@@ -33,30 +34,47 @@ WORKER = WorkerState(
     transactions=2, transactions_max=2, web="http://127.0.0.1:6066",
 )  # fmt: skip
 INGEST = IngestState(
-    mode="full speed", why="the machine is idle", memory=Memory(121 * MB, 512 * MB, 3 * MB, 32 * MB), machine=WORKER.machine,
-    relay="bsky.network", run=1_764_070_000_000_000, plan="start", seq=23_884_112_004, time=before(hours=5),
+    mode="full speed", why="the machine is idle", memory=Memory(121 * MB, 512 * MB, 3 * MB, 32 * MB),
+    machine=WORKER.machine, relay="bsky.network", run=1_764_070_000_000_000, plan="start", seq=23_884_112_004,
+    time=before(hours=5),
     head=before(seconds=2), oldest=before(hours=72), covered_from=before(hours=24), frames=4_900_112, events=5_120_840,
     dead=14, gaps=1, rate=8_120.0, bytes_rate=42e6, speed=14.2, left=1_270.0, window_left=172_800.0,
 )  # fmt: skip
 
 
+def process(kind: str, host: str, pid: int, **changes: Any) -> Process:
+    given: dict[str, Any] = {
+        "version": "0.1.0", "alive": True, "started_at": before(hours=1, minutes=12), "seen_at": before(seconds=1),
+        "ended_at": None,
+    }  # fmt: skip
+    return Process(kind=kind, host=host, pid=pid, **{**given, **changes})  # type: ignore[arg-type]
+
+
 def status(**changes: Any) -> Status:
     """A day's backfill in the middle, with a gap and some dead letters."""
     partitions = tuple(
-        Partition(p, 0, 520_000 + 211 * p, 520_000 + 211 * p + lag, lag, 23_884_000_000, before(hours=6, minutes=p), "host-a:4021")
+        Partition(
+            p,
+            0,
+            520_000 + 211 * p,
+            520_000 + 211 * p + lag,
+            lag,
+            23_884_000_000,
+            before(hours=6, minutes=p),
+            "host-a:4021",
+        )
         for p, lag in enumerate((118_204, 121_889, 96_411, 131_020, 120_777, 64_008, 119_342, 125_650))
     )
-    common = {"version": "0.1.0", "seen_at": before(seconds=1), "ended_at": None}
     made = Status(
         at=NOW, version="0.1.0", topic="firehose.events", schema="firehose", group="backfill", relay="bsky.network",
         run=INGEST.run, plan="start", asked_days=1, asked_from=before(hours=24), covered_from=before(hours=24),
         covered_to=before(hours=6, minutes=7), head=before(seconds=2), cursor="23884000000", partitions=partitions,
-        lag=sum(p.lag for p in partitions), received=4_182_334, applied=4_170_020, skipped=12_300, dead=14, dead_letters=14,
-        gaps=1, rates=Rates(8_120.0, 8_120.0, 2_450.0), seconds_left=6_240.0, paused=None,
+        lag=sum(p.lag for p in partitions), received=4_182_334, applied=4_170_020, skipped=12_300, dead=14,
+        dead_letters=14, gaps=1, rates=Rates(8_120.0, 8_120.0, 2_450.0), seconds_left=6_240.0, paused=None,
         processes=(
-            Process(kind="worker", host="host-a", pid=4021, alive=True, started_at=before(hours=1, minutes=12), worker=WORKER, **common),  # type: ignore[arg-type]
-            Process(kind="ingest", host="host-a", pid=4040, alive=True, started_at=before(hours=1, minutes=12), ingest=INGEST, **common),  # type: ignore[arg-type]
-            Process(kind="worker", host="host-b", pid=977, alive=False, started_at=before(hours=9), version="0.1.0", seen_at=before(minutes=4), ended_at=None),
+            process("worker", "host-a", 4021, worker=WORKER),
+            process("ingest", "host-a", 4040, ingest=INGEST),
+            process("worker", "host-b", 977, alive=False, seen_at=before(minutes=4)),
         ),
         coverage=(
             Stretch("not kept", before(hours=26), before(hours=24), "the relay keeps no older events"),
@@ -68,13 +86,13 @@ def status(**changes: Any) -> Status:
         ),
         collections=tuple(
             Counted(name, count) for name, count in (
-                ("app.bsky.feed.like", 2_310_554), ("app.bsky.feed.post", 901_226), ("app.bsky.graph.follow", 604_118),
+                ("app.bsky.feed.like", 2_310_554), (POST, 901_226), ("app.bsky.graph.follow", 604_118),
                 ("app.bsky.feed.repost", 310_400), ("app.bsky.actor.profile", 21_010), ("app.bsky.graph.block", 19_882),
                 ("app.bsky.graph.listitem", 2_210), ("fm.teal.alpha.feed.play", 620),
             )
         ),
         last_letters=tuple(
-            Letter(p, 500_000 + p, before(minutes=4 + 9 * p), "did:plc:6fbqm2oftzwkrdhsm5fvi7dp", "app.bsky.feed.post", reason)
+            Letter(p, 500_000 + p, before(minutes=4 + 9 * p), "did:plc:6fbqm2oftzwkrdhsm5fvi7dp", POST, reason)
             for p, reason in enumerate((
                 "the block has another hash than its CID", "Postgres refuses it: nested deeper than 6,000 levels",
                 "the rev is more than an hour ahead",
@@ -91,12 +109,16 @@ def caught_up() -> Status:
     full = msgspec.structs.replace(WORKER, mode="whole slices", why="the machine is idle", rate=411.0)
     now = status()
     worker, ingest, _ = now.processes
+    second_ago = before(seconds=1)
     return msgspec.structs.replace(
-        now, lag=3, covered_to=before(seconds=1), dead_letters=0, dead=0, gaps=0, last_letters=(), troubles=(), seconds_left=0.0,
-        rates=Rates(412.0, 412.0, 411.0),
-        partitions=tuple(msgspec.structs.replace(p, lag=int(p.partition == 4) * 3, watermark_time=before(seconds=1)) for p in now.partitions),
+        now, lag=3, covered_to=second_ago, dead_letters=0, dead=0, gaps=0, last_letters=(), troubles=(),
+        seconds_left=0.0, rates=Rates(412.0, 412.0, 411.0),
+        partitions=tuple(
+            msgspec.structs.replace(p, lag=3 if p.partition == 4 else 0, watermark_time=second_ago)
+            for p in now.partitions
+        ),
         processes=(msgspec.structs.replace(worker, worker=full), msgspec.structs.replace(ingest, ingest=live)),
-        coverage=(Stretch("covered", before(hours=24), before(seconds=1)),),
+        coverage=(Stretch("covered", before(hours=24), second_ago),),
     )  # fmt: skip
 
 
@@ -107,14 +129,18 @@ def hostile() -> Status:
         collections=tuple(Counted(text, 10_000 - n) for n, text in enumerate(HOSTILE)),
         last_letters=tuple(Letter(n, n, NOW, text, text, text) for n, text in enumerate(HOSTILE)),
         troubles=HOSTILE,
-        coverage=(Stretch("gap", before(hours=2), before(hours=1), HOSTILE[0]), Stretch("covered", before(hours=1), NOW)),
+        coverage=(
+            Stretch("gap", before(hours=2), before(hours=1), HOSTILE[0]),
+            Stretch("covered", before(hours=1), NOW),
+        ),
     )
 
 
 def worker_figures(**changes: Any) -> WorkerFigures:
     durations = Durations()
     for seconds in (0.004, 0.03, 0.03, 0.2, 45.0):
-        durations.add(seconds)
+        durations.begin()
+        durations.end(seconds)
     given: dict[str, Any] = {
         "state": WORKER, "assigned": True, "rebalances": 3, "durations": durations,
         "held": tuple(Held(p.partition, p.next_offset, p.end, p.watermark_time) for p in status().partitions),
@@ -124,7 +150,7 @@ def worker_figures(**changes: Any) -> WorkerFigures:
 
 def ingest_figures(**changes: Any) -> IngestFigures:
     given: dict[str, Any] = {
-        "state": INGEST, "received_bytes": 30_000_000_000, "reconnects": 2, "unacknowledged": 3 * MB, "budget": 32 * MB,
+        "state": INGEST, "received_bytes": 30_000_000_000, "reconnects": 2, "unacknowledged": 3 * MB,
         "dead": {"frame": 4, "operation": 10, "text": 0},
     }  # fmt: skip
     return IngestFigures(**{**given, **changes})
@@ -136,7 +162,11 @@ def history() -> History:
     for n in range(SLOTS):
         busy = n > 70
         mode = "no database" if 40 <= n < 44 else "paced" if busy else "whole slices"
-        rate = 0.0 if mode == "no database" else 2_450.0 + 120 * math.sin(n) if busy else 9_300.0 + 900 * math.sin(n / 3)
+        rate = (
+            0.0 if mode == "no database" else 2_450.0 + 120 * math.sin(n) if busy else 9_300.0 + 900 * math.sin(n / 3)
+        )
         others = 0.6 + 0.08 * math.sin(n / 2) if busy else 0.05 + 0.03 * math.sin(n / 2)
-        made.samples.append(Sample(rate, 900_000 + n * 0 - 300 * n, int((150 + 30 * math.sin(n / 9)) * MB), others, mode))
+        made.samples.append(
+            Sample(rate, 900_000 + n * 0 - 300 * n, int((150 + 30 * math.sin(n / 9)) * MB), others, mode)
+        )
     return made

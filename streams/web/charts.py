@@ -56,9 +56,10 @@ def charts(figures: Figures, history: History) -> Charts:
         series.append(_lag(history))
     series.append(_memory(history, state.memory.limit if state is not None else 0))
     series.append(_others(history))
+    mode = state.mode if state is not None else "starting"
     return Charts(
         who=f"This {figures.kind}",
-        mode=state.mode if state is not None else "starting",
+        mode=f"{mode.capitalize()}:",
         why=stranger(state.why if state is not None else getattr(figures, "why", ""), 200),
         modes=tuple(_mode(*stretch) for stretch in history.modes()),
         series=tuple(series),

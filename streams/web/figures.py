@@ -14,19 +14,28 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 
 class Durations:
-    """How long transactions took: a count for each of BUCKETS, and one for all that took longer."""
+    """How long transactions took: a count for each of BUCKETS, and one for all that took longer; how many at once."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
+        self.under_way = 0
+        #: The most at once, since the start.
+        self.most = 0
 
     @property
     def count(self) -> int:
         """Transactions in all."""
         return sum(self.counts)
 
-    def add(self, seconds: float) -> None:
-        """A transaction has ended."""
+    def begin(self) -> None:
+        """A transaction begins."""
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+
+    def end(self, seconds: float) -> None:
+        """A transaction has ended, well or not."""
+        self.under_way -= 1
         self.seconds += seconds
         self.counts[next((i for i, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))] += 1
 
@@ -74,7 +83,6 @@ class IngestFigures:
     received_bytes: int = 0
     reconnects: int = 0
     unacknowledged: int = 0
-    budget: int = 0
     at_head: bool = False
     #: frame, operation, text
     dead: Mapping[str, int] = field(default_factory=dict)

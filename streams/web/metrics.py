@@ -61,12 +61,12 @@ def _worker(figures: WorkerFigures) -> Iterator[Metric]:
     for outcome, count in (("applied", state.processed), ("skipped", state.skipped), ("dead", state.dead)):
         events.add_metric([outcome], count)
     yield events
-    yield from gauge(f"{_WORKER}_transactions_in_flight", "Transactions under way.", state.transactions)
-    yield from gauge(
-        f"{_WORKER}_transactions_in_flight_max",
-        "Most transactions that were under way at once.",
-        state.transactions_max,
-    )
+    for name, text, value in (
+        ("", "Transactions under way.", durations.under_way),
+        ("_max", "Most transactions that were under way at once, since the start.", durations.most),
+        ("_limit", "BACKFILL_MAX_CONCURRENT.", state.transactions_max),
+    ):
+        yield from gauge(f"{_WORKER}_transactions_in_flight{name}", text, value)
     seconds = HistogramMetricFamily(f"{_WORKER}_transaction_seconds", "How long transactions took, retries included.")
     below, buckets = 0, []
     for bound, count in zip((*map(str, BUCKETS), "+Inf"), durations.counts, strict=True):
@@ -110,7 +110,6 @@ def _ingest(figures: IngestFigures) -> Iterator[Metric]:
     yield from gauge(
         f"{_INGEST}_unacknowledged_bytes", "Bytes that Kafka has not acknowledged.", figures.unacknowledged
     )
-    yield from gauge(f"{_INGEST}_unacknowledged_limit_bytes", "Above so many the relay is not read.", figures.budget)
     yield from _modes(
         f"{_INGEST}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.",
         IngestMode, state.mode if state is not None else "starting",

@@ -176,7 +176,7 @@ def _tiles(status: Status | None, figures: Figures, now: dt.datetime) -> tuple[T
         state = figures.state
         rate = number(state.rate) if state is not None else UNKNOWN
         return (Tile("This process", rate, "events a second"),)
-    lag = Tile("Waiting in Kafka", number(status.lag), "messages not in Postgres yet")
+    lag = Tile("Waiting in Kafka", number(status.lag), "not in Postgres yet")
     if status.covered_to is not None:
         behind = (status.at - status.covered_to).total_seconds()
         covered = Tile("In Postgres up to", clock(status.covered_to, now), f"UTC, {duration(behind)} ago")
