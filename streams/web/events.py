@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -17,7 +18,7 @@ MOST_CLIENTS: Final = 32
 EVERY: Final = 1.0
 #: Seconds that a client may take for an event.
 SLOWEST: Final = 5.0
-#: Bytes that may wait for a client before it must take some.
+#: Bytes that may wait for a client before it must take some: in our buffer, and in the system's.
 HIGH_WATER: Final = 64 * 1024
 
 
@@ -48,8 +49,7 @@ class Events:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         try:
             await response.prepare(request)
-            if request.transport is not None:
-                request.transport.set_write_buffer_limits(high=HIGH_WATER)
+            _bound(request)
             await response.write(b"retry: 2000\n\n")
             while (event := await queue.get()) is not None:
                 async with asyncio.timeout(SLOWEST):
@@ -62,6 +62,7 @@ class Events:
         return response
 
     async def _run(self) -> None:
+        """Make events while anybody looks."""
         loop = asyncio.get_running_loop()
         while self._clients:
             began = loop.time()
@@ -74,7 +75,7 @@ class Events:
                 if queue.full():  # it has not taken the one before: only the newest counts
                     queue.get_nowait()
                 queue.put_nowait(event)
-            await asyncio.sleep(max(0.1, EVERY - (loop.time() - began)))
+            await asyncio.sleep(max(EVERY / 10, EVERY - (loop.time() - began)))
 
     async def close(self) -> None:
         """Let everybody go."""
@@ -86,3 +87,13 @@ class Events:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(None)
+
+
+def _bound(request: web.Request) -> None:
+    """Let no more wait for a client than what it may reasonably be behind."""
+    if request.transport is None:
+        return
+    request.transport.set_write_buffer_limits(high=HIGH_WATER)
+    connection = request.transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER)

@@ -21,7 +21,6 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
     "Server": "atproto-streams",
 }
 
@@ -59,5 +58,5 @@ def guard(*, loopback: bool) -> Middleware:
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Before any answer is sent."""
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    response.headers.update(HEADERS)
+    response.headers.setdefault("Cache-Control", "no-store")

@@ -67,6 +67,11 @@ class WebServer:
         self._runner: web.AppRunner | None = None
         self._sampler: asyncio.Task[None] | None = None
 
+    @property
+    def clients(self) -> int:
+        """How many pages are kept up to date."""
+        return self._events.clients
+
     # -- life
 
     async def start(self) -> None:
