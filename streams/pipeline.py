@@ -25,11 +25,14 @@ from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
 from streams.ops.child import Child, ingest_command
+from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.machine import Machine
-from streams.ops.progress import REPORT_SECONDS, Reporter
+from streams.ops.process_state import Memory, WorkerMode, WorkerState
+from streams.ops.progress import REPORT_SECONDS, Reporter, Speed
 from streams.ops.worker import Worker
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
+from streams.postgres.processes import Pause, pause_of
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.tables import Tables
@@ -60,6 +63,8 @@ class Pipeline:
         self._moved = True
         self._lanes: Lanes | None = None
         self._child: Child | None = None
+        self._stopping = False
+        self._speed = Speed()
 
     # -- life
 
@@ -75,6 +80,8 @@ class Pipeline:
         self._database = Database(dsn, settings.sink_schema, settings.backfill_max_concurrent + 2)
         await self._database.start()
         await self._database.migrate()
+        self._heartbeat = Heartbeat(settings, "worker", self.state, self._on_pause)
+        self._on_pause(await pause_of(self._database, settings.kafka_topic, settings.sink_group))
         self._sink = PostgresSink(
             self._database,
             topic=settings.kafka_topic,
@@ -116,6 +123,7 @@ class Pipeline:
         self._spawn(self._save())
         self._spawn(self._report())
         self._spawn(self._look_back())
+        self._spawn(self._heartbeat.run())
         if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
             self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
             self._spawn(self._child.run())
@@ -131,6 +139,7 @@ class Pipeline:
 
     async def wind_down(self) -> None:
         """The worker is about to stop: end the ingest."""
+        self._stopping = True
         if self._child is not None:
             await self._child.stop()
 
@@ -146,6 +155,7 @@ class Pipeline:
                 await self._write_cursor()
                 crash_point("shutdown.after_cursor")
         self._reporter.report()
+        await self._heartbeat.end()
         await self._database.close()
 
     # -- the way of a slice
@@ -201,6 +211,63 @@ class Pipeline:
         """Whether standing still is intended, or somebody else's fault."""
         lanes = self._lanes
         return self._throttle.is_waiting or self._guard.is_away or (lanes is not None and lanes.is_writing)
+
+    # -- what it says of itself
+
+    def state(self) -> WorkerState:
+        """This worker, for ``status``, the metrics and the live page."""
+        counts, lanes = self._reporter.counts, self._lanes
+        mode, why = self._mode()
+        return WorkerState(
+            mode=mode,
+            why=why,
+            # At the merge with the memory's accounting: in_flight and budget.
+            memory=Memory(rss=self._machine.rss(), limit=self.settings.memory_bytes),
+            machine=None,  # at the merge with the throttle: what others use
+            partitions=tuple(sorted(self._assigned())),
+            received=counts.received,
+            processed=counts.processed,
+            skipped=counts.skipped,
+            dead=counts.dead,
+            rate=self._speed.rate(counts.received),
+            transactions=lanes.transactions if lanes is not None else 0,
+            transactions_max=self.settings.backfill_max_concurrent,
+        )
+
+    def _mode(self) -> tuple[WorkerMode, str]:
+        """What it does, and why; the first that is true."""
+        lanes = self._lanes
+        if self._stopping:
+            return "stopping", "it was told to stop"
+        if self._throttle.paused:
+            return "paused", "by the command pause; resume ends that"
+        if self._database.is_away:
+            return (
+                "no database",
+                f"Postgres at {self._database.place} does not answer: its transactions are tried again",
+            )
+        if self._guard.is_away:
+            return "no broker", "Kafka does not answer"
+        if not self._assigned():
+            return "starting", "it has no partition: it joins, or there are more workers than partitions"
+        return self._throttle_mode(lanes)
+
+    def _throttle_mode(self, lanes: Lanes | None) -> tuple[WorkerMode, str]:
+        """The throttle's own view. At the merge with the throttle: its mode and its sentence."""
+        if self._throttle.is_whole:
+            return "whole slices", "the machine is idle, or the settings have no limit"
+        return "paced", "the machine is busy with other work, or BACKFILL_USE_IDLE is off"
+
+    def _assigned(self) -> set[int]:
+        """The partitions that are ours."""
+        consumer = self._app.consumer
+        return {tp.partition for tp in consumer.assignment() if tp.topic == self._info.name}
+
+    def _on_pause(self, pause: Pause | None) -> None:
+        """The command ``pause``, or ``resume``."""
+        if self._throttle.paused != (pause is not None):
+            self._throttle.paused = pause is not None
+            log.warning("[BACKFILL] %s", pause_line(pause, "worker"))
 
     # -- beside it
 

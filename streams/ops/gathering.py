@@ -356,7 +356,7 @@ def _status(settings: Settings, told: _Told, rows: _Rows, found: tuple[Process, 
         dead_letters=rows.dead_letters,
         gaps=rows.gaps,
         rates=rates,
-        seconds_left=seconds_left(standing.pending, rates, ingest.left if ingest else None),
+        seconds_left=seconds_left(standing.pending, rates, ingest.left if ingest else None) if last else None,
         paused=None if rows.pause is None
         else Paused(rows.pause.asked_at, rows.pause.asked_by, rows.pause.reason, rows.pause.ingest),
         processes=found,
@@ -422,10 +422,11 @@ def _process(seen: Seen) -> Process:
 
 
 def of_interest(seen: list[Seen]) -> list[Seen]:
-    """Those that are there; of each kind the last that is not; and who did not end in order, for a while."""
+    """Those that are there; the last of a kind of which none is; workers that did not end in order, for a while."""
     kept, kinds = [], {one.kind for one in seen if one.alive}
     for one in seen:
-        if one.alive or one.kind not in kinds or (one.ended_at is None and one.seconds_ago < SHOW_LOST):
+        lost = one.kind == "worker" and one.ended_at is None and one.seconds_ago < SHOW_LOST
+        if one.alive or lost or one.kind not in kinds:
             kept.append(one)
         kinds.add(one.kind)
     return kept

@@ -101,6 +101,8 @@ class Database:
         self._slots = asyncio.Semaphore(max_connections)
         self._idle: list[Connection] = []
         self._closed = False
+        #: Whether the last call failed, and is tried again.
+        self.is_away = False
 
     @property
     def place(self) -> str:
@@ -157,6 +159,7 @@ class Database:
                     if fatal is error:
                         raise
                     raise fatal from None
+                self.is_away = True
                 if failures is not None:
                     failures.append(error)
                 now = time.monotonic()
@@ -171,6 +174,7 @@ class Database:
                 await _sleep(delay * (0.5 + random.random()), keep_going)  # noqa: S311 (jitter)
                 delay = min(LONGEST_DELAY, delay * 2)
                 continue
+            self.is_away = False
             if away_since is not None and time.monotonic() - away_since > 1:
                 log.log(self._level, "Postgres at %s is back after %.0f s.", self.place, time.monotonic() - away_since)
             return result

@@ -666,3 +666,18 @@ ORDER BY l.created_at DESC, l.partition, l."offset" DESC LIMIT $2;
 -- name: status_gaps
 SELECT from_time, to_time, left(reason, 200) AS reason, created_at
 FROM gaps WHERE topic = $1 ORDER BY created_at DESC, partition, "offset" DESC LIMIT 200;
+
+-- name: doctor
+SELECT current_setting('server_version') AS version,
+       clock_timestamp() AS now,
+       pg_is_in_recovery() AS standby,
+       current_setting('default_transaction_read_only')::boolean AS read_only,
+       (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()) AS encoding,
+       has_database_privilege(current_database(), 'CREATE') AS may_create,
+       has_schema_privilege('public', 'CREATE') AS may_public,
+       coalesce(has_schema_privilege(to_regnamespace(quote_ident($1))::oid, 'USAGE'), false)
+           AND coalesce(has_table_privilege(to_regclass(quote_ident($1) || '.sink_offsets')::oid, 'INSERT, UPDATE'), false) AS may_write,
+       current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+           - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::integer AS free,
+       pg_size_bytes(current_setting('max_wal_size')) AS max_wal,
+       pg_size_bytes(current_setting('shared_buffers')) AS buffers;
