@@ -38,7 +38,7 @@ async def run_ingest(settings: Settings, options: Options) -> int:
     web = IngestWeb(settings)
     try:
         await web.start()
-        return await _run_ingest(settings, options, stopping, web)
+        return await _run_ingest(settings, replace(options, web=web.address), stopping, web)
     finally:
         await web.close()
 

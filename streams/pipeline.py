@@ -37,6 +37,7 @@ from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.tables import Tables
 from streams.throttle import Throttle, memory_line
+from streams.web.worker_side import WorkerWeb
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Pipeline:
         self._child: Child | None = None
         self._stopping = False
         self._speed = Speed()
+        self._web = WorkerWeb(app, self)
 
     # -- life
 
@@ -90,6 +92,7 @@ class Pipeline:
         )
         await self._check_partitions(self._info)
         self._configure(servers)
+        self._web.hold()
 
     def _configure(self, servers: str) -> None:
         """Tell Faust what was not known at import."""
@@ -117,8 +120,9 @@ class Pipeline:
         """Begin what runs beside the agents."""
         self._worker = worker
         gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
-        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self._reached)
+        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self.reached)
         await self._throttle.start()
+        await self._web.start()
         self._spawn(self._guard.run())
         self._spawn(self._save())
         self._spawn(self._report())
@@ -148,6 +152,7 @@ class Pipeline:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._web.close()
         await self._throttle.close()
         with suppress(TimeoutError, StreamsError):
             async with asyncio.timeout(LAST_SAVE_SECONDS):
@@ -166,12 +171,11 @@ class Pipeline:
         if lanes is None:
             consumer = self._app.consumer
             assert isinstance(consumer, Consumer)
-            lanes = self._lanes = Lanes(
-                consumer, self._sink, self._throttle, on_written=self._on_written, on_fault=self.fail
-            )
+            sink = self._web.timed(self._sink)
+            lanes = self._lanes = Lanes(consumer, sink, self._throttle, on_written=self._on_written, on_fault=self.fail)
         await lanes.submit(event)
 
-    def _reached(self) -> dict[int, int]:
+    def reached(self) -> dict[int, int]:
         """The offsets that are written, of the partitions that are or were ours."""
         consumer = self._app.consumer
         assert isinstance(consumer, Consumer)
@@ -185,6 +189,7 @@ class Pipeline:
         self._moved = True
         self._reporter.counts.add(written.received, written.applied, written.skipped, written.dead)
         self.tables.note(partition, written)
+        self._web.note(partition, written.watermark.time if written.watermark is not None else None)
 
     # -- the transport's host
 
@@ -232,7 +237,17 @@ class Pipeline:
             rate=self._speed.rate(counts.received),
             transactions=lanes.transactions if lanes is not None else 0,
             transactions_max=self.settings.backfill_max_concurrent,
+            web=self._web.address,
         )
+
+    @property
+    def is_broker_away(self) -> bool:
+        """Whether Kafka did not answer when last asked."""
+        return self._guard.is_away
+
+    async def ask_database(self) -> None:
+        """Return once the database answers."""
+        await self._database.run(lambda connection: connection.execute("SELECT 1"))
 
     def _mode(self) -> tuple[WorkerMode, str]:
         """What it does, and why; the first that is true."""
@@ -259,8 +274,10 @@ class Pipeline:
         return "paced", "the machine is busy with other work, or BACKFILL_USE_IDLE is off"
 
     def _assigned(self) -> set[int]:
-        """The partitions that are ours."""
+        """The partitions that are ours; none before Faust's consumer has begun."""
         consumer = self._app.consumer
+        if not consumer.started:
+            return set()
         return {tp.partition for tp in consumer.assignment() if tp.topic == self._info.name}
 
     def _on_pause(self, pause: Pause | None) -> None:
@@ -288,7 +305,7 @@ class Pipeline:
             assert isinstance(consumer, Consumer)
             # Asked before the database: what we write meanwhile is only further.
             known = {
-                p: offset for p, offset in self._reached().items() if TP(self._info.name, p) in consumer.assignment()
+                p: offset for p, offset in self.reached().items() if TP(self._info.name, p) in consumer.assignment()
             }
             held = await self._sink.positions(set(known), {}) if known else {}
             for partition, offset in known.items():

@@ -59,6 +59,7 @@ class Options:
     request: Request
     follow: bool
     standby: bool
+    web: str | None = None
 
 
 class Replay:
@@ -70,6 +71,7 @@ class Replay:
         self.info = info
         self.relay = relay_name(settings.relay_url)
         self.counts = Counts()
+        self.connections = 0
         self.lost_lock = False
         #: False while the plan is made: there is nothing to save yet.
         self.started = False
@@ -94,6 +96,11 @@ class Replay:
         self._fault: BaseException | None = None
 
     # -- from outside (any time)
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that Kafka has not acknowledged."""
+        return self._publisher.unacknowledged if self._publisher is not None else 0
+
     @property
     def begun(self) -> bool:
         """Whether the topic has this run's first messages."""
@@ -322,6 +329,7 @@ class Replay:
         cursor = continuity.reconnected()
         connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text)
         self._connection = connection
+        self.connections += 1
         try:
             self._on_publisher_change()
             return await self._watch(connection)
@@ -347,18 +355,19 @@ class Replay:
                 frames, since = self.counts.frames, loop.time()
                 continue
             silent = loop.time() - since
-            if not self.options.follow and silent >= idle and self._at_head():
+            if not self.options.follow and silent >= idle and self.at_head:
                 if await connection.answers(PONG):
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
                     self._reach_head()
                     return "head"
                 return "stalled: no frame and no pong"
             if silent >= STALL + idle:
-                if not self._at_head() or not await connection.answers(PONG):
-                    return "stalled: no frame" + ("" if self._at_head() else " before the head")
+                if not self.at_head or not await connection.answers(PONG):
+                    return "stalled: no frame" + ("" if self.at_head else " before the head")
                 since = loop.time()
 
-    def _at_head(self) -> bool:
+    @property
+    def at_head(self) -> bool:
         """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
         head, continuity = self._start.head, self._continuity
         return head is None or (continuity is not None and continuity.last_seq >= head.seq)
@@ -423,13 +432,12 @@ class Replay:
         """This ingest, for ``status``, the metrics and the live page."""
         standing = self._standing() if self.started else None
         start = self._start if self.started else None
-        publisher, pace = self._publisher, self._progress.pace()
-        mode, why = self._mode()
+        pace, (mode, why) = self._progress.pace(), self._mode()
         return IngestState(
             mode=mode, why=why,
             memory=Memory(
                 rss=int(self._process.memory_info().rss), limit=self.settings.memory_bytes,
-                in_flight=publisher.unacknowledged if publisher else 0,
+                in_flight=self.unacknowledged,
                 budget=self.settings.memory_bytes // BUDGET_SHARE,
             ),
             machine=None,  # at the merge with the throttle: what others use; and bytes_rate, window_left
@@ -440,7 +448,7 @@ class Replay:
             oldest=as_time(start.oldest.time) if start and start.oldest else None,
             covered_from=as_time(standing.begin) if standing else None,
             frames=self.counts.frames, events=self.counts.events, dead=self.counts.dead, gaps=self.counts.gaps,
-            rate=pace.rate, bytes_rate=0.0, speed=pace.speed, left=pace.left, window_left=None,
+            rate=pace.rate, bytes_rate=0.0, speed=pace.speed, left=pace.left, window_left=None, web=self.options.web,
         )  # fmt: skip
 
     def _mode(self) -> tuple[IngestMode, str]:
