@@ -17,14 +17,14 @@ _SLOW: Final = frozenset({"paced", "small batches"})
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """A line over the last minutes; ``limit`` is where a dashed line is drawn, empty for none."""
+    """A line over the last minutes; ``limit`` is where a dashed line is drawn: outside for none."""
 
     name: str
     now: str
     top: str
     line: str
     area: str
-    limit: str = ""
+    limit: str = "-9"
 
 
 class ModeBlock(msgspec.Struct, frozen=True):

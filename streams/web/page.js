@@ -2,7 +2,7 @@
 "use strict";
 
 const ATTRIBUTES = new Set([
-  "d", "x", "y", "y1", "y2", "width", "height", "data-kind", "data-tone", "data-flow", "data-state", "data-there",
+  "d", "x", "y", "y1", "y2", "width", "height", "data-kind", "data-tone", "data-flow", "data-state",
 ]);
 
 function at(scope, path) {

@@ -35,6 +35,8 @@ def get(scope: object, path: str) -> str:
 
 def bind(scope: object, pairs: str) -> Markup:
     """Attributes with the values at their paths, and what page.js needs to keep them so: ``"d=line x=place.x"``."""
+    if scope is None:  # a row to come
+        return Markup(f'data-bind="{escape(pairs)}"')  # noqa: S704
     made = [f'{name}="{escape(get(scope, path))}"' for name, path in (pair.split("=") for pair in pairs.split(" "))]
     return Markup(f'data-bind="{escape(pairs)}" {" ".join(made)}')  # noqa: S704 (both parts are escaped)
 
