@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check docs-check bench fuzz chaos mutants up down status requirements clean
+.PHONY: help run demo test browser check docs-check bench fuzz chaos mutants up down status requirements clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,19 @@ run: $(VENV)/local.stamp ## A relay's firehose through Kafka into Postgres, unti
 demo: $(VENV)/local.stamp ## The same with the development relay, in its own topic and schema
 	@$(BIN)/python -m streams.run --demo
 
-test: $(VENV)/dev.stamp ## All tests, on real Kafka and Postgres; `make check` is one of them
+test: $(VENV)/dev.stamp browser ## All tests, on real Kafka and Postgres; `make check` is one of them
 	@$(BIN)/python -m pytest
+
+# The page is tested in a real browser, which is no Python package. It is Debian's: root on a machine with apt gets it.
+CHROMIUM = chromium-headless-shell
+browser: ## A Chromium for the test of the live page, where there is none
+	@for name in $(CHROMIUM) chromium chromium-browser google-chrome; do command -v $$name >/dev/null 2>&1 && exit 0; done; \
+	if [ "`id -u`" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
+		echo "No Chromium here: the live page is not tested in a browser. Install one (Debian: apt install $(CHROMIUM))."; exit 0; fi; \
+	began=`date +%s`; echo "installing $(CHROMIUM) ..."; export DEBIAN_FRONTEND=noninteractive; \
+	{ apt-get -qq update && apt-get -qq install -y --no-install-recommends $(CHROMIUM) fonts-dejavu-core; } >/dev/null 2>&1 </dev/null \
+	&& echo "installed $(CHROMIUM), $$((`date +%s` - began)) s" \
+	|| echo "$(CHROMIUM) could not be installed: the live page is not tested in a browser."
 
 check: $(VENV)/dev.stamp ## Lint, format, types, layers
 	@$(BIN)/ruff check .

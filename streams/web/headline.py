@@ -58,7 +58,7 @@ def _working(status: Status, workers: list[WorkerState], ingest: IngestState | N
         return Headline("wait", first.mode, f"Waiting: {first.mode}.", stranger(first.why, 300))
     if status.lag <= _AT_REST and not _far_from_head(status, ingest):
         detail = "" if ingest is not None else "No ingest runs: nothing new is read from the relay."
-        return Headline("good", "caught up", f"Caught up: in Postgres is everything up to {up_to} UTC.", detail)
+        return Headline("good", "caught up", f"Caught up: everything up to {up_to} UTC is in Postgres.", detail)
     left = status.seconds_left
     text = f"Catching up: {duration(left)} to go at this speed." if left is not None else "Catching up."
     return Headline("busy", "catching up", text, pace(workers))

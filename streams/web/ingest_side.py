@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
+
+import structlog
 
 from streams.ops.gathering import status_reader
 from streams.ops.process_state import IngestState
@@ -12,7 +13,7 @@ from streams.web.figures import IngestFigures
 from streams.web.port import address, hold_port
 from streams.web.server import WebServer
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("streams.ingest")
 
 
 class Counts(Protocol):
@@ -62,6 +63,7 @@ class IngestWeb:
     async def start(self) -> None:
         """Serve."""
         await self._server.start()
+        log.info("live page, metrics and health", address=self.address)
 
     async def close(self) -> None:
         """Close the port."""

@@ -29,7 +29,7 @@ def hold_port(host: str, port: int, setting: str) -> socket.socket:
                 raise SettingsError(f"The web port cannot be opened on {host}: {error.strerror}.") from None
             continue
         if candidate != port:
-            log.warning("The web port %d is in use: this process' is %d.", port, candidate)
+            log.warning("The web port %d is in use: this process has %d.", port, candidate)
         return held
     raise SettingsError(f"The web port: {port} and the {TRIES} after it are in use: set {setting}.")
 

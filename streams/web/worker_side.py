@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from streams.settings import Settings
 from streams.web.figures import Durations, Held, WorkerFigures
 from streams.web.port import address, hold_port
 from streams.web.server import WebServer
+
+log = logging.getLogger(__name__)
 
 R_contra = TypeVar("R_contra", contravariant=True)
 W_co = TypeVar("W_co", covariant=True)
@@ -85,6 +88,7 @@ class WorkerWeb:
                 self._held, self.figures, lambda: status_reader(settings), self._pipeline.ask_database
             )
             await self._server.start()
+            log.info("[BACKFILL] Live page, metrics and health: %s", self.address)
 
     async def close(self) -> None:
         """Close the port."""

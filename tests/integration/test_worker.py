@@ -254,7 +254,7 @@ async def test_two_workers_share_and_one_takes_over(deployment: Deployment) -> N
     await deployment.feed.produce(5000)
     await deployment.until(2000)
     logs = deployment.log(first) + deployment.log(second)
-    taken = re.search(rf"The web port {port} is in use: this worker's is (\d+)\.", logs)
+    taken = re.search(rf"The web port {port} is in use: this process has (\d+)\.", logs)
     assert taken is not None
     assert int(taken[1]) > port  # the next free one: others on this machine may hold those between
     first.kill()
