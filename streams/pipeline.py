@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import faust
-from faust.exceptions import AlreadyConfiguredWarning
+from faust.exceptions import AlreadyConfiguredWarning, ConsumerNotStarted
 from faust.types import TP
 
 from streams.crashpoint import crash_point
@@ -30,6 +30,7 @@ from streams.ops.machine import Machine
 from streams.ops.process_state import Memory, WorkerMode, WorkerState
 from streams.ops.progress import REPORT_SECONDS, Reporter, Speed
 from streams.ops.worker import Worker
+from streams.ops.worker_progress import SHOW_EVERY, WorkerProgress
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, pause_of
@@ -67,6 +68,7 @@ class Pipeline:
         self._stopping = False
         self._speed = Speed()
         self._web = WorkerWeb(app, self)
+        self._progress = WorkerProgress()
 
     # -- life
 
@@ -128,6 +130,8 @@ class Pipeline:
         self._spawn(self._report())
         self._spawn(self._look_back())
         self._spawn(self._heartbeat.run())
+        if self._progress.start():
+            self._spawn(self._show())
         if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
             self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
             self._spawn(self._child.run())
@@ -153,6 +157,7 @@ class Pipeline:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._web.close()
+        self._progress.close()
         await self._throttle.close()
         with suppress(TimeoutError, StreamsError):
             async with asyncio.timeout(LAST_SAVE_SECONDS):
@@ -274,11 +279,12 @@ class Pipeline:
         return "paced", "the machine is busy with other work, or BACKFILL_USE_IDLE is off"
 
     def _assigned(self) -> set[int]:
-        """The partitions that are ours; none before Faust's consumer has begun."""
-        consumer = self._app.consumer
-        if not consumer.started:
+        """The partitions that are ours."""
+        try:
+            assigned = self._app.consumer.assignment()
+        except ConsumerNotStarted:
             return set()
-        return {tp.partition for tp in consumer.assignment() if tp.topic == self._info.name}
+        return {tp.partition for tp in assigned if tp.topic == self._info.name}
 
     def _on_pause(self, pause: Pause | None) -> None:
         """The command ``pause``, or ``resume``."""
@@ -336,6 +342,20 @@ class Pipeline:
             crash_point("tables.after_flush")
         except Exception:
             log.exception("The tables could not be written.")
+
+    async def _show(self) -> None:
+        """On a terminal."""
+        while True:
+            self._progress.show(self.state(), self._lag())
+            await asyncio.sleep(SHOW_EVERY)
+
+    def _lag(self) -> int | None:
+        """Messages of our partitions that are not in Postgres, as far as the last fetch told; None before the first."""
+        consumer, reached = self._app.consumer, self._reached()
+        ends = {p: consumer.highwater(TP(self._info.name, p)) for p in self._assigned() & set(reached)}
+        if not ends or None in ends.values():
+            return None
+        return sum(max(end - reached[p], 0) for p, end in ends.items())
 
     async def _report(self) -> None:
         while True:

@@ -174,7 +174,7 @@ async def kafka(settings: Settings) -> list[Finding]:
         found = [Finding("Kafka", "ok", f"{where}: {len(brokers)} broker{'s' if len(brokers) != 1 else ''}")]
         found.extend(await _topic(settings, admin, len(brokers)))
         count = len(await members(admin, settings))
-        found.append(Finding("group", "ok", f"{count} workers of {settings.sink_group} in it"))
+        found.append(Finding("group", "ok", f"{settings.sink_group}: {count} worker{'' if count == 1 else 's'} in it"))
         return found
     except KafkaError as error:
         raise broker_error(settings, error) from None
@@ -298,7 +298,8 @@ async def relay(settings: Settings) -> list[Finding]:
                         "check RELAY_URL and the network", RelayError.exit_code)]  # fmt: skip
     first = oldest if isinstance(oldest, Sighting) else None
     last = head if isinstance(head, Sighting) else None
-    text = f"{name}: keeps from {_seen(first)}; its newest frame is {_seen(last)}"
+    newest = "it is quiet now" if last is None else f"its newest frame is {_seen(last)}"
+    text = f"{name}: keeps {'nothing yet' if first is None else f'from {_seen(first)} on'}; {newest}"
     found = [Finding("relay", "ok", text)]
     if last is not None and last.time is not None:
         found.append(clock("relay", last.time / 1e6 - time.time()))
@@ -314,15 +315,10 @@ def clock(whose: str, skew: float) -> Finding:
     return Finding("clock", "ok", text)
 
 
-def _seen(sighting: Sighting | None) -> str:
-    if sighting is None:
-        return "nothing (it is quiet)"
-    when = (
-        "of no time"
-        if sighting.time is None
-        else f"of {dt.datetime.fromtimestamp(sighting.time / 1e6, dt.UTC):%Y-%m-%d %H:%M:%S}Z"
-    )
-    return f"seq {sighting.seq} {when}"
+def _seen(sighting: Sighting) -> str:
+    if sighting.time is None:
+        return f"seq {sighting.seq}"
+    return f"seq {sighting.seq} of {dt.datetime.fromtimestamp(sighting.time / 1e6, dt.UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def exit_code(findings: list[Finding]) -> int:

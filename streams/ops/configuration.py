@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final, Literal
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 from pydantic import SecretStr
@@ -80,16 +79,12 @@ def as_shown(value: object) -> str | None:
 
 
 def redacted(url: str) -> str:
-    """An address without its password, wherever that stands. What cannot be read as an address is hidden wholly."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")
-        user = host[0].partition(":")[0]
-        place = f"{user}{':' + _HIDDEN if ':' in host[0] else ''}{host[1]}{host[2]}"
-        query = parts.query
-        if query:
-            pairs = [(k, _HIDDEN if k.lower() in _SECRET_PARAMETERS else v) for k, v in parse_qsl(query)]
-            query = urlencode(pairs, quote_via=quote, safe="*/")
-        return urlunsplit((parts.scheme, place, parts.path, query, ""))
-    except ValueError:
-        return _HIDDEN
+    """An address without its password, wherever that stands; rather too much is hidden than too little."""
+    scheme, _, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    place, mark, query = place.partition("?")
+    if mark:
+        pairs = [pair.partition("=") for pair in query.split("&")]
+        query = "&".join(f"{k}{eq}{_HIDDEN if k.lower() in _SECRET_PARAMETERS else v}" for k, eq, v in pairs)
+    return f"{scheme}://{user}{colon}{_HIDDEN if colon else ''}{at}{place}{mark}{query}"
