@@ -346,16 +346,9 @@ class Pipeline:
     async def _show(self) -> None:
         """On a terminal."""
         while True:
-            self._progress.show(self.state(), self._lag())
+            figures = self._web.figures()
+            self._progress.show(figures.state, figures.lag)
             await asyncio.sleep(SHOW_EVERY)
-
-    def _lag(self) -> int | None:
-        """Messages of our partitions that are not in Postgres, as far as the last fetch told; None before the first."""
-        consumer, reached = self._app.consumer, self._reached()
-        ends = {p: consumer.highwater(TP(self._info.name, p)) for p in self._assigned() & set(reached)}
-        if not ends or None in ends.values():
-            return None
-        return sum(max(end - reached[p], 0) for p, end in ends.items())
 
     async def _report(self) -> None:
         while True:
