@@ -25,17 +25,17 @@ PICTURES: Final = {
 }
 FIRST_SEQ: Final = 5_000_000_001
 TRAFFIC: Final = (
-    "--generate", "400000", "--days-span", "1", "--retain-seconds", "79200", "--then-live", "100",
+    "--generate", "150000", "--days-span", "1", "--retain-seconds", "79200", "--then-live", "100",
     "--live-events", "50000",
     "--fault", "wrong_cid:scatter=3", "--fault", "bad_record:scatter=2",
-    "--fault", f"drop:seq={FIRST_SEQ + 150_000}", "--fault", "clamp:connection=4,count=3000",
+    "--fault", f"drop:seq={FIRST_SEQ + 60_000}", "--fault", "clamp:connection=4,count=1500",
 )  # fmt: skip
 PACED: Final = {
-    "BACKFILL_PROFILE": "background", "BACKFILL_BATCH_SIZE": "500", "BACKFILL_BATCH_DELAY_MS": "250",
+    "BACKFILL_PROFILE": "background", "BACKFILL_BATCH_SIZE": "250", "BACKFILL_BATCH_DELAY_MS": "250",
     "BACKFILL_USE_IDLE": "false",
 }  # fmt: skip
 #: Seconds after which the pictures are taken: some is applied, much waits.
-WAIT: Final = 75.0
+WAIT: Final = 60.0
 
 
 async def take(stack: Stack) -> None:
