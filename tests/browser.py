@@ -61,6 +61,7 @@ class Watched:
 async def page(browser: Browser, **context: Any) -> AsyncIterator[Watched]:
     """A page in a context of its own."""
     made = await browser.new_context(**context)
+    made.set_default_timeout(60_000)  # the machine may be busy
     try:
         yield Watched(await made.new_page())
     finally:

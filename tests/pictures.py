@@ -14,7 +14,7 @@ from typing import Final
 from streams.local.stack import Stack
 from tests import browser
 from tests.acceptance.commands import free_port
-from tests.acceptance.deployment import Deployment
+from tests.acceptance.deployment import Deployment, Relay
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 #: name: width, height, colour scheme, pixels a point
@@ -25,13 +25,13 @@ PICTURES: Final = {
 }
 FIRST_SEQ: Final = 5_000_000_001
 TRAFFIC: Final = (
-    "--generate", "150000", "--days-span", "1", "--retain-seconds", "79200", "--then-live", "100",
+    "--generate", "80000", "--days-span", "1", "--retain-seconds", "79200", "--then-live", "100",
     "--live-events", "50000",
     "--fault", "wrong_cid:scatter=3", "--fault", "bad_record:scatter=2",
-    "--fault", f"drop:seq={FIRST_SEQ + 60_000}", "--fault", "clamp:connection=4,count=1500",
+    "--fault", f"drop:seq={FIRST_SEQ + 20_000}", "--fault", "clamp:connection=4,count=800",
 )  # fmt: skip
 PACED: Final = {
-    "BACKFILL_PROFILE": "background", "BACKFILL_BATCH_SIZE": "250", "BACKFILL_BATCH_DELAY_MS": "250",
+    "BACKFILL_PROFILE": "background", "BACKFILL_BATCH_SIZE": "120", "BACKFILL_BATCH_DELAY_MS": "250",
     "BACKFILL_USE_IDLE": "false",
 }  # fmt: skip
 #: Seconds after which the pictures are taken: some is applied, much waits.
@@ -44,7 +44,9 @@ async def take(stack: Stack) -> None:
     servers = {"KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers, "DATABASE_URL": stack.dsn}
     environment = {**servers, **names, "LOCAL_DIR": str(stack.folder)}
     async with Deployment.opened(environment, stack.folder) as deployment, browser.opened() as chromium:
-        relay = await deployment.relay(*TRAFFIC)
+        relay = Relay("relay", list(TRAFFIC), deployment.folder)
+        deployment.commands.append(relay)
+        await relay.ready(600.0)
         port = free_port()
         deployment.worker(**PACED, WORKER_WEB_PORT=str(port))
         deployment.worker(**PACED, WORKER_ID="1")

@@ -16,7 +16,7 @@ NARROWEST: Final = 2.0
 
 def plain(value: float) -> str:
     """A number as SVG wants it, with no more digits than can be seen."""
-    return f"{value:.1f}".removesuffix(".0")
+    return f"{value:.4g}"
 
 
 def line(values: Sequence[float | None], top: float, slots: int) -> tuple[str, str]:

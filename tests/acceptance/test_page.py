@@ -248,7 +248,7 @@ async def the_ingest_has_it_too(site: Site, chromium: Browser) -> None:
 
 async def live(page: Page) -> None:
     """Until the first event has come."""
-    await page.wait_for_selector("#live[data-live=yes]", timeout=15_000)
+    await page.wait_for_selector("#live[data-live=yes]", timeout=60_000)
 
 
 async def tile(page: Page, name: str) -> int:

@@ -141,7 +141,7 @@ async def test_a_view_a_second(served: Served) -> None:
     async with served.session.get(served.server.address + "/events") as answer:
         assert answer.headers["Content-Type"] == "text/event-stream"
         views = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(views) < 2:
                 line = await answer.content.readline()
                 if line.startswith(b"data: "):
@@ -158,7 +158,7 @@ async def test_too_many_are_sent_away_and_whoever_leaves_makes_room(
     assert (status, headers["Retry-After"]) == (503, "30")
     assert (await served.get("/"))[0] == 200
     looking[0].close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await one_more(served)) != 200:
             pass
 
@@ -178,7 +178,7 @@ async def test_one_who_does_not_read_is_dropped_and_keeps_nobody_waiting(
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.connect((host, int(port)))
     slow.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    for seconds, clients in ((5, 1), (30, 0)):
+    for seconds, clients in ((30, 1), (60, 0)):
         async with asyncio.timeout(seconds):
             while served.server.clients != clients:
                 assert (await served.get("/healthz"))[0] == 200
@@ -196,7 +196,7 @@ async def test_rubbish_is_answered_and_ends_nothing(served: Served) -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(rubbish)
         writer.write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await reader.read(1000)
         writer.close()
     assert (await served.get("/healthz"))[0] == 200
@@ -205,7 +205,7 @@ async def test_rubbish_is_answered_and_ends_nothing(served: Served) -> None:
 async def test_it_closes_in_time_while_somebody_looks(served: Served) -> None:
     async with served.session.get(served.server.address + "/events") as answer:
         await answer.content.readline()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await served.server.close()
 
 
