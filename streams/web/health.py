@@ -54,19 +54,18 @@ def worker_checks(figures: WorkerFigures, *, database: str | None, still: float)
     checks = [
         Check("database", database is None, database or "it answers"),
         Check("broker", broker, "it answers" if broker else "Kafka does not answer: the worker waits for it"),
-        Check(
-            "assignment",
-            figures.assigned and state.mode != "starting",
-            "no partitions yet: it starts, or Kafka is sharing them out anew"
-            if not figures.assigned or state.mode == "starting"
-            else f"{len(state.partitions)} partitions"
-            if state.partitions
-            else "no partition: there are more workers than partitions",
-        ),
+        Check("assignment", figures.assigned, _assignment(figures)),
     ]
     if not lag:
         return [*checks, Check("progress", True, "nothing to do")]
     return [*checks, _moving(state.mode, state.why, still, f"{lag:,} messages are waiting")]
+
+
+def _assignment(figures: WorkerFigures) -> str:
+    if not figures.assigned:
+        return "no partitions yet: it starts, or Kafka is sharing them out anew"
+    count = len(figures.state.partitions)
+    return f"{count} partitions" if count else "no partition: there are more workers than partitions"
 
 
 def ingest_checks(figures: IngestFigures, *, still: float) -> list[Check]:

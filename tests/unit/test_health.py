@@ -35,6 +35,7 @@ def ingest(mode: str, **changes: Any) -> Any:
         (worker("no database"), "no answer", STUCK, ["database", "progress"]),
         (worker("whole slices", broker_away=True), None, 1, ["broker"]),
         (worker("starting", assigned=False, held=()), None, 1, ["assignment"]),
+        (worker("starting", held=()), None, STUCK, []),  # more workers than partitions
         (worker("stopping"), None, 1, ["progress"]),
     ],
 )  # fmt: skip

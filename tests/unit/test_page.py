@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -278,3 +279,10 @@ def test_the_history_forgets_what_is_older_than_all_of_it() -> None:
     assert len(past.samples) == SLOTS
     assert past.modes() == [("paced", 0, SLOTS)]
     assert dt.timedelta(minutes=10).total_seconds() / 5 == SLOTS
+
+
+def test_the_script_keeps_up_every_attribute_that_the_page_binds() -> None:
+    pairs = " ".join(re.findall(r"bind\(\w+, '([^']+)'", read_file("page.html"))).split()
+    bound = {pair.split("=")[0] for pair in pairs}
+    kept = set(re.findall(r'"([\w-]+)"', read_file("page.js").split("new Set([")[1].split("])")[0]))
+    assert bound == kept
