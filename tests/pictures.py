@@ -27,11 +27,11 @@ FIRST_SEQ: Final = 5_000_000_001
 TRAFFIC: Final = (
     "--generate", "80000", "--days-span", "1", "--retain-seconds", "79200", "--then-live", "100",
     "--live-events", "50000",
-    "--fault", "wrong_cid:scatter=3", "--fault", "bad_record:scatter=2",
-    "--fault", f"drop:seq={FIRST_SEQ + 20_000}", "--fault", "clamp:connection=4,count=800",
+    "--fault", "wrong_cid:scatter=3",
+    "--fault", f"drop:seq={FIRST_SEQ + 20_000}", "--fault", "clamp:connection=4,count=400",
 )  # fmt: skip
 PACED: Final = {
-    "BACKFILL_PROFILE": "background", "BACKFILL_BATCH_SIZE": "120", "BACKFILL_BATCH_DELAY_MS": "250",
+    "BACKFILL_PROFILE": "background", "BACKFILL_BATCH_SIZE": "150", "BACKFILL_BATCH_DELAY_MS": "500",
     "BACKFILL_USE_IDLE": "false",
 }  # fmt: skip
 #: Seconds after which the pictures are taken: some is applied, much waits.
@@ -59,6 +59,7 @@ async def take(stack: Stack) -> None:
             async with browser.page(chromium, viewport={"width": width, "height": height}, **options) as watched:
                 await watched.page.goto(f"http://127.0.0.1:{port}/")
                 await watched.page.wait_for_selector("#live[data-live=yes]")
+                await asyncio.sleep(5.0)  # rates are known after the second look
                 await watched.page.screenshot(path=DOCS / f"{name}.png")
                 print(f"{name}.png", (DOCS / f"{name}.png").stat().st_size, watched.complaints or "")
                 await watched.page.screenshot(path=Path(tempfile.gettempdir()) / f"{name}-full.png", full_page=True)

@@ -25,6 +25,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
+from streams.kafka.members import changelog
+from streams.settings import Settings
+from tests.conftest import SettingsFactory
+
 PARTITIONS = 4
 ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 COMMAND = [str(Path(sys.executable).with_name("faust")), "-A", "streams.agents"]
@@ -247,7 +251,17 @@ async def test_sigkill_again_and_again(deployment: Deployment) -> None:
     await deployment.check()
 
 
-async def test_two_workers_share_and_one_takes_over(deployment: Deployment) -> None:
+async def until_tables_are_written(settings: Settings, seconds: float = 20.0) -> None:
+    """Every partition's worker has written the table of collections, not the group's leader alone."""
+    async with AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers()) as consumer:
+        partitions = [TopicPartition(changelog(settings, "collections"), p) for p in range(PARTITIONS)]
+        deadline = time.monotonic() + seconds
+        while empty := [tp.partition for tp, end in (await consumer.end_offsets(partitions)).items() if not end]:
+            assert time.monotonic() < deadline, f"no table of the partitions {empty}"
+            await asyncio.sleep(0.2)
+
+
+async def test_two_workers_share_and_one_takes_over(deployment: Deployment, settings: SettingsFactory) -> None:
     port = free_port()
     first = deployment.start(**STEADY, WORKER_WEB_PORT=str(port))
     second = deployment.start(**STEADY, WORKER_WEB_PORT=str(port), WORKER_ID="1")
@@ -257,6 +271,7 @@ async def test_two_workers_share_and_one_takes_over(deployment: Deployment) -> N
     taken = re.search(rf"The web port {port} is in use: this process has (\d+)\.", logs)
     assert taken is not None
     assert int(taken[1]) > port  # the next free one: others on this machine may hold those between
+    await until_tables_are_written(settings())
     first.kill()
     first.wait()
     third = deployment.start(**FAST)
