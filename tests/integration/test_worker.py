@@ -251,14 +251,11 @@ async def test_sigkill_again_and_again(deployment: Deployment) -> None:
     await deployment.check()
 
 
-async def until_tables_are_written(settings: Settings, seconds: float = 20.0) -> None:
-    """Every partition's worker has written the table of collections, not the group's leader alone."""
+async def written_tables(settings: Settings) -> dict[int, int]:
+    """How often each partition of the table of collections was written."""
+    partitions = [TopicPartition(changelog(settings, "collections"), p) for p in range(PARTITIONS)]
     async with AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers()) as consumer:
-        partitions = [TopicPartition(changelog(settings, "collections"), p) for p in range(PARTITIONS)]
-        deadline = time.monotonic() + seconds
-        while empty := [tp.partition for tp, end in (await consumer.end_offsets(partitions)).items() if not end]:
-            assert time.monotonic() < deadline, f"no table of the partitions {empty}"
-            await asyncio.sleep(0.2)
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(partitions)).items()}
 
 
 async def test_two_workers_share_and_one_takes_over(deployment: Deployment, settings: SettingsFactory) -> None:
@@ -271,12 +268,19 @@ async def test_two_workers_share_and_one_takes_over(deployment: Deployment, sett
     taken = re.search(rf"The web port {port} is in use: this process has (\d+)\.", logs)
     assert taken is not None
     assert int(taken[1]) > port  # the next free one: others on this machine may hold those between
-    await until_tables_are_written(settings())
     first.kill()
     first.wait()
     third = deployment.start(**FAST)
     await deployment.until(5000)
     await deployment.check()
+    # Each writes the tables of its partitions, not the group's leader alone.
+    before = await written_tables(settings())
+    await deployment.feed.produce(1000)
+    await deployment.until(6000)
+    deadline = time.monotonic() + 30
+    while any(count <= before[p] for p, count in (await written_tables(settings())).items()):
+        assert time.monotonic() < deadline, f"{before}\n{await written_tables(settings())}"
+        await asyncio.sleep(0.2)
     await stop(second)
     await stop(third)
     assert "Progress:" in deployment.log(second)
