@@ -107,7 +107,8 @@ async def test_every_line_is_json_where_there_is_no_terminal(
 ) -> None:
     """Faust's own lines too; its banner is on standard output."""
     process = subprocess.Popen(  # noqa: ASYNC220
-        [*WORKER, "-l", "info"], env={**os.environ, **settings_environment, "WORKER_WEB_PORT": str(free_port())}, cwd=tmp_path,
+        [*WORKER, "-l", "info"], cwd=tmp_path,
+        env={**os.environ, **settings_environment, "WORKER_WEB_PORT": str(free_port())},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("wb"),
     )  # fmt: skip
     try:
