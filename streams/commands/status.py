@@ -46,7 +46,7 @@ def command(*, as_json: bool, watch: bool, check: bool) -> None:
     """What is covered, where each partition stands, who works or waits and why, what is wrong.
 
     From Kafka and Postgres only, so it says the same on any machine. Rates are of the last seconds. Rows by collection
-    are what the workers have written, updates and deletions among them; the second before a worker was killed may lack.
+    are what the workers have written, updates and deletions among them; the second before a worker ended may lack.
     """
     if check and watch:
         raise click.UsageError("--check looks once: without --watch.")
