@@ -92,9 +92,6 @@ COMMANDS: Final[dict[str, Check]] = {
         instead=(("up | down | status | env | psql", "env"),),
     ),
     "faust -A streams.agents worker": Run(r"Progress: \d+ received", stop="Pace: "),
-    "faust -A streams.agents status [--watch] [--json] [--check]": Run(
-        r"partition +applied up to", instead=((" [--watch] [--json] [--check]", ""),)
-    ),
     "faust -A streams.agents status": Run(r"partition +applied up to"),
     "faust -A streams.agents status --watch": Run(r"partition +applied up to", stop="applied up to"),
     "faust -A streams.agents status --json": Run(r'"partitions": \[\{"partition": 0, '),
