@@ -146,7 +146,8 @@ class Pipeline:
             self.fail(error)
 
     async def wind_down(self) -> None:
-        """The worker is about to stop: end the ingest."""
+        """The worker is about to stop: end the ingest; the tables' producer is about to go."""
+        self._flush_tables()
         self._stopping = True
         if self._child is not None:
             await self._child.stop()
@@ -333,8 +334,8 @@ class Pipeline:
 
     def _flush_tables(self) -> None:
         """The tables are advisory: what goes wrong with them costs a log line, and they are written again."""
-        if self._app.rebalancing or self._app.in_recovery:
-            return
+        if self._lanes is None or self._stopping or self._app.rebalancing or self._app.in_recovery:
+            return  # what is sent to a producer that has stopped crashes the worker
         topic = self.settings.kafka_topic
         try:
             crash_point("tables.before_flush")

@@ -49,4 +49,14 @@ _COMMANDS: Final[tuple[click.Command, ...]] = (
 def add_commands() -> None:
     """Make our commands known to ``faust -A streams.agents``; ``completion`` takes the place of Faust's."""
     for command in _COMMANDS:
+        if isinstance(command, click.Group):
+            _share_examples(command)
         cli.add_command(command)
+
+
+def _share_examples(group: click.Group) -> None:
+    """Each command of a group has the group's examples of it in its help."""
+    for name, command in group.commands.items():
+        own = [line for line in (group.epilog or "").splitlines() if f" {group.name} {name}" in line]
+        if own and not command.epilog:
+            command.epilog = "\n".join(("\b", "Examples:", *own))

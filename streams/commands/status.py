@@ -6,6 +6,8 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -17,6 +19,7 @@ from rich.text import Text
 from streams.commands.running import run_command
 from streams.errors import EXIT_TROUBLES, BrokerError, DatabaseError
 from streams.ops.gathering import StatusReader, status_reader
+from streams.ops.signals import on_stop_signals
 from streams.ops.status import Status
 from streams.ops.status_text import console_for, page
 from streams.settings import Settings
@@ -43,7 +46,7 @@ def command(*, as_json: bool, watch: bool, check: bool) -> None:
     """What is covered, where each partition stands, who works or waits and why, what is wrong.
 
     From Kafka and Postgres only, so it says the same on any machine. Rates are of the last seconds. Rows by collection
-    are what the workers have written, updates and deletions among them; the second before a worker was killed may lack.
+    are what the workers have written, updates and deletions among them; the second before a worker ended may lack.
     """
     if check and watch:
         raise click.UsageError("--check looks once: without --watch.")
@@ -51,7 +54,7 @@ def command(*, as_json: bool, watch: bool, check: bool) -> None:
     async def main(settings: Settings) -> int:
         async with status_reader(settings) as reader:
             if watch:
-                await (_watch_json(reader) if as_json else _watch(reader))
+                return await _until_stopped(_watch_json(reader) if as_json else _watch(reader))
             status = await _once(reader)
         if as_json:
             click.echo(_json(status))
@@ -62,6 +65,15 @@ def command(*, as_json: bool, watch: bool, check: bool) -> None:
         return EXIT_TROUBLES if check and status.troubles else 0
 
     run_command(main)
+
+
+async def _until_stopped(watching: Coroutine[Any, Any, None]) -> int:
+    """SIGTERM and Ctrl-C are how it ends: the terminal is left as it was."""
+    task = asyncio.create_task(watching)
+    on_stop_signals(task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+    return 0
 
 
 async def _once(reader: StatusReader) -> Status:

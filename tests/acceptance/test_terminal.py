@@ -73,6 +73,12 @@ def lines(text: str) -> list[str]:
     return [line.rstrip("\r").rpartition("\r")[2] for line in plain.split("\n")]
 
 
+async def reached(deployment: Deployment) -> int:
+    """The seq that the ingest reports."""
+    state = f"SELECT (state ->> 'seq')::bigint FROM {deployment.schema}.processes WHERE kind = 'ingest'"
+    return int(await deployment.look.fetchval(state))
+
+
 async def test_progress_of_both_on_a_terminal(settings_environment: dict[str, str], tmp_path: Path) -> None:
     async with Deployment.opened(settings_environment, tmp_path) as deployment:
         relay, _ = await deployment.generated(8000, "--then-live", "50")
@@ -88,6 +94,10 @@ async def test_progress_of_both_on_a_terminal(settings_environment: dict[str, st
             await worker.until("is paused by", 10)
             await ingest.until("is paused by", 10)
             await worker.until("  paused: ", 10)
+            await asyncio.sleep(3.0)
+            before = await reached(deployment)
+            await asyncio.sleep(5.0)
+            assert await reached(deployment) == before, "the relay is not read, at 50 events a second"
             assert await worker.stop() == 0
             assert await ingest.stop() == 0
             for terminal in (worker, ingest):
@@ -107,7 +117,8 @@ async def test_every_line_is_json_where_there_is_no_terminal(
 ) -> None:
     """Faust's own lines too; its banner is on standard output."""
     process = subprocess.Popen(  # noqa: ASYNC220
-        [*WORKER, "-l", "info"], env={**os.environ, **settings_environment, "WORKER_WEB_PORT": str(free_port())}, cwd=tmp_path,
+        [*WORKER, "-l", "info"], cwd=tmp_path,
+        env={**os.environ, **settings_environment, "WORKER_WEB_PORT": str(free_port())},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("wb"),
     )  # fmt: skip
     try:

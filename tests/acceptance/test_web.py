@@ -18,11 +18,11 @@ async def test_the_web_port_is_loopback_and_shows_no_tables(deployment: Deployme
     relay, _ = await deployment.generated(1_000)
     port, ingest_port = free_port(), free_port()
     worker = deployment.worker(WORKER_WEB_PORT=str(port))
-    ingest = deployment.ingest(relay.url, "--follow", INGEST_WEB_PORT=str(ingest_port))
+    ingest = deployment.ingest(relay.url, "--follow", INGEST_WEB_BIND="127.0.0.2", INGEST_WEB_PORT=str(ingest_port))
     await deployment.until_received(1_000)
-    for process, its_port in ((worker, port), (ingest, ingest_port)):
+    for process, *address in ((worker, "127.0.0.1", port), (ingest, "127.0.0.2", ingest_port)):
         connections = psutil.Process(process.pid).net_connections()
-        assert [tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN] == [("127.0.0.1", its_port)]
+        assert [tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN] == [tuple(address)]
     for path in ("table/", "tables/", "table/progress/", "table/collections/0/", "router/", "graph/", "stats/"):
         with pytest.raises(urllib.error.HTTPError) as refused:
             await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/{path}", timeout=5)
