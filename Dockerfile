@@ -20,7 +20,7 @@ RUN useradd --system --uid 10001 --no-create-home streams \
 USER 10001
 WORKDIR /var/lib/atproto-streams
 STOPSIGNAL SIGTERM
-# The event loop answers; the port is the worker's own, on the container's loopback.
+# The event loop answers.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
-  CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 6066, timeout=8); c.request('GET', '/'); c.getresponse()"]
+  CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 6066, timeout=8); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "streams.container"]

@@ -56,6 +56,8 @@ class DiskError(StreamsError):
     exit_code = 8
 
 
+#: What `status --check` answers where anything is wrong.
+EXIT_TROUBLES = 9
 #: Exit codes that are not errors of ours but of the process: a crash whose shutdown hung, a stall.
 EXIT_HUNG_SHUTDOWN = 70
 EXIT_STALLED = 75

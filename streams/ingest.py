@@ -27,6 +27,7 @@ from streams.ops.signals import on_stop_signals
 from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings, load_settings
+from streams.web.ingest_side import IngestWeb
 
 log = structlog.get_logger("streams.ingest")
 
@@ -34,10 +35,19 @@ log = structlog.get_logger("streams.ingest")
 async def run_ingest(settings: Settings, options: Options) -> int:
     """The command: create the topic, take the lock, ingest. Raises StreamsError."""
     stopping = _Stopping()
+    web = IngestWeb(settings)
+    try:
+        await web.start()
+        return await _run_ingest(settings, replace(options, web=web.address), stopping, web)
+    finally:
+        await web.close()
+
+
+async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping, web: IngestWeb) -> int:
     while True:
         try:
             info = await ensure_topic(settings)
-            replay = stopping.replay = Replay(settings, options, info)
+            replay = stopping.replay = web.replay = Replay(settings, options, info)
             async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
                 await replay.run()
         except asyncio.CancelledError:

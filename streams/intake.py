@@ -29,10 +29,13 @@ class Counts:
     """What became of the frames and their events since the process began."""
 
     frames: int = 0
+    nbytes: int = 0
     events: int = 0
     seen: int = 0
     filtered: int = 0
     dead: int = 0
+    #: Of the dead: operations of frames that could otherwise be decoded.
+    dead_operations: int = 0
     text: int = 0
     gaps: int = 0
     skipped_types: Counter[str] = field(default_factory=Counter)
@@ -66,6 +69,7 @@ class Intake:
         """Take one frame. Raises ErrorFrame (the relay's), SequenceReset."""
         counts = self.counts
         counts.frames += 1
+        counts.nbytes += len(data)
         try:
             kind, body = split_frame(data)
             if kind in SKIPPED_TYPES:
@@ -96,6 +100,7 @@ class Intake:
                 publisher.add(events.did, events.values)
                 counts.events += len(events.values)
             if events.bad:
+                counts.dead_operations += len(events.bad)
                 for bad in events.bad:
                     self._bury(seq, events.did, bad.reason, bad.payload)
             counts.filtered += events.filtered

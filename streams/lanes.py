@@ -97,6 +97,11 @@ class Lanes:
         """Whether a transaction is under way, or waits for a database that is away."""
         return bool(self._writing)
 
+    @property
+    def transactions(self) -> int:
+        """How many are under way."""
+        return len(self._writing)
+
     async def submit(self, event: SliceEvent) -> None:
         """Take in a slice when there is room for it; after a failure let it go: the process ends."""
         piece = event.value

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import faust
-from faust.exceptions import AlreadyConfiguredWarning
+from faust.exceptions import AlreadyConfiguredWarning, ConsumerNotStarted
 from faust.types import TP
 
 from streams.crashpoint import crash_point
@@ -25,15 +25,20 @@ from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
 from streams.ops.child import Child, ingest_command
+from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.machine import Machine
-from streams.ops.progress import REPORT_SECONDS, Reporter
+from streams.ops.process_state import Memory, WorkerMode, WorkerState
+from streams.ops.progress import REPORT_SECONDS, Reporter, Speed
 from streams.ops.worker import Worker
+from streams.ops.worker_progress import SHOW_EVERY, WorkerProgress
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
+from streams.postgres.processes import Pause, pause_of
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.tables import Tables
 from streams.throttle import Throttle, memory_line
+from streams.web.worker_side import WorkerWeb
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,10 @@ class Pipeline:
         self._moved = True
         self._lanes: Lanes | None = None
         self._child: Child | None = None
+        self._stopping = False
+        self._speed = Speed()
+        self._web = WorkerWeb(app, self)
+        self._progress = WorkerProgress()
 
     # -- life
 
@@ -75,6 +84,8 @@ class Pipeline:
         self._database = Database(dsn, settings.sink_schema, settings.backfill_max_concurrent + 2)
         await self._database.start()
         await self._database.migrate()
+        self._heartbeat = Heartbeat(settings, "worker", self.state, self._on_pause)
+        self._on_pause(await pause_of(self._database, settings.kafka_topic, settings.sink_group))
         self._sink = PostgresSink(
             self._database,
             topic=settings.kafka_topic,
@@ -83,6 +94,7 @@ class Pipeline:
         )
         await self._check_partitions(self._info)
         self._configure(servers)
+        self._web.hold()
 
     def _configure(self, servers: str) -> None:
         """Tell Faust what was not known at import."""
@@ -110,12 +122,16 @@ class Pipeline:
         """Begin what runs beside the agents."""
         self._worker = worker
         gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
-        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self._reached)
+        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self.reached)
         await self._throttle.start()
+        await self._web.start()
         self._spawn(self._guard.run())
         self._spawn(self._save())
         self._spawn(self._report())
         self._spawn(self._look_back())
+        self._spawn(self._heartbeat.run())
+        if self._progress.start():
+            self._spawn(self._show())
         if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
             self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
             self._spawn(self._child.run())
@@ -130,7 +146,9 @@ class Pipeline:
             self.fail(error)
 
     async def wind_down(self) -> None:
-        """The worker is about to stop: end the ingest."""
+        """The worker is about to stop: end the ingest; the tables' producer is about to go."""
+        self._flush_tables()
+        self._stopping = True
         if self._child is not None:
             await self._child.stop()
 
@@ -139,6 +157,8 @@ class Pipeline:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._web.close()
+        self._progress.close()
         await self._throttle.close()
         with suppress(TimeoutError, StreamsError):
             async with asyncio.timeout(LAST_SAVE_SECONDS):
@@ -146,6 +166,7 @@ class Pipeline:
                 await self._write_cursor()
                 crash_point("shutdown.after_cursor")
         self._reporter.report()
+        await self._heartbeat.end()
         await self._database.close()
 
     # -- the way of a slice
@@ -156,12 +177,11 @@ class Pipeline:
         if lanes is None:
             consumer = self._app.consumer
             assert isinstance(consumer, Consumer)
-            lanes = self._lanes = Lanes(
-                consumer, self._sink, self._throttle, on_written=self._on_written, on_fault=self.fail
-            )
+            sink = self._web.timed(self._sink)
+            lanes = self._lanes = Lanes(consumer, sink, self._throttle, on_written=self._on_written, on_fault=self.fail)
         await lanes.submit(event)
 
-    def _reached(self) -> dict[int, int]:
+    def reached(self) -> dict[int, int]:
         """The offsets that are written, of the partitions that are or were ours."""
         consumer = self._app.consumer
         assert isinstance(consumer, Consumer)
@@ -175,6 +195,7 @@ class Pipeline:
         self._moved = True
         self._reporter.counts.add(written.received, written.applied, written.skipped, written.dead)
         self.tables.note(partition, written)
+        self._web.note(partition, written.watermark.time if written.watermark is not None else None)
 
     # -- the transport's host
 
@@ -202,6 +223,76 @@ class Pipeline:
         lanes = self._lanes
         return self._throttle.is_waiting or self._guard.is_away or (lanes is not None and lanes.is_writing)
 
+    # -- what it says of itself
+
+    def state(self) -> WorkerState:
+        """This worker, for ``status``, the metrics and the live page."""
+        counts, lanes = self._reporter.counts, self._lanes
+        mode, why = self._mode()
+        return WorkerState(
+            mode=mode,
+            why=why,
+            # At the merge with the memory's accounting: in_flight and budget.
+            memory=Memory(rss=self._machine.rss(), limit=self.settings.memory_bytes),
+            machine=None,  # at the merge with the throttle: what others use
+            partitions=tuple(sorted(self._assigned())),
+            received=counts.received,
+            processed=counts.processed,
+            skipped=counts.skipped,
+            dead=counts.dead,
+            rate=self._speed.rate(counts.received),
+            transactions=lanes.transactions if lanes is not None else 0,
+            transactions_max=self.settings.backfill_max_concurrent,
+            web=self._web.address,
+        )
+
+    @property
+    def is_broker_away(self) -> bool:
+        """Whether Kafka did not answer when last asked."""
+        return self._guard.is_away
+
+    async def ask_database(self) -> None:
+        """Return once the database answers."""
+        await self._database.run(lambda connection: connection.execute("SELECT 1"))
+
+    def _mode(self) -> tuple[WorkerMode, str]:
+        """What it does, and why; the first that is true."""
+        lanes = self._lanes
+        if self._stopping:
+            return "stopping", "it was told to stop"
+        if self._throttle.paused:
+            return "paused", "by the command pause; resume ends that"
+        if self._database.is_away:
+            return (
+                "no database",
+                f"Postgres at {self._database.place} does not answer: its transactions are tried again",
+            )
+        if self._guard.is_away:
+            return "no broker", "Kafka does not answer"
+        if not self._assigned():
+            return "starting", "it has no partition: it joins, or there are more workers than partitions"
+        return self._throttle_mode(lanes)
+
+    def _throttle_mode(self, lanes: Lanes | None) -> tuple[WorkerMode, str]:
+        """The throttle's own view. At the merge with the throttle: its mode and its sentence."""
+        if self._throttle.is_whole:
+            return "whole slices", "the machine is idle, or the settings have no limit"
+        return "paced", "the machine is busy with other work, or BACKFILL_USE_IDLE is off"
+
+    def _assigned(self) -> set[int]:
+        """The partitions that are ours."""
+        try:
+            assigned = self._app.consumer.assignment()
+        except ConsumerNotStarted:
+            return set()
+        return {tp.partition for tp in assigned if tp.topic == self._info.name}
+
+    def _on_pause(self, pause: Pause | None) -> None:
+        """The command ``pause``, or ``resume``."""
+        if self._throttle.paused != (pause is not None):
+            self._throttle.paused = pause is not None
+            log.warning("[BACKFILL] %s", pause_line(pause, "worker"))
+
     # -- beside it
 
     async def _save(self) -> None:
@@ -221,7 +312,7 @@ class Pipeline:
             assert isinstance(consumer, Consumer)
             # Asked before the database: what we write meanwhile is only further.
             known = {
-                p: offset for p, offset in self._reached().items() if TP(self._info.name, p) in consumer.assignment()
+                p: offset for p, offset in self.reached().items() if TP(self._info.name, p) in consumer.assignment()
             }
             held = await self._sink.positions(set(known), {}) if known else {}
             for partition, offset in known.items():
@@ -243,8 +334,8 @@ class Pipeline:
 
     def _flush_tables(self) -> None:
         """The tables are advisory: what goes wrong with them costs a log line, and they are written again."""
-        if self._app.rebalancing or self._app.in_recovery:
-            return
+        if self._lanes is None or self._stopping or self._app.rebalancing or self._app.in_recovery:
+            return  # what is sent to a producer that has stopped crashes the worker
         topic = self.settings.kafka_topic
         try:
             crash_point("tables.before_flush")
@@ -252,6 +343,13 @@ class Pipeline:
             crash_point("tables.after_flush")
         except Exception:
             log.exception("The tables could not be written.")
+
+    async def _show(self) -> None:
+        """On a terminal."""
+        while True:
+            figures = self._web.figures()
+            self._progress.show(figures.state, figures.lag)
+            await asyncio.sleep(SHOW_EVERY)
 
     async def _report(self) -> None:
         while True:

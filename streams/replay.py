@@ -14,6 +14,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
+import psutil
 import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
@@ -24,16 +25,18 @@ from streams.firehose.continuity import Continuity
 from streams.firehose.frames import ErrorFrame
 from streams.firehose.relay import RelayConnection, open_relay, relay_name
 from streams.intake import Counts, Intake, SequenceReset
-from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_topic, is_away
 from streams.kafka.watermarks import read_state
-from streams.ops.ingest_progress import IngestProgress, Standing, moment
+from streams.ops.heartbeat import Heartbeat, pause_line
+from streams.ops.ingest_progress import IngestProgress, Standing, as_time, moment
+from streams.ops.process_state import IngestMode, IngestState, Memory, ingest_mode, plan_text
 from streams.plan import Decision, Request, decide
-from streams.run_start import ResumePoint, RunStart, plan_start, resume_point
+from streams.postgres.processes import Pause
+from streams.run_start import ResumePoint, RunStart, plan_start, report_plan, resume_point
 from streams.settings import Settings
 
 log = structlog.get_logger("streams.ingest")
@@ -56,6 +59,7 @@ class Options:
     request: Request
     follow: bool
     standby: bool
+    web: str | None = None
 
 
 class Replay:
@@ -67,6 +71,7 @@ class Replay:
         self.info = info
         self.relay = relay_name(settings.relay_url)
         self.counts = Counts()
+        self.connections = 0
         self.lost_lock = False
         #: False while the plan is made: there is nothing to save yet.
         self.started = False
@@ -83,9 +88,19 @@ class Replay:
         self._marked = False
         self._start: RunStart
         self._said: dict[str, float] = {}
+        self._progress = IngestProgress()
+        self._process = psutil.Process()
+        # Whether the relay is not read, because of the command `pause`.
+        self._paused = False
+        self._heartbeat = Heartbeat(settings, "ingest", self.state, self._on_pause)
         self._fault: BaseException | None = None
 
     # -- from outside (any time)
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that Kafka has not acknowledged."""
+        return self._publisher.unacknowledged if self._publisher is not None else 0
+
     @property
     def begun(self) -> bool:
         """Whether the topic has this run's first messages."""
@@ -110,6 +125,20 @@ class Replay:
     # -- the plan
     async def run(self) -> None:
         """Take what was asked for. Returns at the head, or after ``stop``. Raises StreamsError."""
+        await self._heartbeat.first()
+        beating = asyncio.create_task(self._heartbeat.run())
+        try:
+            await self._run()
+            await self._end_heartbeat(beating)
+        finally:
+            beating.cancel()
+
+    async def _end_heartbeat(self, beating: asyncio.Task[None]) -> None:
+        beating.cancel()
+        await asyncio.wait((beating,))
+        await self._heartbeat.end()
+
+    async def _run(self) -> None:
         state = await read_state(self.settings, self.info)
         self._marked = state.topic_id is not None
         point = ResumePoint(state.lowest, state.topic_id)
@@ -120,35 +149,14 @@ class Replay:
         # Of all partitions: a run that died between its first watermarks is in some, and not the one resumed from.
         latest_run = max(state.latest_run, point.watermark.run if point.watermark is not None else 0)
         self._start = await plan_start(self.settings.relay_url, decision, after_run=latest_run)
-        self._report_plan(decision)
+        report_plan(self.settings, self._start, decision, self.options.request.days)
         self.started = True
         await self._publish_until_done()
-
-    def _report_plan(self, decision: Decision) -> None:
-        start = self._start
-        oldest, head = start.oldest, start.head
-        days = self.options.request.days
-        asked = f"{days} days" if days > 0 else "all that the relay keeps"
-        log.info(
-            "plan", mode=start.mode, asked=asked, asked_from=moment(decision.target), relay=self.relay,
-            relay_keeps_from=moment(oldest.time) if oldest else "nothing yet",
-            head=moment(head.time) if head else "silent", begins_after_seq=start.position.seq,
-        )  # fmt: skip
-        if decision.resume_from is not None:
-            log.info(
-                "the topic has watermarks: resuming at the lowest, whatever --days says; --restart begins again",
-                seq=start.position.seq, time=moment(start.position.time),
-            )  # fmt: skip
-        if start.missing is not None:
-            log.warning("not covered: the relay keeps no older events",
-                        since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
-        if head is not None:
-            log.info("disk: " + check_disk(broker_folder(self.settings), max(head.seq - start.position.seq, 0)))
 
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self) -> None:
         budget = self.settings.memory_bytes // BUDGET_SHARE
-        progress = IngestProgress()
+        progress = self._progress
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         beside = [asyncio.create_task(work) for work in (self._show(progress), self._guard_retention(), guard.run())]
@@ -272,7 +280,7 @@ class Replay:
             return
         if publisher.failure is not None:
             connection.finish("Kafka did not take a batch")
-        elif publisher.full or self._waiting:
+        elif publisher.full or self._waiting or self._paused:
             connection.pause()
         else:
             connection.resume()
@@ -328,6 +336,7 @@ class Replay:
         cursor = continuity.reconnected()
         connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text)
         self._connection = connection
+        self.connections += 1
         try:
             self._on_publisher_change()
             return await self._watch(connection)
@@ -353,18 +362,19 @@ class Replay:
                 frames, since = self.counts.frames, loop.time()
                 continue
             silent = loop.time() - since
-            if not self.options.follow and silent >= idle and self._at_head():
+            if not self.options.follow and silent >= idle and self.at_head:
                 if await connection.answers(PONG):
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
                     self._reach_head()
                     return "head"
                 return "stalled: no frame and no pong"
             if silent >= STALL + idle:
-                if not self._at_head() or not await connection.answers(PONG):
-                    return "stalled: no frame" + ("" if self._at_head() else " before the head")
+                if not self.at_head or not await connection.answers(PONG):
+                    return "stalled: no frame" + ("" if self.at_head else " before the head")
                 since = loop.time()
 
-    def _at_head(self) -> bool:
+    @property
+    def at_head(self) -> bool:
         """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
         head, continuity = self._start.head, self._continuity
         return head is None or (continuity is not None and continuity.last_seq >= head.seq)
@@ -424,6 +434,46 @@ class Replay:
             frames=self.counts.frames, dead=self.counts.dead, begin=self._covered_from(),
             time=continuity.newest_time if continuity else None, head=start.head.time if start.head else None,
         )  # fmt: skip
+
+    def state(self) -> IngestState:
+        """This ingest, for ``status``, the metrics and the live page."""
+        standing = self._standing() if self.started else None
+        start = self._start if self.started else None
+        pace, (mode, why) = self._progress.pace(), self._mode()
+        return IngestState(
+            mode=mode, why=why,
+            memory=Memory(
+                rss=int(self._process.memory_info().rss), limit=self.settings.memory_bytes,
+                in_flight=self.unacknowledged,
+                budget=self.settings.memory_bytes // BUDGET_SHARE,
+            ),
+            machine=None,  # at the merge with the throttle: what others use; and bytes_rate, window_left
+            relay=self.relay, run=start.run if start else 0,
+            plan=plan_text(start.mode, self.options.request.days) if start else "",
+            seq=standing.seq if standing else 0, time=as_time(standing.time) if standing else None,
+            head=as_time(standing.head) if standing else None,
+            oldest=as_time(start.oldest.time) if start and start.oldest else None,
+            covered_from=as_time(standing.begin) if standing else None,
+            frames=self.counts.frames, events=self.counts.events, dead=self.counts.dead, gaps=self.counts.gaps,
+            rate=pace.rate, bytes_rate=0.0, speed=pace.speed, left=pace.left, window_left=None, web=self.options.web,
+        )  # fmt: skip
+
+    def _mode(self) -> tuple[IngestMode, str]:
+        """What it does, and why. At the merge: memory and the byte budget's pace."""
+        publisher = self._publisher
+        return ingest_mode(
+            stopping=self._stop.is_set(), paused=self._paused, planned=self.started,
+            kafka_behind=publisher is None or publisher.full, waits_for_group=self._waiting,
+            connected=self._connection is not None,
+        )  # fmt: skip
+
+    def _on_pause(self, pause: Pause | None) -> None:
+        """The command ``pause --ingest``, or ``resume``. Watermarks and the lock stay alive."""
+        paused = pause is not None and pause.ingest
+        if paused != self._paused:
+            self._paused = paused
+            log.warning(pause_line(pause if paused else None, "ingest"))
+            self._on_publisher_change()
 
     def _covered_from(self) -> int | None:
         start = self._start

@@ -137,6 +137,7 @@ async def _watch(
         taken = ingest.code == 0
         standing = await reader.sink()
         display.show(standing)
+        display.page(worker.page())
         if worker.code is not None or ingest.code not in {None, 0}:
             return False
         if taken and standing.pending == 0:

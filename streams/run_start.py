@@ -13,6 +13,7 @@ import structlog
 from streams.errors import RelayError, SettingsError
 from streams.firehose.relay import relay_name
 from streams.firehose.seek import Sighting, find_head, find_start, look
+from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.messages import Gap, Watermark
 from streams.kafka.publisher import Position
 from streams.ops.ingest_progress import moment
@@ -120,3 +121,24 @@ async def _window(url: str) -> tuple[Sighting | None, Sighting | None]:
     if isinstance(live, Sighting):
         return oldest, live
     return oldest, await find_head(url, oldest) if oldest is not None else None
+
+
+def report_plan(settings: Settings, start: RunStart, decision: Decision, days: int) -> None:
+    """Say what was asked for, what the relay keeps, where it begins, and what that takes. Raises DiskError."""
+    oldest, head = start.oldest, start.head
+    asked = f"{days} days" if days > 0 else "all that the relay keeps"
+    log.info(
+        "plan", mode=start.mode, asked=asked, asked_from=moment(decision.target), relay=relay_name(settings.relay_url),
+        relay_keeps_from=moment(oldest.time) if oldest else "nothing yet",
+        head=moment(head.time) if head else "silent", begins_after_seq=start.position.seq,
+    )  # fmt: skip
+    if decision.resume_from is not None:
+        log.info(
+            "the topic has watermarks: resuming at the lowest, whatever --days says; --restart begins again",
+            seq=start.position.seq, time=moment(start.position.time),
+        )  # fmt: skip
+    if start.missing is not None:
+        log.warning("not covered: the relay keeps no older events",
+                    since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
+    if head is not None:
+        log.info("disk: " + check_disk(broker_folder(settings), max(head.seq - start.position.seq, 0)))

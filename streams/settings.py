@@ -311,14 +311,17 @@ def unknown_settings(names: Iterable[str]) -> list[str]:
     return problems
 
 
+def places() -> tuple[Mapping[str, str], Mapping[str, str | None]]:
+    """The environment, and what the ``.env`` file of the working directory holds."""
+    return os.environ, dotenv_values(".env") if Path(".env").is_file() else {}
+
+
 def load_settings(**overrides: object) -> Settings:
     """Read the settings; ``overrides`` (by field name) win over everything, as a command line does.
 
     Raises SettingsError with one line for each problem. Secrets are not in it.
     """
-    environment = {name.upper() for name in os.environ}
-    dotenv = {name.upper() for name in dotenv_values(".env")} if Path(".env").is_file() else set()
-    problems = unknown_settings(environment | dotenv)
+    problems = unknown_settings({name.upper() for values in places() for name in values})
     if problems:
         raise SettingsError("; ".join(problems))
     try:

@@ -143,6 +143,8 @@ class Throttle:
         self._sampler: asyncio.Task[None] | None = None
         self._gated = False
         self.rss = 0
+        #: Set by the command `pause`: no batch starts, and the partitions stay ours.
+        self.paused = False
 
     # -- life
 
@@ -161,14 +163,16 @@ class Throttle:
     @property
     def is_waiting(self) -> bool:
         """Whether work stands still because the throttle wants it to."""
-        return bool(self._queue) or self._gated
+        return bool(self._queue) or self._gated or self.paused
 
     # -- how large, and when
 
     @property
     def is_whole(self) -> bool:
         """Whether batches are whole slices that do not wait: the machine is idle, or the settings have no limit."""
-        return self._memory.state == "go" and (self._unlimited or (self._use_idle and self._idle.idle))
+        return (
+            not self.paused and self._memory.state == "go" and (self._unlimited or (self._use_idle and self._idle.idle))
+        )
 
     @property
     def largest(self) -> int:
@@ -188,12 +192,15 @@ class Throttle:
             while still_ours():
                 if self._queue[0] is ticket and (given := self._try(want)):
                     return given
-                await asyncio.sleep(min(ASK_SECONDS, max(self._pacer.wait(self._clock()), 0.001)))
+                wait = ASK_SECONDS if self.paused else max(self._pacer.wait(self._clock()), 0.001)
+                await asyncio.sleep(min(ASK_SECONDS, wait))
             return 0
         finally:
             self._queue.remove(ticket)
 
     def _try(self, want: int) -> int:
+        if self.paused:
+            return 0
         free = self._unlimited or (self._use_idle and self._idle.idle)
         return self._pacer.take(self._clock(), min(want, self.largest), free)
 

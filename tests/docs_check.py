@@ -294,6 +294,10 @@ def _compose_problems(arguments: Sequence[str]) -> list[str]:
     missing = [file for file in files if not (PROJECT / file).is_file()]
     if missing:
         return [f"there is no {file}" for file in missing]
+    if rest[:1] == ["--profile"]:
+        if not any(f"profiles: [{rest[1]}]" in (PROJECT / file).read_text() for file in files):
+            found.append(f"no service has the profile {rest[1]}")
+        rest = rest[2:]
     if not rest or rest[0] not in DOCKER:
         found.append(f"docker-compose has no command {' '.join(rest[:1])!r}")
     text = "\n".join((PROJECT / file).read_text() for file in files)

@@ -51,6 +51,7 @@ Check = Run | ByTest | Parsed
 
 _RUN: Final = "tests/acceptance/test_run.py::"
 _LETTERS: Final = "tests/integration/test_dead_letters.py::"
+_STATUS: Final = "tests/acceptance/test_status.py::"
 _REPLAY: Final = "tests/acceptance/test_replay.py::"
 _STACK: Final = "tests/integration/test_local_stack.py::"
 _ITSELF: Final = Parsed("it is what runs this check")
@@ -91,6 +92,15 @@ COMMANDS: Final[dict[str, Check]] = {
         instead=(("up | down | status | env | psql", "env"),),
     ),
     "faust -A streams.agents worker": Run(r"Progress: \d+ received", stop="Pace: "),
+    "faust -A streams.agents status": Run(r"partition +applied up to"),
+    "faust -A streams.agents status --watch": Run(r"partition +applied up to", stop="applied up to"),
+    "faust -A streams.agents status --json": Run(r'"partitions": \[\{"partition": 0, '),
+    "faust -A streams.agents status --check": Run(r"runs", code=9),
+    "faust -A streams.agents pause …": ByTest(f"{_STATUS}test_status_agrees_with_the_servers_and_says_who_is_down"),
+    "faust -A streams.agents resume": Run(r"Nothing was paused"),
+    "faust -A streams.agents doctor": Run(r"ok +Kafka: "),
+    "faust -A streams.agents config show": Run(r"KAFKA_TOPIC +firehose.events +default"),
+    "faust -A streams.agents completion bash": Run(r"complete .*_faust_completion faust"),
     "faust -A streams.agents agents | tables": Run("firehose", instead=(("agents | tables", "agents"),)),
     "faust -A streams.agents rebuild --schema rebuilt": Run(r"rebuilt is filled: \d"),
     "faust -A streams.agents rebuild --schema rebuilt --compare": Run(r"rebuilt holds exactly what \S+ holds"),

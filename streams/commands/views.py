@@ -22,6 +22,7 @@ MARK: Final = "made by `views create`: "
 
 _EPILOG = """\b
 Examples:
+  faust -A streams.agents views list
   faust -A streams.agents views create com.whtwnd.blog.entry.json
   faust -A streams.agents views create pub.leaflet.document.json --name articles
   faust -A streams.agents views show pub.leaflet.document.json

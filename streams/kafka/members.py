@@ -30,19 +30,25 @@ def group_id(settings: Settings) -> str:
     return f"{group[: LONGEST_GROUP - 17]}.{hashlib.sha256(group.encode()).hexdigest()[:16]}"
 
 
+def changelog(settings: Settings, table: str) -> str:
+    """The topic of a Faust table of ours."""
+    return f"{group_id(settings)}-{table}-changelog"
+
+
 async def running_workers(settings: Settings) -> list[str]:
     """The hosts of the workers, one entry each. One that was killed counts for another 10 s. Raises BrokerError.
 
     The broker knows of every worker, on whatever machine; sessions in Postgres also belong to commands and to pools.
     """
+    return await asked(settings, lambda admin: members(admin, settings))
 
-    async def question(admin: AIOKafkaAdminClient) -> list[str]:
-        found: list[str] = []
-        for response in await admin.describe_consumer_groups([group_id(settings)]):
-            for code, _, _, _, _, members, *_ in response.groups:
-                if code not in (0, _NO_GROUP):
-                    raise for_code(code)(group_id(settings))
-                found.extend(str(member[2]).lstrip("/") for member in members)
-        return found
 
-    return await asked(settings, question)
+async def members(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
+    """The same, by a client that is open. Raises KafkaError."""
+    found: list[str] = []
+    for response in await admin.describe_consumer_groups([group_id(settings)]):
+        for code, _, _, _, _, joined, *_ in response.groups:
+            if code not in (0, _NO_GROUP):
+                raise for_code(code)(group_id(settings))
+            found.extend(str(member[2]).lstrip("/") for member in joined)
+    return found

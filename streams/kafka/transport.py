@@ -120,6 +120,11 @@ class Consumer(driver.Consumer):
         """The aiokafka consumer. Its coroutines belong to the consumer's thread."""
         return self._thread._ensure_consumer()
 
+    def topic_partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; Faust asks what only the group's leader knows."""
+        partitions = self.aio.partitions_for_topic(topic)
+        return len(partitions) if partitions else None
+
     def is_sliced(self, topic: str) -> bool:
         """Whether the topic is delivered in slices."""
         hit = self._sliced.get(topic)

@@ -67,7 +67,7 @@ async def read_state(settings: Settings, info: TopicInfo, *, unfinished: bool = 
             begins = await consumer.beginning_offsets(tps)
             found = {}
             for tp in tps:
-                mark = await _last_watermark(consumer, tp, begins[tp], ends[tp])
+                mark = await last_watermark(consumer, tp, begins[tp], ends[tp])
                 if mark is not None:
                     found[tp.partition] = mark
     except KafkaError as error:
@@ -86,7 +86,8 @@ def _check_added(info: TopicInfo, found: dict[int, Watermark], untouched: list[i
         check_partitions(info, info.partitions - len(untouched))
 
 
-async def _last_watermark(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> Watermark | None:
+async def last_watermark(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> Watermark | None:
+    """The last watermark of a partition whose log is from ``begin`` to before ``end``. Raises KafkaError."""
     look, before = _FIRST_LOOK, end
     while before > begin:
         start = max(begin, end - look)

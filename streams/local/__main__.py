@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from streams import __version__
 from streams.errors import StreamsError
 from streams.local.postgres import program_folder
 from streams.local.stack import PartStatus, Stack
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_stack_commands(commands)
     psql = commands.add_parser("psql", help="psql in the embedded database; its own arguments may follow")

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+from streams import __version__
 from streams.errors import RelayError, SettingsError, StreamsError
 from streams.local.faults import CONNECTION_KINDS, FRAME_KINDS, Fault, Faults, parse_fault
 from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Traffic
@@ -236,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=__version__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--frames", type=Path, metavar="FILE", help="serve a recording")
     source.add_argument("--generate", type=int, metavar="N", help="generate exactly N events")

@@ -31,6 +31,7 @@ class Display:
         self._samples: deque[tuple[float, int]] = deque()
         self._moved = (self._begin, self._begin)
         self._said = 0.0
+        self._page_told = False
         self.received = 0
         self._bars: Progress | None = None
         relay = relay_name(settings.relay_url)
@@ -101,6 +102,12 @@ class Display:
             self._bars.console.print(text, highlight=False, markup=False)
         else:
             _line(text)
+
+    def page(self, address: str | None) -> None:
+        """Say where the live page is, once."""
+        if address is not None and not self._page_told:
+            self._page_told = True
+            self._tell(f"Watch it live: {address}/")
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 import time
 from collections import deque
@@ -33,6 +34,15 @@ class Standing:
     head: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Events a second; seconds of firehose a second; seconds until the head. None where it cannot be known."""
+
+    rate: float
+    speed: float | None
+    left: float | None
+
+
 class IngestProgress:
     """Call ``show`` about once a second, ``close`` at the end."""
 
@@ -62,17 +72,28 @@ class IngestProgress:
             self._said = now
             log.info("progress", **facts)
 
+    def pace(self) -> Pace:
+        """How fast it goes, as last shown."""
+        if len(self._samples) < 2:
+            return Pace(0.0, None, None)
+        (then_at, then), (now_at, now) = self._samples[0], self._samples[-1]
+        seconds = max(now_at - then_at, 1e-9)
+        rate = (now.events - then.events) / seconds
+        if now.time is None:
+            return Pace(rate, None, None)
+        speed = (now.time - (then.time or now.time)) / 1e6 / seconds
+        if now.head is None:
+            return Pace(rate, speed, None)
+        return Pace(rate, speed, max(now.head - now.time, 0) / 1e6 / speed if speed > 0 else None)
+
     def _facts(self, now: Standing) -> dict[str, Any]:
-        then_at, then = self._samples[0]
-        seconds = max(self._samples[-1][0] - then_at, 1e-9)
-        rate = int((now.events - then.events) / seconds) if len(self._samples) > 1 else 0
-        lag = left = done = None
+        pace = self.pace()
+        rate, left = int(pace.rate), pace.left
+        lag = done = None
         if now.time is not None and now.head is not None:
             lag = max(now.head - now.time, 0) / 1e6
             begin = now.begin if now.begin is not None else now.time
             done = 1.0 if now.head <= begin else min(max((now.time - begin) / (now.head - begin), 0.0), 1.0)
-            speed = (now.time - (then.time or now.time)) / 1e6 / seconds
-            left = lag / speed if speed > 0 else None
         return {
             "seq": now.seq, "events": now.events, "frames": now.frames, "rate": rate, "dead": now.dead,
             "covered_from": moment(now.begin), "covered_to": moment(now.time), "lag": span(lag), "left": span(left),
@@ -83,6 +104,11 @@ class IngestProgress:
         """Leave the terminal as it was."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def as_time(time_us: int | None) -> dt.datetime | None:
+    """A time in µs as a time (UTC)."""
+    return None if time_us is None else dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC)
 
 
 def moment(time_us: int | None) -> str:

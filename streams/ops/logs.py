@@ -14,19 +14,35 @@ from streams.settings import Settings
 _NOISY = ("aiokafka", "websockets", "asyncio", "faust", "mode", "kafka")
 
 
+class StderrHandler(logging.StreamHandler[IO[str]]):
+    """Writes to what ``sys.stderr`` is now: while a progress bar is shown, that is what prints above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> IO[str]:
+        """Standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: IO[str]) -> None:
+        raise AttributeError("standard error is what it is")
+
+
 def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging.Handler:
     """Install one handler on the root logger (stderr unless ``stream``), in the form that LOG_FORMAT asks for."""
-    stream = stream or sys.stderr
-    console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
+    terminal = (stream or sys.stderr).isatty()
+    console = settings.log_format == "console" or (settings.log_format == "auto" and terminal)
     shared: list[structlog.types.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty()) if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=terminal) if console else structlog.processors.JSONRenderer()
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(stream) if stream is not None else StderrHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],

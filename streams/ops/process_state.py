@@ -105,3 +105,24 @@ class IngestState(msgspec.Struct, frozen=True):
     left: float | None
     window_left: float | None
     web: str | None = None
+
+
+def plan_text(mode: str, days: int) -> str:
+    """Why a run began where it did: its mode, and what was asked for."""
+    asked = "all that the relay keeps" if days < 0 else f"the last {days} day{'' if days == 1 else 's'}"
+    return f"{mode}, asked for {asked}"
+
+
+def ingest_mode(
+    *, stopping: bool, paused: bool, planned: bool, kafka_behind: bool, waits_for_group: bool, connected: bool
+) -> tuple[IngestMode, str]:
+    """What an ingest does, and why; the first that is true counts."""
+    ways: tuple[tuple[bool, IngestMode, str], ...] = (
+        (stopping, "stopping", "it was told to stop"),
+        (paused, "paused", "by the command pause; resume ends that, and the relay's window does not wait"),
+        (not planned, "starting", "it looks where the topic stands, and what the relay keeps"),
+        (kafka_behind, "no broker", "Kafka has not acknowledged what was sent: the relay is not read"),
+        (waits_for_group, "retention", "a slow group nears the topic's retention, and the disk is full"),
+        (not connected, "no relay", "it connects to the relay again"),
+    )
+    return next(((mode, why) for holds, mode, why in ways if holds), ("full speed", "as fast as relay and Kafka go"))

@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
@@ -90,6 +91,13 @@ class WorkerProcess(_Child):
         with self._log() as log:
             command = [sys.executable, "-m", "faust", "-A", "streams.agents", "worker"]
             await self._start(command, log.fileno(), WORKER_ID="1")
+
+    def page(self) -> str | None:
+        """Where its live page is, once it has said so."""
+        with suppress(OSError), self.log_file.open("rb") as log:
+            found = re.search(rb'Live page, metrics and health: (http://[^\s"]+)', log.read(1 << 16))
+            return found[1].decode() if found is not None else None
+        return None
 
     def _log(self) -> Any:  # noqa: ANN401 (a file)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)

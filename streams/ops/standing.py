@@ -22,9 +22,10 @@ from streams.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class PartitionStanding:
-    """One partition: ``next_offset`` is what the sink applies next, ``end`` what Kafka writes next."""
+    """One partition: ``next_offset`` is what the sink applies next; the log is from ``begin`` to before ``end``."""
 
     partition: int
+    begin: int
     next_offset: int
     end: int
     watermark_seq: int | None
@@ -92,6 +93,7 @@ class StandingReader:
             partitions.append(
                 PartitionStanding(
                     tp.partition,
+                    begins[tp],
                     row["next_offset"] if row else begins[tp],
                     ends[tp],
                     row["watermark_seq"] if row else None,

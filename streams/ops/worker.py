@@ -16,7 +16,6 @@ from mode.utils.logging import level_number
 
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
 from streams.ops.logs import set_up_logging
-from streams.ops.web import serve_on_free_port
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class Worker(faust.Worker):
             sys.exit(self._fault.exit_code if self._fault is not None else ending.code)
 
     def _check(self) -> None:
-        check = self.loop.create_task(self._checks())
+        check = self.loop.create_task(self.work.check())
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, check.cancel)
         ends = True
@@ -94,10 +93,6 @@ class Worker(faust.Worker):
                 self.loop.remove_signal_handler(number)
                 if ends:  # by itself, with a code of its own: a signal that comes now must not take its place
                     signal.signal(number, signal.SIG_IGN)
-
-    async def _checks(self) -> None:
-        await self.work.check()
-        serve_on_free_port(self.app)  # type: ignore[arg-type] # an App
 
     async def on_first_start(self) -> None:
         """Begin what runs beside the agents."""

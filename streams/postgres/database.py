@@ -93,12 +93,16 @@ def is_data_error(error: BaseException) -> bool:
 class Database:
     """A few connections to one schema. ``run`` lends one of them to a function, and repeats it on transient errors."""
 
-    def __init__(self, dsn: str, schema: str, max_connections: int = 2) -> None:
+    def __init__(self, dsn: str, schema: str, max_connections: int = 2, *, quiet: bool = False) -> None:
         self.schema = schema
+        # Whether a database that is away is somebody else's to report.
+        self._level = logging.DEBUG if quiet else logging.WARNING
         self._dsn = dsn
         self._slots = asyncio.Semaphore(max_connections)
         self._idle: list[Connection] = []
         self._closed = False
+        #: Whether the last call failed, and is tried again.
+        self.is_away = False
 
     @property
     def place(self) -> str:
@@ -155,21 +159,24 @@ class Database:
                     if fatal is error:
                         raise
                     raise fatal from None
+                self.is_away = True
                 if failures is not None:
                     failures.append(error)
                 now = time.monotonic()
                 away_since = away_since or now
                 if now - logged_at >= LOG_EVERY:
                     logged_at = now
-                    log.warning(
+                    log.log(
+                        self._level,
                         "Postgres at %s does not answer (%s), trying on for %.0f s so far.",
                         self.place, _sentence(error), now - away_since,
                     )  # fmt: skip
                 await _sleep(delay * (0.5 + random.random()), keep_going)  # noqa: S311 (jitter)
                 delay = min(LONGEST_DELAY, delay * 2)
                 continue
+            self.is_away = False
             if away_since is not None and time.monotonic() - away_since > 1:
-                log.warning("Postgres at %s is back after %.0f s.", self.place, time.monotonic() - away_since)
+                log.log(self._level, "Postgres at %s is back after %.0f s.", self.place, time.monotonic() - away_since)
             return result
 
     async def migrate(self) -> None:

@@ -635,3 +635,49 @@ SET ingest = excluded.ingest, reason = excluded.reason, asked_by = excluded.aske
 
 -- name: end_pause
 DELETE FROM pauses WHERE topic = $1 AND consumer_group = $2 RETURNING asked_at, reason;
+
+-- Of the status: once a second, whatever the schema holds.
+
+-- name: status_runs
+-- The newest run, and the newest that did not merely resume.
+(SELECT run, relay, mode, days, asked_from, oldest_time, head_time FROM runs WHERE topic = $1 ORDER BY run DESC LIMIT 1)
+UNION ALL
+(SELECT run, relay, mode, days, asked_from, oldest_time, head_time FROM runs
+ WHERE topic = $1 AND mode <> 'resume' ORDER BY run DESC LIMIT 1);
+
+-- name: status_counts
+-- Dead letters: counted up to 100,000, estimated beyond.
+SELECT CASE WHEN counted.letters < 100000 THEN counted.letters
+            ELSE greatest(counted.letters, (SELECT reltuples::bigint FROM pg_class WHERE oid = 'dead_letters'::regclass))
+            END AS dead_letters,
+       (SELECT count(*) FROM gaps WHERE topic = $1) AS gaps
+FROM (SELECT count(*) AS letters FROM (SELECT FROM dead_letters WHERE topic = $1 LIMIT 100000) AS letters) AS counted;
+
+-- name: status_letters
+-- The last of each partition by the primary key, and of these the newest.
+SELECT l.partition, l."offset", l.created_at, l.did, l.collection, l.reason
+FROM (SELECT DISTINCT partition FROM sink_offsets WHERE topic = $1) AS p
+CROSS JOIN LATERAL (
+    SELECT d.partition, d."offset", d.created_at, d.did, d.collection, left(d.reason, 200) AS reason
+    FROM dead_letters AS d WHERE d.topic = $1 AND d.partition = p.partition ORDER BY d."offset" DESC LIMIT $2
+) AS l
+ORDER BY l.created_at DESC, l.partition, l."offset" DESC LIMIT $2;
+
+-- name: status_gaps
+SELECT from_time, to_time, left(reason, 200) AS reason, created_at
+FROM gaps WHERE topic = $1 ORDER BY created_at DESC, partition, "offset" DESC LIMIT 200;
+
+-- name: doctor
+SELECT current_setting('server_version') AS version,
+       clock_timestamp() AS now,
+       pg_is_in_recovery() AS standby,
+       current_setting('default_transaction_read_only')::boolean AS read_only,
+       (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()) AS encoding,
+       has_database_privilege(current_database(), 'CREATE') AS may_create,
+       has_schema_privilege('public', 'CREATE') AS may_public,
+       coalesce(has_schema_privilege(to_regnamespace(quote_ident($1))::oid, 'USAGE'), false)
+           AND coalesce(has_table_privilege(to_regclass(quote_ident($1) || '.sink_offsets')::oid, 'INSERT, UPDATE'), false) AS may_write,
+       current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+           - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::integer AS free,
+       pg_size_bytes(current_setting('max_wal_size')) AS max_wal,
+       pg_size_bytes(current_setting('shared_buffers')) AS buffers;

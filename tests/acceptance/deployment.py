@@ -83,8 +83,8 @@ class Deployment:
     def ingest(self, relay: str, *arguments: str, days: int = -1, **settings: str) -> Command:
         return self._start("ingest", [*INGEST, "--days", str(days), *arguments], RELAY_URL=relay, **settings)
 
-    def worker(self, **settings: str) -> Command:
-        return self._start("worker", WORKER, **{"WORKER_WEB_PORT": str(free_port()), **settings})
+    def worker(self, *arguments: str, **settings: str) -> Command:
+        return self._start("worker", [*WORKER, *arguments], **{"WORKER_WEB_PORT": str(free_port()), **settings})
 
     def _start(self, kind: str, arguments: list[str], **settings: str) -> Command:
         command = Command(f"{kind}{len(self.commands)}", arguments, {**self.environment, **settings}, self.folder)

@@ -22,6 +22,7 @@ async def test_a_run_takes_everything_and_says_so(deployment: Deployment) -> Non
     done = await finish(RUN, settings, deployment.folder, 120)
     assert done.code == 0, done.output + done.errors
     assert "Done: 10,000 events in " in done.output
+    assert f"Watch it live: http://127.0.0.1:{settings['WORKER_WEB_PORT']}/" in done.output
     records = sum(map(len, oracle["records"].values()))
     assert f"rows          {records:,} records" in done.output
     assert "not covered   nothing that was asked for" in done.output

@@ -25,6 +25,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
+from streams.kafka.members import changelog
+from streams.settings import Settings
+from tests.conftest import SettingsFactory
+
 PARTITIONS = 4
 ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 COMMAND = [str(Path(sys.executable).with_name("faust")), "-A", "streams.agents"]
@@ -247,14 +251,21 @@ async def test_sigkill_again_and_again(deployment: Deployment) -> None:
     await deployment.check()
 
 
-async def test_two_workers_share_and_one_takes_over(deployment: Deployment) -> None:
+async def written_tables(settings: Settings) -> dict[int, int]:
+    """How often each partition of the table of collections was written."""
+    partitions = [TopicPartition(changelog(settings, "collections"), p) for p in range(PARTITIONS)]
+    async with AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers()) as consumer:
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(partitions)).items()}
+
+
+async def test_two_workers_share_and_one_takes_over(deployment: Deployment, settings: SettingsFactory) -> None:
     port = free_port()
     first = deployment.start(**STEADY, WORKER_WEB_PORT=str(port))
     second = deployment.start(**STEADY, WORKER_WEB_PORT=str(port), WORKER_ID="1")
     await deployment.feed.produce(5000)
     await deployment.until(2000)
     logs = deployment.log(first) + deployment.log(second)
-    taken = re.search(rf"The web port {port} is in use: this worker's is (\d+)\.", logs)
+    taken = re.search(rf"The web port {port} is in use: this process has (\d+)\.", logs)
     assert taken is not None
     assert int(taken[1]) > port  # the next free one: others on this machine may hold those between
     first.kill()
@@ -262,6 +273,14 @@ async def test_two_workers_share_and_one_takes_over(deployment: Deployment) -> N
     third = deployment.start(**FAST)
     await deployment.until(5000)
     await deployment.check()
+    # Each writes the tables of its partitions, not the group's leader alone.
+    before = await written_tables(settings())
+    await deployment.feed.produce(1000)
+    await deployment.until(6000)
+    deadline = time.monotonic() + 30
+    while any(count <= before[p] for p, count in (await written_tables(settings())).items()):
+        assert time.monotonic() < deadline, f"{before}\n{await written_tables(settings())}"
+        await asyncio.sleep(0.2)
     await stop(second)
     await stop(third)
     assert "Progress:" in deployment.log(second)

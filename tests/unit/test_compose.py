@@ -79,7 +79,9 @@ def test_ports_are_published_on_loopback_only_and_versions_are_pinned() -> None:
         published = re.findall(r"^ +ports:(?: !override)? \[(.*)\]", text, re.MULTILINE)
         assert published
         assert all(ports.startswith('"127.0.0.1:') for ports in published)
-    assert re.findall(r"image: (\S+)", COMPOSE) == ["apache/kafka:4.4.0", "postgres:18", "atproto-streams"]
+    assert re.findall(r"image: (\S+)", COMPOSE) == [
+        "apache/kafka:4.4.0", "postgres:18", "atproto-streams", "prom/prometheus:v3.5.0", "grafana/grafana:12.1.0",
+    ]  # fmt: skip
 
 
 def test_the_container_has_room_for_worker_and_ingest() -> None:

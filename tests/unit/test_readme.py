@@ -43,6 +43,9 @@ def test_the_profiles_are_as_the_readme_says() -> None:
 def test_every_exit_code_stands_in_its_table() -> None:
     codes = {
         error.exit_code for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, Exception)
-    } | {0, errors.EXIT_HUNG_SHUTDOWN, errors.EXIT_STALLED}
+    } | {0, *(value for name, value in vars(errors).items() if name.startswith("EXIT_"))}
     for code in codes:
         assert f"\n| {code} | " in README, f"exit code {code} is not in the README"
+    listed = {int(row.split("|")[1]) for row in README.split("## Exit codes")[1].split("## ")[0].splitlines()
+              if row.startswith("| ") and row.split("|")[1].strip().isdigit()}  # fmt: skip
+    assert listed == codes | {1}, "and it has no other"

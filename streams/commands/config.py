@@ -1,0 +1,47 @@
+"""``faust -A streams.agents config``: every setting, its value without secrets, and where it comes from."""
+
+from __future__ import annotations
+
+import click
+
+from streams.commands.filters import as_json as json_option
+from streams.commands.filters import json_lines
+from streams.commands.running import run_command
+from streams.firehose.syntax import shown
+from streams.ops.configuration import Shown, shown_settings
+from streams.settings import Settings, places, read_stack_state
+
+_EPILOG = """\b
+Examples:
+  faust -A streams.agents config show
+  faust -A streams.agents config show --json | jq -r 'select(.source != "default") | .name'"""
+
+
+@click.group("config", epilog=_EPILOG)
+def command() -> None:
+    """The settings as a process that is started here and now would have them."""
+
+
+@command.command("show", epilog=_EPILOG)
+@json_option
+def show(*, as_json: bool) -> None:
+    """Every setting, its value, and its source: environment, .env, profile, default or the embedded stack.
+
+    Passwords are not shown. The profile (BACKFILL_PROFILE) presets five settings, and each of them overrides it.
+    """
+
+    async def main(settings: Settings) -> None:
+        rows = shown_settings(settings, *places(), read_stack_state(settings.local_dir))
+        if as_json:
+            json_lines({"name": row.name, "value": row.value, "source": row.source} for row in rows)
+        else:
+            names = max(len(row.name) for row in rows)
+            values = min(max(len(_value(row)) for row in rows), 60)
+            for row in rows:
+                click.echo(f"{row.name:<{names}}  {_value(row):<{values}}  {row.source}")
+
+    run_command(main)
+
+
+def _value(row: Shown) -> str:
+    return "-" if row.value is None else shown(row.value, 300)

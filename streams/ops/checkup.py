@@ -1,0 +1,326 @@
+"""What ``doctor`` looks at: this machine, Kafka, Postgres, the relay. Each look ends by itself, whoever is broken."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import asyncpg
+import msgspec
+import psutil
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from streams import __version__
+from streams.errors import BrokerError, DatabaseError, MismatchError, RelayError, SettingsError, StreamsError
+from streams.firehose.relay import relay_name
+from streams.firehose.seek import Sighting, look
+from streams.kafka.disk import broker_folder
+from streams.kafka.members import members
+from streams.kafka.retention import topic_configs
+from streams.kafka.topic import MAX_MESSAGE_BYTES, broker_error, describe_topic, kafka_client_options
+from streams.ops.ingest_progress import span
+from streams.postgres.database import Connection, Database
+from streams.postgres.queries import query
+from streams.settings import Settings
+
+State = Literal["ok", "warn", "fail"]
+
+#: Seconds for each of the three servers.
+PATIENCE: Final = 12.0
+#: Clocks may differ by so many seconds.
+SKEW: Final = 30.0
+#: Versions of which private surfaces are used (docs/gotchas.md).
+PINNED: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0"}
+_GB: Final = 1e9
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line: what was looked at, how it is, and how to mend it. ``code``: the exit code that a failure deserves."""
+
+    what: str
+    state: State
+    text: str
+    mend: str = ""
+    code: int = 0
+
+
+async def check_up(settings: Settings) -> list[Finding]:
+    """All looks, side by side; in the order of the way of an event."""
+    parts = await asyncio.gather(
+        _within("Kafka", BrokerError.exit_code, lambda: kafka(settings)),
+        _within("Postgres", DatabaseError.exit_code, lambda: postgres(settings)),
+        _within("relay", RelayError.exit_code, lambda: relay(settings)),
+    )
+    return [*machine(settings), *(finding for part in parts for finding in part)]
+
+
+async def _within(what: str, code: int, looks: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+    """The findings; a server that does not answer, or not as foreseen, is one."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await looks()
+    except TimeoutError:
+        return [Finding(what, "fail", "does not answer", "look whether it is up and reachable from here", code)]
+    except StreamsError as error:
+        sentence, _, mend = str(error).partition(": ")
+        return [Finding(what, "fail", sentence, mend.rstrip("."), error.exit_code)]
+    except Exception as error:
+        return [Finding(what, "fail", f"answers as nobody foresaw: {error!r}"[:300], "look at its log", code)]
+
+
+# -- this machine
+
+
+def machine(settings: Settings) -> list[Finding]:
+    """Python, packages, files, memory, disk."""
+    return [
+        *_python(),
+        *_packages(),
+        _files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        memory(settings, psutil.virtual_memory().available, container_limit()),
+        _disk(settings),
+    ]
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < (3, 11):  # noqa: UP036 (somebody may run it from the sources)
+        yield Finding("Python", "fail", version, "use Python 3.11 or newer", SettingsError.exit_code)
+    else:
+        yield Finding("Python", "ok", f"{version}, atproto-streams {__version__}")
+
+
+def _packages() -> Iterator[Finding]:
+    for name, pinned in PINNED.items():
+        try:
+            held = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            held = "none"
+        if held == pinned:
+            yield Finding(name, "ok", held)
+        else:
+            yield Finding(name, "warn", f"{held}, and this was tested with {pinned}", f"pip install {name}=={pinned}")
+
+
+def _files(limit: int) -> Finding:
+    if 0 <= limit < 1024:
+        return Finding("open files", "warn", f"at most {limit}", "ulimit -n 4096")
+    return Finding("open files", "ok", f"at most {limit}" if limit >= 0 else "no limit")
+
+
+def memory(settings: Settings, available: int, container: int | None) -> Finding:
+    """Whether BACKFILL_MAX_MEMORY_MB is there, for the ingest and for a worker."""
+    need = 2 * settings.memory_bytes
+    text = f"BACKFILL_MAX_MEMORY_MB {settings.backfill_max_memory_mb} a process, {available / _GB:.1f} GB available"
+    mend = "set BACKFILL_MAX_MEMORY_MB lower, or give more"
+    if container is not None:
+        text += f", the container's limit {container / _GB:.1f} GB"
+        if settings.memory_bytes > container:
+            return Finding("memory", "fail", text, mend, SettingsError.exit_code)
+    if need > (available if container is None else min(available, container)):
+        return Finding("memory", "warn", text, mend)
+    return Finding("memory", "ok", text)
+
+
+def container_limit() -> int | None:
+    """The cgroup's limit of memory in bytes, if there is one. At the merge: what the throttle reads of cgroups."""
+    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = int(Path(place).read_text())
+        except (OSError, ValueError):
+            continue
+        if limit < psutil.virtual_memory().total:
+            return limit
+    return None
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = broker_folder_or_here(settings)
+    usage = shutil.disk_usage(folder)
+    text = f"{usage.free / _GB:.1f} of {usage.total / _GB:.1f} GB free at {folder}"
+    if usage.free < max(2 * _GB, usage.total * 0.05):
+        return Finding("disk", "warn", text, "free some: a full disk stops Kafka and Postgres")
+    return Finding("disk", "ok", text)
+
+
+def broker_folder_or_here(settings: Settings) -> Path:
+    """The embedded stack's folder, if it is there."""
+    try:
+        folder = broker_folder(settings)
+    except SettingsError:
+        folder = None
+    return folder or (settings.local_dir if settings.local_dir.is_dir() else Path.cwd())
+
+
+# -- Kafka
+
+
+async def kafka(settings: Settings) -> list[Finding]:
+    """Whether it can be reached, the topic, the group. Raises BrokerError, SettingsError."""
+    where = settings.bootstrap_servers()
+    admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=5_000)
+    try:
+        await admin.start()
+        brokers = (await admin.describe_cluster())["brokers"]
+        found = [Finding("Kafka", "ok", f"{where}: {len(brokers)} broker{'s' if len(brokers) != 1 else ''}")]
+        found.extend(await _topic(settings, admin, len(brokers)))
+        count = len(await members(admin, settings))
+        found.append(Finding("group", "ok", f"{settings.sink_group}: {count} worker{'' if count == 1 else 's'} in it"))
+        return found
+    except KafkaError as error:
+        raise broker_error(settings, error) from None
+    finally:
+        await admin.close()
+
+
+async def _topic(settings: Settings, admin: AIOKafkaAdminClient, brokers: int) -> list[Finding]:
+    info = await describe_topic(admin, settings.kafka_topic)
+    if info is None:
+        return [Finding("topic", "ok", f"there is no {settings.kafka_topic} yet: the ingest, or a worker, makes it")]
+    described = (await admin.describe_topics([settings.kafka_topic]))[0]["partitions"]
+    configs = await topic_configs(admin, settings.kafka_topic)
+    text = f"{info.name}: {info.partitions} partitions, replication {info.replication}"
+    return [Finding("topic", "ok", text), *judged_topic(configs, described, info.replication, brokers)]
+
+
+def judged_topic(
+    configs: dict[str, str], partitions: list[dict[str, Any]], replication: int, brokers: int
+) -> Iterator[Finding]:
+    """What is wrong with a topic's settings and replicas."""
+    least = int(configs.get("min.insync.replicas", "1"))
+    if dead := [p["partition"] for p in partitions if p["leader"] < 0]:
+        yield Finding("topic", "fail", f"partitions without a leader: {dead}", "start the brokers that are down", 3)
+    elif short := [p["partition"] for p in partitions if len(p["isr"]) < max(least, 1)]:
+        yield Finding("topic", "fail", f"too few replicas in sync (min.insync.replicas {least}): partitions {short}",
+                      "start the brokers that are down: nothing can be written", 3)  # fmt: skip
+    if replication < min(3, brokers):
+        yield Finding("topic", "warn", f"replication {replication}, and there are {brokers} brokers",
+                      "what one disk loses is lost: copy it into a topic with more (the command copy)")  # fmt: skip
+    if "compact" in configs.get("cleanup.policy", "delete"):
+        yield Finding("topic", "fail", "it is compacted: all but the last event of an account would go",
+                      "set cleanup.policy=delete", 6)  # fmt: skip
+    if int(configs.get("max.message.bytes", MAX_MESSAGE_BYTES)) < MAX_MESSAGE_BYTES:
+        yield Finding("topic", "warn", f"max.message.bytes is {configs['max.message.bytes']}",
+                      f"set it to {MAX_MESSAGE_BYTES}: a large record stops the ingest")  # fmt: skip
+    if configs.get("message.timestamp.type", "CreateTime") != "CreateTime":
+        yield Finding("topic", "warn", "message.timestamp.type is not CreateTime", "set it to CreateTime")
+    retention = int(configs.get("retention.ms", "-1"))
+    if 0 <= retention < 86_400_000:
+        yield Finding("topic", "warn", f"retention {span(retention / 1000)}",
+                      "a worker that is down for longer loses events: raise retention.ms")  # fmt: skip
+    else:
+        yield Finding("retention", "ok", "for ever" if retention < 0 else span(retention / 1000))
+
+
+# -- Postgres
+
+
+async def postgres(settings: Settings) -> list[Finding]:
+    """Whether it can be reached, its version, the schema, our rights, its settings. Raises StreamsError."""
+    database = Database(settings.database_dsn(), settings.sink_schema, 1, quiet=True)
+    try:
+        await database.start(timeout=5.0)
+        before = time.time()
+
+        async def call(connection: Connection) -> asyncpg.Record:
+            row = await connection.fetchrow(query("doctor"), settings.sink_schema)
+            assert row is not None
+            return row
+
+        facts = dict(await database.run(call))
+        skew = facts["now"].timestamp() - (before + time.time()) / 2
+        schema = await _schema(database)
+        return [Finding("Postgres", "ok", f"{database.place}: version {facts['version']}"), schema,
+                *judged_database(settings, facts, schema.state == "ok"), clock("Postgres", skew)]  # fmt: skip
+    finally:
+        await database.close()
+
+
+async def _schema(database: Database) -> Finding:
+    try:
+        await database.check()
+    except MismatchError as error:
+        sentence, _, mend = str(error).partition(": ")
+        coming = "missing, or of an older version" in sentence
+        return Finding("schema", "warn" if coming else "fail", sentence, mend.rstrip("."),
+                       0 if coming else MismatchError.exit_code)  # fmt: skip
+    return Finding("schema", "ok", f"{database.schema}, of this program's version")
+
+
+def judged_database(settings: Settings, facts: dict[str, Any], is_there: bool) -> Iterator[Finding]:
+    """Rights, connections, and the settings that matter."""
+    code = DatabaseError.exit_code
+    if facts["standby"] or facts["read_only"]:
+        yield Finding("Postgres", "fail", "it is read-only", "point DATABASE_URL at the primary", code)
+    if facts["encoding"] != "UTF8":
+        yield Finding("Postgres", "fail", f"the database's encoding is {facts['encoding']}",
+                      "use one with UTF8: records hold every script", code)  # fmt: skip
+    if not is_there and not (facts["may_create"] and facts["may_public"]):
+        yield Finding("rights", "fail", "our user may not make the schema, or public.firehose_cursor",
+                      "GRANT CREATE on the database and on schema public", code)  # fmt: skip
+    elif is_there and not facts["may_write"]:
+        yield Finding("rights", "fail", "our user may not write the schema's tables",
+                      f"GRANT ALL on schema {settings.sink_schema} and on its tables", code)  # fmt: skip
+    else:
+        yield Finding("rights", "ok", "enough")
+    free, need = facts["free"], settings.backfill_max_concurrent + 5
+    if free < need:
+        yield Finding("connections", "warn", f"{free} free, and a worker takes {need}", "raise max_connections")
+    else:
+        yield Finding("connections", "ok", f"{free} free, a worker takes {need}")
+    if facts["max_wal"] < 2 << 30:
+        yield Finding("max_wal_size", "warn", f"{facts['max_wal'] >> 20} MB: checkpoints come often while it is filled",
+                      "ALTER SYSTEM SET max_wal_size = '4GB'")  # fmt: skip
+    if facts["buffers"] < 128 << 20:
+        yield Finding("shared_buffers", "warn", f"{facts['buffers'] >> 20} MB",
+                      "ALTER SYSTEM SET shared_buffers = '1GB', and restart")  # fmt: skip
+
+
+# -- the relay
+
+
+async def relay(settings: Settings) -> list[Finding]:
+    """Whether it can be reached, what it keeps, and whose clock is wrong. Raises RelayError."""
+    name = relay_name(settings.relay_url)
+    try:
+        oldest, head = await asyncio.gather(look(settings.relay_url, 0, 3.0), look(settings.relay_url, None, 3.0))
+    except (OSError, TimeoutError) as error:
+        return [Finding("relay", "fail", f"{name} cannot be reached ({str(error) or type(error).__name__})",
+                        "check RELAY_URL and the network", RelayError.exit_code)]  # fmt: skip
+    first = oldest if isinstance(oldest, Sighting) else None
+    last = head if isinstance(head, Sighting) else None
+    newest = "it is quiet now" if last is None else f"its newest frame is {_seen(last)}"
+    text = f"{name}: keeps {'nothing yet' if first is None else f'from {_seen(first)} on'}; {newest}"
+    found = [Finding("relay", "ok", text)]
+    if last is not None and last.time is not None:
+        found.append(clock("relay", last.time / 1e6 - time.time()))
+    return found
+
+
+def clock(whose: str, skew: float) -> Finding:
+    """Whether two clocks agree. ``skew``: seconds that theirs is ahead."""
+    text = f"{abs(skew):.1f} s {'behind' if skew > 0 else 'ahead of'} the {whose}'s" if abs(skew) >= 1 else (
+        f"as the {whose}'s")  # fmt: skip
+    if abs(skew) > SKEW:
+        return Finding("clock", "warn", text, "keep the clocks by NTP: days are counted by ours")
+    return Finding("clock", "ok", text)
+
+
+def _seen(sighting: Sighting) -> str:
+    if sighting.time is None:
+        return f"seq {sighting.seq}"
+    return f"seq {sighting.seq} of {dt.datetime.fromtimestamp(sighting.time / 1e6, dt.UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """That of the first thing that failed."""
+    return next((finding.code for finding in findings if finding.state == "fail"), 0)

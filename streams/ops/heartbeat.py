@@ -1,0 +1,104 @@
+"""A process's row in ``processes``, every two seconds, and the pause that it answers with.
+
+Never a reason to fail or to wait: a database that is away, or whose schema is older or not there yet, is tried again
+without a word, and the last known answer holds. It has a connection of its own, so that it waits for no transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from typing import Final, Literal
+
+import asyncpg
+import msgspec
+
+from streams import __version__
+from streams.errors import SettingsError, StreamsError
+from streams.firehose.syntax import shown
+from streams.ops.process_state import BEAT_SECONDS, IngestState, WorkerState
+from streams.postgres.database import Database
+from streams.postgres.processes import Pause, Self, beat, last_beat
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a beat may take before it is given up; the one at the start, for which somebody waits; the last one.
+PATIENCE: Final = 10.0
+FIRST_PATIENCE: Final = 3.0
+LAST_PATIENCE: Final = 1.0
+
+
+class Heartbeat:
+    """Beats while ``run`` runs. ``state`` says what is written, ``on_pause`` is told of each change of the pause."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kind: Literal["worker", "ingest"],
+        state: Callable[[], WorkerState | IngestState],
+        on_pause: Callable[[Pause | None], None],
+    ) -> None:
+        self._state = state
+        self._on_pause = on_pause
+        self._pause: Pause | None = None
+        self._written = False
+        self._me = Self(
+            id=uuid.uuid4(), kind=kind, topic=settings.kafka_topic, group=settings.sink_group,
+            host=socket.gethostname(), pid=os.getpid(), version=__version__,
+        )  # fmt: skip
+        self._database: Database | None = None
+        try:
+            self._database = Database(settings.database_dsn(), settings.sink_schema, 1, quiet=True)
+        except SettingsError:
+            log.debug("no database: nobody will see in `status` that this process runs")
+
+    async def first(self) -> None:
+        """The first beat: afterwards a pause that holds is known, if the database is there."""
+        await self._beat(FIRST_PATIENCE)
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await self._beat(PATIENCE)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def end(self) -> None:
+        """The process ends in order: say so, if that takes no time."""
+        database, self._database = self._database, None
+        if database is None:
+            return
+        with contextlib.suppress(TimeoutError, StreamsError, asyncpg.PostgresError, OSError):
+            async with asyncio.timeout(LAST_PATIENCE):
+                if self._written:
+                    await last_beat(database, self._me.id)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_PATIENCE):
+                await database.close()
+
+    async def _beat(self, patience: float) -> None:
+        if self._database is None:
+            return
+        try:
+            async with asyncio.timeout(patience):
+                pause = await beat(self._database, self._me, msgspec.json.encode(self._state()))
+        except Exception as error:
+            log.debug("no heartbeat: %r", error)
+            return
+        self._written = True
+        if pause != self._pause:
+            self._pause = pause
+            self._on_pause(pause)
+
+
+def pause_line(pause: Pause | None, who: str) -> str:
+    """What is logged when a pause begins or ends."""
+    if pause is None:
+        return f"The {who} goes on: the pause has ended."
+    why = f" ({shown(pause.reason, 200)})" if pause.reason else ""
+    return f"The {who} is paused by {shown(pause.asked_by)}{why}: `faust -A streams.agents resume` ends that."

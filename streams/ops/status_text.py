@@ -1,0 +1,194 @@
+"""A Status as a page for the terminal, plain text where that is none. Pure; strangers' strings are made safe."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streams.firehose.syntax import shown
+from streams.ops.ingest_progress import span
+from streams.ops.status import Process, Status, Stretch
+from streams.ops.troubles import process_name
+
+#: Columns where the output is no terminal.
+PLAIN_WIDTH: Final = 120
+#: Rows of collections and of dead letters.
+_MOST: Final = 8
+_STRIP: Final = 60
+#: How a stretch is drawn in the strip, also without colours.
+_DRAWN: Final = {
+    "covered": ("█", "green"), "pending": ("▓", "yellow"), "to come": ("░", "dim"), "gap": ("!", "red"),
+    "not kept": ("·", "dim"),
+}  # fmt: skip
+
+
+def console_for(is_terminal: bool) -> Console:
+    """A console of standard output: as wide as the terminal, or PLAIN_WIDTH. Nothing in a string is markup."""
+    if is_terminal:
+        return Console(highlight=False, markup=False, emoji=False)
+    return Console(width=PLAIN_WIDTH, highlight=False, markup=False, emoji=False, no_color=True)
+
+
+def page(status: Status) -> RenderableType:
+    """The whole page, what is wrong first."""
+    return Group(
+        _line("topic ", status.topic, " → schema ", status.schema, " (group ", status.group, "), ", _time(status.at)),
+        *_troubles(status),
+        Text(),
+        _journey(status),
+        Text(),
+        *_coverage(status),
+        Text(),
+        *_processes(status),
+        *([_partitions(status)] if status.partitions else []),
+        *_collections(status),
+        *_letters(status),
+    )
+
+
+def _line(*parts: str) -> Text:
+    return Text("".join(shown(part, 400) for part in parts))
+
+
+def _troubles(status: Status) -> Iterable[Text]:
+    if not status.troubles:
+        yield Text("No trouble.", style="green")
+    for sentence in status.troubles:
+        yield Text(f"! {sentence}", style="bold red")
+
+
+def _journey(status: Status) -> Table:
+    table = _table("", "", title=None)
+    rates = status.rates
+    relay, run = status.relay or "not known yet", f", {status.plan}" if status.plan else ""
+    rows = (
+        ("relay", f"{shown(relay, 200)}{run}; {_rate(rates.relay)} events/s taken"),
+        ("Kafka", f"{_rate(rates.kafka)} messages/s in; {status.lag:,} wait for Postgres"),
+        ("Postgres", f"{_rate(rates.postgres)} events/s in; {status.received:,} received = {status.applied:,} applied "
+                     f"+ {status.skipped:,} skipped + {status.dead:,} dead"),
+        ("left", "not known" if status.seconds_left is None else span(status.seconds_left)),
+        ("cursor", shown(status.cursor or "-", 40)),
+        ("dead letters", f"{status.dead_letters:,}"),
+        ("gaps", f"{status.gaps:,}"),
+    )  # fmt: skip
+    for name, text in rows:
+        table.add_row(name, Text(text))
+    return table
+
+
+def _coverage(status: Status) -> Iterable[Text]:
+    asked = "all that the relay keeps" if status.asked_from is None else f"from {_time(status.asked_from)}"
+    yield _line(
+        "asked ", asked, "; covered ", _time(status.covered_from), " to ", _time(status.covered_to),
+        "; the relay's head ", _time(status.head),
+    )  # fmt: skip
+    if status.coverage:
+        yield strip(status.coverage)
+        yield Text("█ in Postgres  ▓ in Kafka  ░ to come  ! gap  · not kept by the relay", style="dim")
+
+
+def strip(coverage: tuple[Stretch, ...], width: int = _STRIP) -> Text:
+    """The coverage as a strip; a gap is drawn however short it is."""
+    begin, end = coverage[0].begin, max(stretch.end for stretch in coverage)
+    whole = max((end - begin).total_seconds(), 1e-6)
+    drawn = ["·"] * width
+    styles = ["dim"] * width
+    for stretch in sorted(coverage, key=lambda s: s.kind == "gap"):
+        first = int((stretch.begin - begin).total_seconds() / whole * width)
+        last = int((stretch.end - begin).total_seconds() / whole * width)
+        for cell in range(min(first, width - 1), max(min(last, width), min(first, width - 1) + 1)):
+            drawn[cell], styles[cell] = _DRAWN[stretch.kind]
+    text = Text("  ")
+    for character, style in zip(drawn, styles, strict=True):
+        text.append(character, style)
+    return text
+
+
+def _processes(status: Status) -> Iterable[RenderableType]:
+    if not status.processes:
+        return
+    table = _table("process", "state", "memory", "does")
+    for process in status.processes:
+        table.add_row(process_name(process), _alive(process, status.at), _memory(process), Text(_does(process)))
+    yield table
+
+
+def _alive(process: Process, at: dt.datetime) -> Text:
+    if process.alive:
+        return Text("up", style="green")
+    ago = span(max((at - process.seen_at).total_seconds(), 0.0))
+    return Text(
+        f"ended {ago} ago" if process.ended_at else f"down, seen {ago} ago", style="dim" if process.ended_at else "red"
+    )
+
+
+def _memory(process: Process) -> str:
+    state = process.worker or process.ingest
+    return "-" if state is None else f"{state.memory.rss >> 20} / {state.memory.limit >> 20} MB"
+
+
+def _does(process: Process) -> str:
+    if process.worker is not None:
+        worker = process.worker
+        held = ",".join(map(str, worker.partitions)) or "none"
+        return f"{worker.mode}: {shown(worker.why, 200)}; {worker.rate:,.1f} events/s; partitions {held}"
+    if process.ingest is not None:
+        ingest = process.ingest
+        left = f"; {span(ingest.left)} to the head" if ingest.left is not None else ""
+        return f"{ingest.mode}: {shown(ingest.why, 200)}; {ingest.rate:,.1f} events/s; seq {ingest.seq}{left}"
+    return "a version that says what this one does not understand"
+
+
+def _partitions(status: Status) -> Table:
+    table = _table("partition", "applied up to", "end", "lag", "watermark", "time", "worker", numbers={1, 2, 3, 4})
+    for p in status.partitions:
+        table.add_row(
+            str(p.partition), str(p.next_offset), str(p.end), f"{p.lag:,}",
+            "-" if p.watermark_seq is None else str(p.watermark_seq), _time(p.watermark_time), shown(p.worker or "-"),
+        )  # fmt: skip
+    return table
+
+
+def _collections(status: Status) -> Iterable[RenderableType]:
+    if not status.collections:
+        return
+    table = _table("collection", "rows written", numbers={1})
+    for counted in status.collections[:_MOST]:
+        table.add_row(Text(shown(counted.name, 60)), f"{counted.count:,}")
+    rest = status.collections[_MOST:]
+    if rest:
+        table.add_row(f"{len(rest):,} more", f"{sum(counted.count for counted in rest):,}")
+    yield table
+
+
+def _letters(status: Status) -> Iterable[RenderableType]:
+    if not status.last_letters:
+        return
+    table = _table("dead letter", "at", "collection", "reason")
+    for letter in status.last_letters[:_MOST]:
+        table.add_row(
+            f"{letter.partition} {letter.offset}", _time(letter.at), Text(shown(letter.collection or "-", 60)),
+            Text(shown(letter.reason, 100)),
+        )  # fmt: skip
+    yield table
+
+
+def _table(*names: str, title: str | None = None, numbers: Iterable[int] = ()) -> Table:
+    table = Table(box=None, title=title, show_header=any(names), pad_edge=False, header_style="bold")
+    right = set(numbers)
+    for number, name in enumerate(names):
+        table.add_column(name, justify="right" if number in right else "left", overflow="fold")
+    return table
+
+
+def _rate(rate: float | None) -> str:
+    return "?" if rate is None else f"{rate:,.1f}"
+
+
+def _time(moment: dt.datetime | None) -> str:
+    return "-" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,203 @@
+"""What is wrong with a deployment, as sentences for a person. Pure.
+
+What is over (a gap, a dead letter) is a trouble for a day; the counts stay.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from streams.firehose.syntax import shown
+from streams.ops.coverage import NOT_KEPT, GapTimes
+from streams.ops.ingest_progress import span
+from streams.ops.status import Letter, Process, Status
+
+#: Seconds that a gap or a dead letter counts as a trouble.
+FRESH: Final = 86_400.0
+#: Messages that may wait without being a trouble, however fast they become more.
+SMALL_LAG: Final = 10_000
+#: Behind the head by less than this the ingest has reached it, in seconds: times are informal.
+_AT_HEAD: Final = 60.0
+#: Modes in which somebody is waited for, or something has run out.
+_BAD_MODES: Final = frozenset({"no database", "no broker", "no relay", "memory", "small batches", "retention"})
+_START_WORKER: Final = "faust -A streams.agents worker starts one"
+_START_INGEST: Final = "python -m streams.ingest starts one"
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """What is known beside the Status. ``members``: the hosts in the workers' Kafka group, None where not known.
+
+    ``schema``, ``topic``: what is wrong with them, if anything. ``lag_grows``: messages a second, over ten seconds.
+    """
+
+    members: tuple[str, ...] | None = None
+    schema: str | None = None
+    topic: str | None = None
+    gaps: tuple[GapTimes, ...] = ()
+    newest: dt.datetime | None = None
+    lag_grows: float | None = None
+
+
+def troubles(status: Status, beside: Beside) -> tuple[str, ...]:
+    """The sentences, the gravest first; none where all is well."""
+    return tuple(
+        sentence
+        for part in (
+            [text for text in (beside.topic, beside.schema) if text],
+            _workers(status, beside.members),
+            _ingest(status, beside.newest),
+            _positions(status),
+            _pause(status),
+            _processes(status),
+            _pace(status, beside.lag_grows),
+            _gaps(status.at, beside.gaps, status.gaps),
+            _letters(status.at, status.last_letters, status.dead_letters),
+        )
+        for sentence in part
+    )
+
+
+def _workers(status: Status, members: tuple[str, ...] | None) -> Iterator[str]:
+    there = [p for p in status.processes if p.kind == "worker" and p.alive]
+    joined = len(members or ())
+    if not there and not joined:
+        yield f"No worker runs ({_last(status, 'worker')}): {_START_WORKER}."
+    elif not there:
+        yield (
+            f"No worker reports ({_last(status, 'worker')}), and Kafka still counts {joined} "
+            f"({_hosts(members or ())}): killed a moment ago, frozen, cut off from Postgres, or of an older version."
+        )
+    elif members is not None and not joined:
+        yield (
+            f"{_number(len(there), 'worker')} reported ({_hosts([p.host for p in there])}), and Kafka's group has no "
+            "member: just stopped or starting, or cut off from Kafka."
+        )
+    elif members is not None and joined != len(there):
+        yield (
+            f"{_number(len(there), 'worker')} reported ({_hosts([p.host for p in there])}), and Kafka's group has "
+            f"{joined} ({_hosts(members)}): one is starting, was killed a moment ago, or cannot reach Postgres."
+        )
+
+
+def _ingest(status: Status, newest: dt.datetime | None) -> Iterator[str]:
+    known = [p for p in status.processes if p.kind == "ingest"]
+    if any(p.alive for p in known):
+        return
+    behind = status.head is not None and (newest is None or (status.head - newest).total_seconds() > _AT_HEAD)
+    if not known:
+        # An ingest needs no database, and then nobody here hears of it: what it writes is seen.
+        if not status.rates.kafka and (status.run is None or behind):
+            yield f"No ingest runs (none ever reported here): {_START_INGEST}."
+    elif known[0].ended_at is None:
+        yield f"No ingest runs ({_last(status, 'ingest')}, and it did not end in order): {_START_INGEST}."
+    elif behind:
+        yield f"No ingest runs ({_last(status, 'ingest')}), and the relay's head was not reached: {_START_INGEST}."
+
+
+def _last(status: Status, kind: str) -> str:
+    """When the last process of a kind was seen."""
+    gone = [p for p in status.processes if p.kind == kind]
+    if not gone:
+        return "none ever reported"
+    last = max(gone, key=lambda p: p.seen_at)
+    ago = span(max((status.at - last.seen_at).total_seconds(), 0.0))
+    return f"the last one {'ended' if last.ended_at else 'was seen'} {ago} ago on {shown(last.host)}"
+
+
+def _positions(status: Status) -> Iterator[str]:
+    for p in status.partitions:
+        if p.next_offset > p.end:
+            yield (
+                f"Partition {p.partition} is applied up to {p.next_offset}, and the topic ends at {p.end}: it was "
+                "re-created. Take another SINK_GROUP and SINK_SCHEMA."
+            )
+        elif p.next_offset < p.begin:
+            yield (
+                f"Partition {p.partition}: {p.begin - p.next_offset:,} messages left the topic before they were "
+                "applied: they will be a gap. Raise the topic's retention, or let the workers go faster."
+            )
+
+
+def _pause(status: Status) -> Iterator[str]:
+    if (pause := status.paused) is not None:
+        what = "The workers and the ingest are" if pause.ingest else "The workers are"
+        why = f" ({shown(pause.reason, 200)})" if pause.reason else ""
+        yield (
+            f"{what} paused since {pause.since:%Y-%m-%d %H:%M:%S}Z by {shown(pause.by)}{why}: "
+            "faust -A streams.agents resume ends that."
+        )
+
+
+def _processes(status: Status) -> Iterator[str]:
+    for process in (p for p in status.processes if p.alive):
+        name = process_name(process)
+        if process.version != status.version:
+            yield f"The {name} has version {shown(process.version, 30)}, and this is {status.version}."
+        state = process.worker or process.ingest
+        if state is not None and state.mode in _BAD_MODES:
+            yield f"The {name} waits ({state.mode}): {shown(state.why, 300)}"
+
+
+def _pace(status: Status, lag_grows: float | None) -> Iterator[str]:
+    if lag_grows is not None and lag_grows > 0 and status.lag > SMALL_LAG:
+        yield (
+            f"The lag grows by {lag_grows:,.0f} messages/s, {status.lag:,} wait in Kafka: a backfill may do so for a "
+            "while; what leaves the topic by its retention before it is applied is lost."
+        )
+    for process in status.processes:
+        state = process.ingest if process.alive else None
+        if (
+            state is not None
+            and state.window_left is not None
+            and (state.left is None or state.window_left < state.left)
+        ):
+            yield (
+                f"The relay's window will run out: in {span(state.window_left)}, at this pace, it drops what is not "
+                "taken yet. Let the ingest go faster (INGEST_BUSY_MB_PER_S, an idle machine), or ask for fewer days."
+            )
+
+
+def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str]:
+    fresh = [g for g in gaps if (at - g.written).total_seconds() < FRESH]
+    missed = [g for g in fresh if g.reason != NOT_KEPT]
+    if missed:
+        gap = missed[0]
+        yield (
+            f"A gap of {_moment(gap.begin)} to {_moment(gap.end)}: {shown(gap.reason, 200)}"
+            f"{_more(count)}: faust -A streams.agents gaps list."
+        )
+    elif fresh:
+        gap = fresh[0]
+        yield f"The relay did not keep what was asked for: {_moment(gap.begin)} to {_moment(gap.end)} is not covered."
+
+
+def _letters(at: dt.datetime, letters: Sequence[Letter], count: int) -> Iterator[str]:
+    if letters and (at - letters[0].at).total_seconds() < FRESH:
+        yield (
+            f"A dead letter: {shown(letters[0].reason, 200)}{_more(count)}: faust -A streams.agents dead-letters list."
+        )
+
+
+def process_name(process: Process) -> str:
+    """``worker on HOST (pid 42)``."""
+    return f"{process.kind} on {shown(process.host)} (pid {process.pid})"
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1:,} more)" if count > 1 else ""
+
+
+def _moment(moment: dt.datetime | None) -> str:
+    return "an unknown time" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" + ("s" if count != 1 else "")
+
+
+def _hosts(hosts: Sequence[str]) -> str:
+    return ", ".join(sorted({shown(host) for host in hosts}))

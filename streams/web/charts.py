@@ -1,0 +1,107 @@
+"""The small time series of this process: pace, lag, memory, and what others use of the machine. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from streams.web.drawing import HEIGHT, ceiling, line, plain, span
+from streams.web.figures import Figures
+from streams.web.history import SLOTS, History
+from streams.web.words import UNKNOWN, number, share, size, stranger
+
+#: Modes in which work goes as fast as it can, and those in which it goes slowly on purpose; all others wait.
+_FULL: Final = frozenset({"whole slices", "full speed"})
+_SLOW: Final = frozenset({"paced", "small batches"})
+
+
+class Chart(msgspec.Struct, frozen=True):
+    """A line over the last minutes; ``limit`` is where a dashed line is drawn: outside for none."""
+
+    name: str
+    now: str
+    top: str
+    line: str
+    area: str
+    limit: str = "-9"
+
+
+class ModeBlock(msgspec.Struct, frozen=True):
+    """A stretch of one mode. ``kind``: full, slow, waits."""
+
+    kind: str
+    x: str
+    width: str
+    y: str
+    height: str
+    said: str
+
+
+class Charts(msgspec.Struct, frozen=True):
+    """All of them. ``mode`` and ``why`` say what the throttle does now."""
+
+    who: str
+    mode: str
+    why: str
+    modes: tuple[ModeBlock, ...]
+    series: tuple[Chart, ...]
+
+
+def charts(figures: Figures, history: History) -> Charts:
+    """The series of this process' history."""
+    state = figures.state
+    series = [_rate(history)]
+    if figures.kind == "worker":
+        series.append(_lag(history))
+    series.append(_memory(history, state.memory.limit if state is not None else 0))
+    series.append(_others(history))
+    mode = state.mode if state is not None else "starting"
+    return Charts(
+        who=f"This {figures.kind}",
+        mode=f"{mode.capitalize()}:",
+        why=stranger(state.why if state is not None else getattr(figures, "why", ""), 200),
+        modes=tuple(_mode(*stretch) for stretch in history.modes()),
+        series=tuple(series),
+    )
+
+
+def _rate(history: History) -> Chart:
+    values = history.values(lambda sample: sample.rate)
+    top = ceiling(values)
+    return _chart("Events a second", _last(values, number), number(top), values, top)
+
+
+def _lag(history: History) -> Chart:
+    values = history.values(lambda sample: sample.lag)
+    top = ceiling(values)
+    return _chart("Messages waiting", _last(values, number), number(top), values, top)
+
+
+def _memory(history: History, limit: int) -> Chart:
+    values = history.values(lambda sample: sample.rss or None)
+    top = max(limit * 1.15, max((value for value in values if value is not None), default=0.0), 1.0)
+    chart = _chart("Memory", _last(values, size), size(top), values, top)
+    return msgspec.structs.replace(chart, top=f"limit {size(limit)}", limit=plain(HEIGHT * (1 - limit / top)))
+
+
+def _others(history: History) -> Chart:
+    values = history.values(lambda sample: sample.others)
+    return _chart("Machine used by others", _last(values, share), "100 %", values, 1.0)
+
+
+def _chart(name: str, now: str, top: str, values: list[float | None], most: float) -> Chart:
+    stroke, area = line(values, most, SLOTS)
+    return Chart(name, now, top, stroke, area)
+
+
+def _last(values: list[float | None], words: object) -> str:
+    assert callable(words)
+    return str(words(values[-1])) if values else UNKNOWN
+
+
+def _mode(mode: str, begin: int, end: int) -> ModeBlock:
+    kind, top = ("full", 0.0) if mode in _FULL else ("slow", 0.4) if mode in _SLOW else ("waits", 0.75)
+    x, width = span(begin, end, 0, SLOTS)
+    y = top * HEIGHT
+    return ModeBlock(kind, x, width, plain(y), plain(HEIGHT - y), mode)

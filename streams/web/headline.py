@@ -1,0 +1,83 @@
+"""The page's one sentence: how it stands, and what it waits for. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+import msgspec
+
+from streams.ops.process_state import IngestState, WorkerState
+from streams.ops.status import Status
+from streams.web.figures import Figures
+from streams.web.words import clock, duration, number, stranger
+
+#: Messages that may be on their way at any moment, while all is applied that can be.
+_AT_REST: Final = 50
+_WAITS: Final = frozenset({"no database", "no broker", "no relay", "memory", "small batches", "retention"})
+
+
+class Headline(msgspec.Struct, frozen=True):
+    """``title`` is for the browser's tab. ``tone``: good, busy, wait, bad."""
+
+    tone: str
+    title: str
+    text: str
+    detail: str
+
+
+def headline(status: Status | None, trouble: str | None, figures: Figures, now: dt.datetime) -> Headline:
+    """How a deployment stands, in a sentence; the worst that is true."""
+    if status is None:
+        detail = stranger(trouble, 300) if trouble else "It is being read."
+        return Headline("wait", "not known", "The deployment cannot be seen from here now.", detail)
+    if status.paused is not None:
+        paused = status.paused
+        who = "Workers and ingest are paused" if paused.ingest else "The workers are paused"
+        reason = f": {stranger(paused.reason, 200)}" if paused.reason else "."
+        return Headline(
+            "wait", "paused", f"{who} since {clock(paused.since, now)}.", f"By {stranger(paused.by, 60)}{reason}"
+        )
+    alive = [process for process in status.processes if process.alive]
+    workers = [p.worker for p in alive if p.worker is not None]
+    ingest = next((p.ingest for p in alive if p.ingest is not None), None)
+    if not any(process.kind == "worker" for process in alive):
+        return Headline(
+            "bad", "no worker", "No worker runs.", f"{number(status.lag)} messages wait in Kafka until one is started."
+        )
+    return _working(status, workers, ingest, now)
+
+
+def _working(status: Status, workers: list[WorkerState], ingest: IngestState | None, now: dt.datetime) -> Headline:
+    up_to = clock(status.covered_to, now)
+    waits: list[WorkerState | IngestState] = [*(w for w in workers if w.mode in _WAITS)]
+    if ingest is not None and ingest.mode in _WAITS:
+        waits.append(ingest)
+    if waits:
+        first = waits[0]
+        return Headline("wait", first.mode, f"Waiting: {first.mode}.", stranger(first.why, 300))
+    if status.lag <= _AT_REST and not _far_from_head(status, ingest):
+        detail = "" if ingest is not None else "No ingest runs: nothing new is read from the relay."
+        return Headline("good", "caught up", f"Caught up: everything up to {up_to} UTC is in Postgres.", detail)
+    left = status.seconds_left
+    text = f"Catching up: {duration(left)} to go at this speed." if left is not None else "Catching up."
+    return Headline("busy", "catching up", text, pace(workers))
+
+
+def _far_from_head(status: Status, ingest: IngestState | None) -> bool:
+    """Whether the ingest has still to read what the relay has had for a while."""
+    if ingest is None or ingest.time is None or ingest.head is None:
+        return False
+    return (ingest.head - ingest.time).total_seconds() > 60
+
+
+def pace(workers: list[WorkerState]) -> str:
+    """What the throttle does and why, of the first worker that is paced, else of the first."""
+    paced = [worker for worker in workers if worker.mode == "paced"] or workers
+    if not paced:
+        return ""
+    first = paced[0]
+    said = {"paced": "At the settings' pace", "whole slices": "As fast as it goes"}.get(
+        first.mode, first.mode.capitalize()
+    )
+    return f"{said}: {stranger(first.why, 200)}." if first.why else f"{said}."

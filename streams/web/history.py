@@ -1,0 +1,62 @@
+"""The last minutes of this process: a sample every few seconds, so that a page opened now shows them. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from streams.web.figures import Figures
+
+#: Seconds between two samples, and how many are kept.
+EVERY: Final = 5.0
+SLOTS: Final = 120
+MINUTES: Final = round(EVERY * SLOTS / 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look. ``rate`` is of events a second, ``others`` a share of the machine."""
+
+    rate: float
+    lag: int | None
+    rss: int
+    others: float | None
+    mode: str
+
+
+def sample(figures: Figures) -> Sample:
+    """What is kept of the figures now."""
+    state = figures.state
+    if state is None:
+        return Sample(0.0, None, 0, None, "starting")
+    lag = figures.lag if figures.kind == "worker" else None
+    others = state.machine.others if state.machine is not None else None
+    return Sample(state.rate, lag, state.memory.rss, others, state.mode)
+
+
+class History:
+    """The samples, oldest first."""
+
+    def __init__(self) -> None:
+        self.samples: deque[Sample] = deque(maxlen=SLOTS)
+
+    def add(self, figures: Figures) -> None:
+        """Keep a sample, and forget one that is older than all of it."""
+        self.samples.append(sample(figures))
+
+    def values(self, of: Callable[[Sample], float | None]) -> list[float | None]:
+        """One figure of all samples."""
+        return [of(kept) for kept in self.samples]
+
+    def modes(self) -> list[tuple[str, int, int]]:
+        """The modes in their order, each with the slots from which and to which it lasted."""
+        begin = SLOTS - len(self.samples)
+        found: list[tuple[str, int, int]] = []
+        for slot, kept in enumerate(self.samples, begin):
+            if found and found[-1][0] == kept.mode:
+                found[-1] = (kept.mode, found[-1][1], slot + 1)
+            else:
+                found.append((kept.mode, slot, slot + 1))
+        return found

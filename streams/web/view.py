@@ -1,0 +1,320 @@
+"""What the page says, in words and geometry: the same for the first answer and for every update after it. Pure.
+
+A View is all text. Whatever a stranger wrote is cut and stripped of control characters here, and escaped where it is
+shown: by the template, and by the browser's ``textContent``. The lists are bounded, so the page is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+import msgspec
+
+from streams import __version__
+from streams.ops.process_state import IngestState, WorkerState
+from streams.ops.status import Partition, Process, Status
+from streams.web.charts import Charts, charts
+from streams.web.coverage_view import Coverage, coverage
+from streams.web.drawing import bar
+from streams.web.figures import Figures
+from streams.web.headline import Headline, headline
+from streams.web.history import History
+from streams.web.words import UNKNOWN, ago, clock, duration, number, plural, size, stranger
+
+#: Most rows of each list.
+MOST_PARTITIONS: Final = 32
+MOST_COLLECTIONS: Final = 12
+MOST_LETTERS: Final = 10
+MOST_PROCESSES: Final = 20
+MOST_TROUBLES: Final = 12
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """A sentence."""
+
+    text: str
+
+
+class Hop(msgspec.Struct, frozen=True):
+    """From one place to the next. ``flow``: yes, no."""
+
+    rate: str
+    unit: str
+    flow: str
+    said: str
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A station of the journey."""
+
+    name: str
+    detail: str
+
+
+class Journey(msgspec.Struct, frozen=True):
+    """Relay, Kafka, Postgres, and the two hops between them."""
+
+    relay: Place
+    ingest: Hop
+    kafka: Place
+    worker: Hop
+    postgres: Place
+
+
+class Tile(msgspec.Struct, frozen=True):
+    """One of the large numbers. ``tone``: plain, good, bad."""
+
+    name: str
+    value: str
+    note: str
+    tone: str = "plain"
+
+
+class PartitionRow(msgspec.Struct, frozen=True):
+    """A partition and its lag."""
+
+    partition: str
+    lag: str
+    bar: str
+    offset: str
+    watermark: str
+    worker: str
+
+
+class CollectionRow(msgspec.Struct, frozen=True):
+    """A collection and its records."""
+
+    name: str
+    count: str
+    bar: str
+
+
+class ProcessRow(msgspec.Struct, frozen=True):
+    """A process. ``state``: alive, down, ended."""
+
+    kind: str
+    place: str
+    state: str
+    said: str
+    mode: str
+    why: str
+    rate: str
+    memory: str
+    since: str
+
+
+class LetterRow(msgspec.Struct, frozen=True):
+    """A dead letter."""
+
+    at: str
+    place: str
+    did: str
+    collection: str
+    reason: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """The page."""
+
+    title: str
+    at: str
+    place: str
+    version: str
+    headline: Headline
+    troubles: tuple[Trouble, ...]
+    tiles: tuple[Tile, ...]
+    journey: Journey
+    coverage: Coverage
+    partitions: tuple[PartitionRow, ...]
+    partitions_note: str
+    collections: tuple[CollectionRow, ...]
+    collections_note: str
+    charts: Charts
+    processes: tuple[ProcessRow, ...]
+    processes_note: str
+    letters: tuple[LetterRow, ...]
+    letters_note: str
+
+
+def view(status: Status | None, trouble: str | None, figures: Figures, history: History, now: dt.datetime) -> View:
+    """The page of a deployment. ``trouble``: why there is no Status, or why it is an old one."""
+    said = headline(status, trouble, figures, now)
+    troubles = [*([trouble] if trouble else []), *(status.troubles if status is not None else ())]
+    partitions = sorted(status.partitions, key=lambda p: -p.lag)[:MOST_PARTITIONS] if status is not None else []
+    processes = status.processes[:MOST_PROCESSES] if status is not None else ()
+    return View(
+        title=f"{said.title} · atproto-streams",
+        at=f"{now:%H:%M:%S} UTC",
+        place=f"{status.topic} → {status.schema}" if status is not None else f"one {figures.kind}",
+        version=__version__,
+        headline=said,
+        troubles=tuple(Trouble(stranger(text, 400)) for text in troubles[:MOST_TROUBLES]),
+        tiles=_tiles(status, figures, now),
+        journey=_journey(status, figures, now),
+        coverage=coverage(status, now),
+        partitions=_partitions(sorted(partitions, key=lambda p: p.partition), now),
+        partitions_note=_more(
+            len(partitions), len(status.partitions) if status else 0, "partition", "the largest lags"
+        ),
+        collections=_collections(status),
+        collections_note=_collections_note(status),
+        charts=charts(figures, history),
+        processes=tuple(_process(process, now) for process in processes) or (_own(figures),),
+        processes_note=_more(len(processes), len(status.processes) if status else 0, "process", "the first"),
+        letters=_letters(status, now),
+        letters_note=_letters_note(status),
+    )
+
+
+def _more(shown: int, there: int, one: str, which: str) -> str:
+    return f"{which}, {shown} of {there:,}" if there > shown else ""
+
+
+def _tiles(status: Status | None, figures: Figures, now: dt.datetime) -> tuple[Tile, ...]:
+    if status is None:
+        state = figures.state
+        rate = number(state.rate) if state is not None else UNKNOWN
+        return (Tile("This process", rate, "events a second"),)
+    lag = Tile("Waiting in Kafka", number(status.lag), "not in Postgres yet")
+    if status.covered_to is not None:
+        behind = (status.at - status.covered_to).total_seconds()
+        covered = Tile("In Postgres up to", clock(status.covered_to, now), f"UTC, {duration(behind)} ago")
+    else:
+        covered = Tile("In Postgres up to", UNKNOWN, "nothing yet")
+    return (
+        covered,
+        lag,
+        Tile("Applied", number(status.applied), f"of {number(status.received)} received"),
+        Tile("Skipped", number(status.skipped), "repeated, older, or filtered"),
+        Tile(
+            "Dead letters", number(status.dead_letters), "could not become a row" if status.dead_letters else "none",
+            "bad" if status.dead_letters else "good",
+        ),
+        Tile("Gaps", number(status.gaps), "not covered" if status.gaps else "none", "bad" if status.gaps else "good"),
+    )  # fmt: skip
+
+
+# -- the journey
+
+
+def _journey(status: Status | None, figures: Figures, now: dt.datetime) -> Journey:
+    ingest = _ingest_state(status, figures)
+    relay = status.relay if status is not None else (ingest.relay if ingest is not None else None)
+    head = status.head if status is not None else (ingest.head if ingest is not None else None)
+    return Journey(
+        relay=Place(stranger(relay, 60), f"head {clock(head, now)}" if head is not None else "head not known"),
+        ingest=_ingest_hop(status, ingest),
+        kafka=Place(
+            stranger(status.topic, 60) if status is not None else UNKNOWN,
+            f"{plural(len(status.partitions), 'partition')}, {number(status.lag)} waiting"
+            if status is not None
+            else "",
+        ),
+        worker=_worker_hop(status, figures),
+        postgres=Place(
+            status.schema if status is not None else UNKNOWN,
+            f"up to {clock(status.covered_to, now)}" if status is not None and status.covered_to is not None else "",
+        ),
+    )
+
+
+def _ingest_state(status: Status | None, figures: Figures) -> IngestState | None:
+    if figures.kind == "ingest":
+        return figures.state
+    if status is None:
+        return None
+    return next((p.ingest for p in status.processes if p.alive and p.ingest is not None), None)
+
+
+def _ingest_hop(status: Status | None, ingest: IngestState | None) -> Hop:
+    rate = status.rates.relay if status is not None else (ingest.rate if ingest is not None else None)
+    if ingest is None:
+        return Hop(number(rate), "events/s", "no", "no ingest runs")
+    said = f"{ingest.mode}, {size(ingest.bytes_rate)}/s"
+    return Hop(number(rate), "events/s", "yes" if rate else "no", said)
+
+
+def _worker_hop(status: Status | None, figures: Figures) -> Hop:
+    own = figures.state.rate if figures.kind == "worker" else None
+    rate = status.rates.postgres if status is not None else own
+    if status is None:
+        return Hop(number(rate), "events/s", "yes" if rate else "no", "this worker" if own is not None else "not known")
+    workers = [p.worker for p in status.processes if p.alive and p.kind == "worker"]
+    if not workers:
+        return Hop(number(rate), "events/s", "no", "no worker runs")
+    modes = sorted({worker.mode for worker in workers if worker is not None})
+    said = f"{plural(len(workers), 'worker')}: {', '.join(modes)}" if modes else plural(len(workers), "worker")
+    return Hop(number(rate), "events/s", "yes" if rate else "no", said)
+
+
+# -- the tables
+
+
+def _partitions(partitions: list[Partition], now: dt.datetime) -> tuple[PartitionRow, ...]:
+    most = max((partition.lag for partition in partitions), default=0)
+    return tuple(
+        PartitionRow(
+            str(p.partition), number(p.lag), bar(p.lag, most), number(p.next_offset), clock(p.watermark_time, now),
+            stranger(p.worker, 60),
+        )
+        for p in partitions
+    )  # fmt: skip
+
+
+def _collections(status: Status | None) -> tuple[CollectionRow, ...]:
+    counted = status.collections[:MOST_COLLECTIONS] if status is not None else ()
+    most = max((c.count for c in counted), default=0)
+    return tuple(CollectionRow(stranger(c.name, 80), number(c.count), bar(c.count, most)) for c in counted)
+
+
+def _collections_note(status: Status | None) -> str:
+    rest = status.collections[MOST_COLLECTIONS:] if status is not None else ()
+    return f"and {plural(len(rest), 'other')} with {number(sum(c.count for c in rest))}" if rest else ""
+
+
+def _process(process: Process, now: dt.datetime) -> ProcessRow:
+    state = process.worker if process.worker is not None else process.ingest
+    alive = "alive" if process.alive else "ended" if process.ended_at is not None else "down"
+    said = {
+        "alive": f"alive, since {ago(process.started_at, now).removesuffix(' ago')}",
+        "down": f"down: last seen {ago(process.seen_at, now)}",
+        "ended": f"ended {ago(process.ended_at, now)}",
+    }[alive]
+    row = _row(process.kind, state if process.alive else None)
+    return msgspec.structs.replace(
+        row,
+        place=f"{stranger(process.host, 40)}:{process.pid}",
+        state=alive,
+        said=said,
+        since=clock(process.started_at, now),
+    )
+
+
+def _own(figures: Figures) -> ProcessRow:
+    return msgspec.structs.replace(_row(figures.kind, figures.state), place="this process", state="alive", said="alive")
+
+
+def _row(kind: str, state: WorkerState | IngestState | None) -> ProcessRow:
+    if state is None:
+        return ProcessRow(kind, "", "", "", UNKNOWN, "", UNKNOWN, UNKNOWN, "")
+    memory = f"{size(state.memory.rss)} of {size(state.memory.limit)}"
+    return ProcessRow(kind, "", "", "", state.mode, stranger(state.why, 200), f"{number(state.rate)}/s", memory, "")
+
+
+def _letters(status: Status | None, now: dt.datetime) -> tuple[LetterRow, ...]:
+    return tuple(
+        LetterRow(
+            clock(letter.at, now), f"{letter.partition}/{letter.offset}", stranger(letter.did, 60),
+            stranger(letter.collection, 60), stranger(letter.reason, 160),
+        )
+        for letter in (status.last_letters[:MOST_LETTERS] if status is not None else ())
+    )  # fmt: skip
+
+
+def _letters_note(status: Status | None) -> str:
+    if status is None:
+        return "not known now"
+    if not status.dead_letters:
+        return "None. Everything that was received became a row, or was skipped."
+    return f"The last {min(len(status.last_letters), MOST_LETTERS)} of {number(status.dead_letters)}."

@@ -1,0 +1,88 @@
+"""The Status for all who look: gathered once a second at most, and only while somebody looks or scrapes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Final, Protocol
+
+from streams.errors import StreamsError
+from streams.ops.status import Status
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a Status is good for.
+FRESH: Final = 0.9
+#: Seconds for one gathering; what takes longer is a trouble.
+PATIENCE: Final = 15.0
+#: Seconds that an old Status is shown while none can be read.
+STALE: Final = 60.0
+#: Seconds after the last question at which the reader's connections are given back.
+CLOSE_AFTER: Final = 30.0
+
+
+class Reader(Protocol):
+    """Where a Status comes from."""
+
+    async def gather(self) -> Status:
+        """The deployment now. Raises StreamsError."""
+
+
+class Watcher:
+    """Asks a reader for all. ``open_reader`` makes its connections; they are given back while nobody asks."""
+
+    def __init__(self, open_reader: Callable[[], AbstractAsyncContextManager[Reader]]) -> None:
+        self._open_reader = open_reader
+        self._stack: AsyncExitStack | None = None
+        self._reader: Reader | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._status: Status | None = None
+        self._tried_at = self._read_at = self._asked_at = float("-inf")
+        #: Why there is no Status, or why it is an old one.
+        self.trouble: str | None = None
+
+    async def latest(self) -> Status | None:
+        """A Status of this moment; an older one, or none, while it cannot be read: ``trouble`` says why."""
+        self._asked_at = time.monotonic()
+        async with self._one_at_a_time:
+            if time.monotonic() - self._tried_at >= FRESH:
+                await self._gather()
+                self._tried_at = time.monotonic()
+        if self.trouble is not None and time.monotonic() - self._read_at > STALE:
+            return None
+        return self._status
+
+    async def _gather(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if self._reader is None:
+                    self._stack = AsyncExitStack()
+                    self._reader = await self._stack.enter_async_context(self._open_reader())
+                self._status = await self._reader.gather()
+            self._read_at, self.trouble = time.monotonic(), None
+        except StreamsError as error:
+            self.trouble = str(error)
+        except TimeoutError:
+            self.trouble = f"Kafka and Postgres did not answer within {PATIENCE:.0f} s."
+        except Exception as error:
+            # The page must not end what it shows.
+            if self.trouble is None:
+                log.warning("The status could not be read: %r", error, exc_info=error)
+            self.trouble = f"The status cannot be read: {type(error).__name__}."
+
+    async def rest(self) -> None:
+        """Give the connections back if nobody has asked for a while; to be called now and then."""
+        if time.monotonic() - self._asked_at >= CLOSE_AFTER and not self._one_at_a_time.locked():
+            await self.close()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        stack, self._stack, self._reader = self._stack, None, None
+        if stack is not None:
+            try:
+                await stack.aclose()
+            except Exception as error:
+                log.debug("The status' connections did not close well: %r", error)

@@ -1,0 +1,85 @@
+"""Manners: help with examples everywhere, versions, and a completion that completes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from faust.cli.base import cli
+
+from streams import __version__
+from streams.agents import app
+from streams.commands import _COMMANDS
+from tests.acceptance.commands import FAUST, finish
+
+MODULES = ("streams.ingest", "streams.run", "streams.local", "streams.local.relay")
+
+
+def commands(given: list[click.Command], before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """All commands of ours, those of groups among them."""
+    found: list[tuple[str, ...]] = []
+    for command in given:
+        words = (*before, command.name or "")
+        found.append(words)
+        if isinstance(command, click.Group):
+            found.extend(commands(list(command.commands.values()), words))
+    return found
+
+
+OURS = commands(list(_COMMANDS))
+
+
+@pytest.mark.parametrize("words", OURS, ids=" ".join)
+def test_help_says_what_it_does_and_how_it_is_called(words: tuple[str, ...]) -> None:
+    """By click itself, in this process: a process for each would take a minute."""
+    assert app is not None
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    assert command.help
+    epilog = command.epilog or ""
+    assert "xample" in epilog, "no example"
+    examples = [line for line in epilog.splitlines() if "faust -A streams.agents" in line]
+    assert any(f"faust -A streams.agents {' '.join(words)}" in line for line in examples), examples
+
+
+@pytest.mark.parametrize("module", MODULES)
+async def test_the_modules_say_their_version_and_have_examples(module: str, tmp_path: Path) -> None:
+    version, helped = await asyncio.gather(
+        finish([sys.executable, "-m", module, "--version"], {}, tmp_path),
+        finish([sys.executable, "-m", module, "--help"], {}, tmp_path),
+    )
+    assert (version.code, helped.code) == (0, 0), version.errors
+    assert __version__ in version.output
+    assert "examples:" in helped.output
+
+
+def complete(folder: Path, *words: str) -> list[str]:
+    """What bash offers for the last of these words, as its own machinery calls the script."""
+    script = (
+        'set -eu; source <("$FAUST" -A streams.agents completion bash); complete -p faust >/dev/null; '
+        'COMP_WORDS=("$FAUST" "$@"); COMP_CWORD=$#; COMPREPLY=(); _faust_completion "$FAUST"; '
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *words], env={**os.environ, "FAUST": FAUST[0]}, cwd=folder,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    assert complete(tmp_path, "-A", "streams.agents", "sta") == ["status"]
+    assert complete(tmp_path, "-A", "streams.agents", "dead-letters", "pu") == ["purge"]
+    offered = complete(tmp_path, "-A", "streams.agents", "status", "--")
+    assert {"--json", "--watch", "--check"} <= set(offered)
+    assert complete(tmp_path, "-A", "streams.agents", "completion", "z") == ["zsh"]

@@ -1,0 +1,217 @@
+"""What single settings do, where no other test is about them; tests/unit/test_settings_table.py has all."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from streams.errors import BrokerError, SettingsError
+from streams.kafka.retention import topic_configs
+from streams.kafka.topic import admin_client, ensure_topic, kafka_client_options, tls_context
+from streams.ops.logs import set_up_logging
+from streams.settings import Settings
+from tests.acceptance.commands import INGEST, finish, free_port
+from tests.acceptance.deployment import Deployment
+from tests.conftest import SettingsFactory
+
+
+async def test_a_new_topic_is_as_the_settings_say(settings: SettingsFactory) -> None:
+    made = settings(kafka_partitions=3, kafka_replication=1, kafka_retention_hours=5)
+    info = await ensure_topic(made)
+    assert (info.partitions, info.replication) == (3, 1)
+    async with admin_client(made) as admin:
+        assert (await topic_configs(admin, made.kafka_topic))["retention.ms"] == str(5 * 3_600_000)
+    with pytest.raises(BrokerError, match="cannot be created"):  # there is one broker
+        await ensure_topic(settings(kafka_topic=f"{made.kafka_topic}.more", kafka_replication=2))
+
+
+async def test_what_the_ingest_is_told_to_keep_out_is_not_in_the_topic(
+    settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    async with Deployment.opened(settings_environment, tmp_path) as deployment:
+        relay, _ = await deployment.generated(2000)
+        ingest = deployment.ingest(relay.url, INGEST_COLLECTIONS="app.bsky.feed.*")
+        assert await ingest.ended() == 0, ingest.tail()
+        events = [message for message in await deployment.messages() if message.get("kind") == "commit"]
+        assert events
+        assert all(message["commit"]["collection"].startswith("app.bsky.feed.") for message in events)
+
+
+@pytest.mark.parametrize("idle", [1, 4])
+async def test_a_quiet_relay_is_at_its_head_after_the_idle_time(
+    settings_environment: dict[str, str], tmp_path: Path, idle: int
+) -> None:
+    """Nothing was ever sent: only the silence can end it."""
+    async with Deployment.opened(settings_environment, tmp_path) as deployment:
+        relay, _ = await deployment.generated(200, "--retain-from", "9000000000")
+        environment = {**settings_environment, "RELAY_URL": relay.url, "INGEST_IDLE_SECONDS": str(idle)}
+        done = await finish([*INGEST, "--days", "-1"], environment, tmp_path)
+        assert done.code == 0, done.errors
+        line = next(json.loads(text) for text in done.errors.splitlines() if "the relay is quiet" in text)
+        assert idle <= line["idle_seconds"] < idle + 3
+
+
+async def test_no_more_transactions_at_once_than_allowed(settings_environment: dict[str, str], tmp_path: Path) -> None:
+    """BACKFILL_MAX_CONCURRENT, watched in Postgres: every transaction of the sink is held, to see how many come."""
+    async with Deployment.opened(settings_environment, tmp_path) as deployment:
+        relay, _ = await deployment.generated(4000)
+        worker = deployment.worker(BACKFILL_MAX_CONCURRENT="3")
+        assert await deployment.ingest(relay.url).ended() == 0
+        await deployment.until_received(1)
+        await worker.stop()
+        await deployment.look.execute(f"UPDATE {deployment.schema}.sink_offsets SET next_offset = 0")
+        async with deployment.look.transaction():
+            await deployment.look.execute(f"SELECT FROM {deployment.schema}.sink_offsets FOR UPDATE")
+            deployment.worker(BACKFILL_MAX_CONCURRENT="3")
+            waiting = await _most_waiting(settings_environment["DATABASE_URL"])
+        assert waiting == 3
+        await deployment.until_applied()
+
+
+async def _most_waiting(dsn: str) -> int:
+    """The most that stand at the rows, over some seconds after the first."""
+    other: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
+    try:
+        most, until = 0, time.monotonic() + 30
+        while time.monotonic() < until:
+            count = await other.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%apply_batch%' "
+                "AND datname = current_database()"
+            )
+            if count and not most:
+                until = time.monotonic() + 4
+            most = max(most, count)
+            await asyncio.sleep(0.05)
+        return most
+    finally:
+        await other.close()
+
+
+async def test_the_memory_limit_and_the_web_address_are_as_told(
+    settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    async with Deployment.opened(settings_environment, tmp_path) as deployment:
+        relay, _ = await deployment.generated(500)
+        port = free_port()
+        worker = deployment.worker(BACKFILL_MAX_MEMORY_MB="345", WORKER_WEB_BIND="127.0.0.2", WORKER_WEB_PORT=str(port))
+        assert await deployment.ingest(relay.url).ended() == 0
+        await deployment.until_applied()
+        for pause in deployment.patiently("a report", 10):
+            rows = await deployment.look.fetch(
+                f"SELECT state FROM {deployment.schema}.processes WHERE kind = 'worker' AND state ->> 'received' <> '0'"
+            )
+            if rows:
+                break
+            await asyncio.sleep(pause)
+        assert json.loads(rows[0]["state"])["memory"]["limit"] == 345 << 20
+        socket.create_connection(("127.0.0.2", port)).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        await worker.stop()
+        assert "MB / 345MB limit" in worker.output
+
+
+def _own(**fields: Any) -> Settings:
+    return Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:9", **fields)  # type: ignore[call-arg]
+
+
+def test_passwords_and_mechanisms_reach_the_client() -> None:
+    made = _own(
+        kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="SCRAM-SHA-512", kafka_sasl_username="me",
+        kafka_sasl_password=SecretStr("hunter2"),
+    )  # fmt: skip
+    assert kafka_client_options(made) == {
+        "bootstrap_servers": "127.0.0.1:9", "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "me", "sasl_plain_password": "hunter2",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_certificates_are_presented_and_trusted(tmp_path: Path) -> None:
+    """A TLS server that asks for our certificate, with one that only KAFKA_SSL_CAFILE makes good."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    files = {"kafka_ssl_cafile": certificate, "kafka_ssl_certfile": certificate, "kafka_ssl_keyfile": key}
+    made = _own(kafka_security_protocol="SSL", **files)
+    asked = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    asked.load_cert_chain(certificate, key)
+    asked.load_verify_locations(certificate)
+    asked.verify_mode = ssl.CERT_REQUIRED
+    assert _peer(asked, tls_context(made)) == (("commonName", "localhost"),)
+    for name in files:
+        with pytest.raises(BrokerError, match="A KAFKA_SSL_ file cannot be used"):
+            tls_context(_own(kafka_security_protocol="SSL", **{**files, name: tmp_path / "none.pem"}))
+
+
+def _peer(server: ssl.SSLContext, client: ssl.SSLContext) -> Any:
+    """Whom the server sees after the handshake."""
+    seen: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            plain, _ = listening.accept()
+            with server.wrap_socket(plain, server_side=True) as wrapped:
+                seen.append(wrapped.getpeercert()["subject"][0])  # type: ignore[index]
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        plain = socket.create_connection(listening.getsockname())
+        with client.wrap_socket(plain, server_hostname="localhost") as wrapped:
+            wrapped.recv(1)
+        thread.join(10)
+    return seen[0]
+
+
+@pytest.fixture
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_log_lines_are_as_the_settings_say() -> None:
+    def said(**fields: Any) -> str:
+        stream = io.StringIO()
+        set_up_logging(_own(**fields), stream)
+        logging.getLogger("test.log").info("hello")
+        logging.getLogger("test.log").warning("careful")
+        return stream.getvalue()
+
+    assert [json.loads(line)["event"] for line in said().splitlines()] == ["hello", "careful"]  # no terminal
+    assert [json.loads(line)["event"] for line in said(log_format="json").splitlines()] == ["hello", "careful"]
+    assert said(log_format="console").splitlines()[0].endswith("hello")
+    assert [json.loads(line)["event"] for line in said(log_level="warning").splitlines()] == ["careful"]
+
+
+def test_the_embedded_stack_is_looked_for_in_its_folder(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        address = f"127.0.0.1:{broker.getsockname()[1]}"
+        state = {"kafka_bootstrap_servers": address, "database_url": "postgresql://embedded/here"}
+        (tmp_path / "stack.json").write_text(json.dumps(state))
+        made = Settings(_env_file=None, local_dir=tmp_path)  # type: ignore[call-arg]
+        assert made.bootstrap_servers() == address
+        assert made.database_dsn() == "postgresql://embedded/here"
+    with pytest.raises(SettingsError, match="No Kafka"):
+        Settings(_env_file=None, local_dir=tmp_path / "none").bootstrap_servers()  # type: ignore[call-arg]

@@ -1,0 +1,90 @@
+"""`doctor`: what is judged, and the exit code. Its looks at real servers are in tests/integration/test_doctor.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streams.errors import BrokerError, DatabaseError
+from streams.ops.checkup import Finding, _within, clock, exit_code, judged_database, judged_topic, memory
+from streams.settings import Settings
+
+GOOD_TOPIC = {"min.insync.replicas": "1", "cleanup.policy": "delete", "max.message.bytes": "8388608",
+              "message.timestamp.type": "CreateTime", "retention.ms": "604800000"}  # fmt: skip
+GOOD_PARTITIONS = [{"partition": 0, "leader": 1, "isr": [1]}]
+GOOD_DATABASE = {"standby": False, "read_only": False, "encoding": "UTF8", "may_create": True, "may_public": True,
+                 "may_write": True, "free": 90, "max_wal": 4 << 30, "buffers": 1 << 30}  # fmt: skip
+
+
+def settings() -> Settings:
+    return Settings(_env_file=None)  # type: ignore[call-arg]
+
+
+def states(findings: Any) -> dict[str, str]:
+    return {finding.what: finding.state for finding in findings if finding.state != "ok"}
+
+
+def topic(partitions: list[dict[str, Any]] = GOOD_PARTITIONS, **configs: str) -> dict[str, str]:
+    changed = {name.replace("_", "."): value for name, value in configs.items()}
+    return states(judged_topic({**GOOD_TOPIC, **changed}, partitions, 1, 1))
+
+
+def test_a_topic() -> None:
+    assert topic() == {}
+    assert topic([{"partition": 0, "leader": -1, "isr": []}]) == {"topic": "fail"}
+    assert topic([{"partition": 0, "leader": 1, "isr": [1]}], min_insync_replicas="2") == {"topic": "fail"}
+    assert topic(cleanup_policy="compact") == {"topic": "fail"}
+    assert topic(max_message_bytes="1000012") == {"topic": "warn"}
+    assert topic(message_timestamp_type="LogAppendTime") == {"topic": "warn"}
+    assert topic(retention_ms="3600000") == {"topic": "warn"}
+    assert topic(retention_ms="-1") == {}
+    assert states(judged_topic(GOOD_TOPIC, GOOD_PARTITIONS, 1, 3)) == {"topic": "warn"}
+
+
+def database(*, is_there: bool = True, **facts: Any) -> dict[str, str]:
+    return states(judged_database(settings(), {**GOOD_DATABASE, **facts}, is_there))
+
+
+def test_a_database() -> None:
+    assert database() == {}
+    assert database(standby=True) == {"Postgres": "fail"}
+    assert database(read_only=True) == {"Postgres": "fail"}
+    assert database(encoding="SQL_ASCII") == {"Postgres": "fail"}
+    assert database(may_create=False) == {}  # what it would make is there
+    assert database(may_create=False, is_there=False) == {"rights": "fail"}
+    assert database(may_write=False) == {"rights": "fail"}
+    assert database(free=3) == {"connections": "warn"}
+    assert database(max_wal=64 << 20, buffers=16 << 20) == {"max_wal_size": "warn", "shared_buffers": "warn"}
+
+
+def test_memory_and_clocks() -> None:
+    assert memory(settings(), 8 << 30, None).state == "ok"
+    assert memory(settings(), 256 << 20, None).state == "warn"
+    assert memory(settings(), 8 << 30, 600 << 20).state == "warn"  # one process fits, two do not
+    assert memory(settings(), 8 << 30, 256 << 20).state == "fail"
+    assert clock("relay", 0.2).text == "as the relay's"
+    assert clock("relay", -5.0).text == "5.0 s ahead of the relay's"
+    assert clock("relay", 100.0).state == "warn"
+
+
+async def test_whoever_is_broken_is_a_finding() -> None:
+    async def refused() -> list[Finding]:
+        raise DatabaseError("Postgres refuses us: correct the password.")
+
+    async def unforeseen() -> list[Finding]:
+        raise ZeroDivisionError
+
+    [finding] = await _within("Postgres", 4, refused)
+    assert (finding.state, finding.text, finding.mend) == ("fail", "Postgres refuses us", "correct the password")
+    assert finding.code == DatabaseError.exit_code
+    [finding] = await _within("Kafka", 3, unforeseen)
+    assert finding.state == "fail"
+
+
+@pytest.mark.parametrize(
+    ("states_and_codes", "code"),
+    [([("ok", 0)], 0), ([("warn", 0), ("ok", 0)], 0), ([("warn", 0), ("fail", 4), ("fail", BrokerError.exit_code)], 4)],
+)
+def test_the_exit_code_is_that_of_the_first_that_failed(states_and_codes: list[tuple[Any, int]], code: int) -> None:
+    assert exit_code([Finding("x", state, "", "", number) for state, number in states_and_codes]) == code

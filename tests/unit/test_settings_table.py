@@ -1,0 +1,83 @@
+"""Every setting is exercised by a test that is named here.
+
+That it stands in README, compose and `config show` is tested beside those: test_readme, test_compose,
+test_configuration.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from streams.settings import Settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+_SETTINGS = "unit/test_settings.py::"
+_EFFECT = "integration/test_settings_effect.py::"
+
+#: setting -> the test that shows what it does.
+EXERCISED = {
+    "backfill_days": "acceptance/test_workers.py::test_the_first_worker_starts_the_ingest_and_takes_it_along",
+    "relay_url": "acceptance/test_errors.py::test_another_relay_than_the_topics",
+    "backfill_collections": "integration/test_rebuild.py::"
+    "test_a_narrower_filter_and_an_account_deleted_since_are_explained",
+    "ingest_collections": f"{_EFFECT}test_what_the_ingest_is_told_to_keep_out_is_not_in_the_topic",
+    "worker_id": "acceptance/test_workers.py::test_the_first_worker_starts_the_ingest_and_takes_it_along",
+    "backfill_profile": f"{_SETTINGS}test_a_profile_sets_all_five",
+    "backfill_batch_size": "integration/test_worker.py::test_the_pace_is_exact",
+    "backfill_batch_delay_ms": "integration/test_worker.py::test_the_pace_is_exact",
+    "backfill_max_concurrent": f"{_EFFECT}test_no_more_transactions_at_once_than_allowed",
+    "backfill_max_memory_mb": f"{_EFFECT}test_the_memory_limit_and_the_web_address_are_as_told",
+    "backfill_use_idle": "integration/test_worker.py::test_the_pace_is_exact",
+    "kafka_bootstrap_servers": "acceptance/test_errors.py::test_somebody_is_away",
+    "kafka_topic": "integration/test_ingest.py::test_one_ingest_holds_a_topic",
+    "kafka_partitions": f"{_EFFECT}test_a_new_topic_is_as_the_settings_say",
+    "kafka_replication": f"{_EFFECT}test_a_new_topic_is_as_the_settings_say",
+    "kafka_retention_hours": f"{_EFFECT}test_a_new_topic_is_as_the_settings_say",
+    "kafka_security_protocol": f"{_EFFECT}test_passwords_and_mechanisms_reach_the_client",
+    "kafka_sasl_mechanism": f"{_EFFECT}test_passwords_and_mechanisms_reach_the_client",
+    "kafka_sasl_username": f"{_EFFECT}test_passwords_and_mechanisms_reach_the_client",
+    "kafka_sasl_password": f"{_EFFECT}test_passwords_and_mechanisms_reach_the_client",
+    "kafka_ssl_cafile": f"{_EFFECT}test_certificates_are_presented_and_trusted",
+    "kafka_ssl_certfile": f"{_EFFECT}test_certificates_are_presented_and_trusted",
+    "kafka_ssl_keyfile": f"{_EFFECT}test_certificates_are_presented_and_trusted",
+    "database_url": "acceptance/test_errors.py::test_the_database_is_missing",
+    "sink_schema": "integration/test_migrations.py::",
+    "sink_group": f"{_SETTINGS}test_another_group_has_its_own_cursor",
+    "ingest_idle_seconds": f"{_EFFECT}test_a_quiet_relay_is_at_its_head_after_the_idle_time",
+    "worker_web_bind": f"{_EFFECT}test_the_memory_limit_and_the_web_address_are_as_told",
+    "worker_web_port": "acceptance/test_web.py::test_the_web_port_is_loopback_and_shows_no_tables",
+    "ingest_web_bind": "acceptance/test_web.py::test_the_web_port_is_loopback_and_shows_no_tables",
+    "ingest_web_port": "acceptance/test_web.py::test_the_web_port_is_loopback_and_shows_no_tables",
+    "log_format": f"{_EFFECT}test_log_lines_are_as_the_settings_say",
+    "log_level": f"{_EFFECT}test_log_lines_are_as_the_settings_say",
+    "local_dir": f"{_EFFECT}test_the_embedded_stack_is_looked_for_in_its_folder",
+}
+#: Nothing reads them yet: each needs its test, and its line above, when something does.
+UNREAD = {"ingest_busy_mb_per_s"}
+
+
+def test_no_setting_is_left_out() -> None:
+    assert EXERCISED.keys() | UNREAD == set(Settings.model_fields)
+    assert not EXERCISED.keys() & UNREAD
+
+
+@pytest.mark.parametrize("name", sorted(EXERCISED))
+def test_its_test_exists_and_is_about_it(name: str) -> None:
+    place, _, test = EXERCISED[name].partition("::")
+    text = (PROJECT / "tests" / place).read_text()
+    assert re.search(rf"^(async )?def {test}\(", text, re.M) if test else "def test_" in text
+    assert re.search(rf"\b({name}|{name.upper()})\b", text), f"{place} does not mention {name}"
+
+
+@pytest.mark.parametrize("name", sorted(UNREAD))
+def test_what_nothing_reads_is_read_by_nothing(name: str) -> None:
+    """As soon as something does, this fails: name its test above."""
+    readers = [
+        path for path in (PROJECT / "streams").rglob("*.py")
+        if path.name != "settings.py" and re.search(rf"settings\.{name}\b", path.read_text())
+    ]  # fmt: skip
+    assert readers == []

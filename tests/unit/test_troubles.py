@@ -1,0 +1,214 @@
+"""The sentences of the status, and the page: also where strangers named things."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from streams import __version__
+from streams.ops.coverage import NOT_KEPT, GapTimes
+from streams.ops.gathering import Speeds, of_interest, seconds_left
+from streams.ops.process_state import IngestState, Memory, WorkerState, ingest_mode
+from streams.ops.status import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
+from streams.ops.status_text import page, strip
+from streams.ops.troubles import Beside, troubles
+from streams.postgres.processes import Seen
+
+NOW = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
+EVIL = "\x1b[31mevil\x07\u202e[bold]x[/bold]"
+
+
+def ago(seconds: float) -> dt.datetime:
+    return NOW - dt.timedelta(seconds=seconds)
+
+
+def worker(**changes: Any) -> Process:
+    state = WorkerState(
+        mode="whole slices", why="the machine is idle", memory=Memory(100 << 20, 512 << 20), machine=None,
+        partitions=(0, 1), received=10, processed=9, skipped=1, dead=0, rate=5.0, transactions=1, transactions_max=2,
+    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "kind": "worker", "host": "one", "pid": 1, "version": __version__, "alive": True, "started_at": ago(100),
+        "seen_at": ago(1), "ended_at": None, "worker": state,
+    }  # fmt: skip
+    return Process(**{**facts, **changes})
+
+
+def ingest(**changes: Any) -> Process:
+    state = IngestState(
+        mode="full speed", why="", memory=Memory(1, 2), machine=None, relay="relay.example", run=1, plan="start",
+        seq=5, time=ago(10), head=NOW, oldest=None, covered_from=None, frames=1, events=1, dead=0, gaps=0, rate=100.0,
+        bytes_rate=1.0, speed=2.0, left=50.0, window_left=None,
+    )  # fmt: skip
+    said = {name: changes.pop(name) for name in list(changes) if name in IngestState.__struct_fields__}
+    process = worker(kind="ingest", worker=None, pid=2, ingest=msgspec.structs.replace(state, **said))
+    return msgspec.structs.replace(process, **changes)
+
+
+WELL = Status(
+    at=NOW, version=__version__, topic="t", schema="s", group="g", relay="relay.example", run=1, plan="start",
+    asked_days=1, asked_from=ago(86400), covered_from=ago(86400), covered_to=ago(20), head=NOW, cursor="5",
+    partitions=(Partition(0, 0, 5, 9, 4, 5, ago(20), "one:1"),), lag=4, received=10, applied=8, skipped=1, dead=1,
+    dead_letters=0, gaps=0, rates=Rates(100.0, 90.0, 80.0), seconds_left=1.0, paused=None,
+    processes=(worker(), ingest()), coverage=(), collections=(), last_letters=(), troubles=(),
+)  # fmt: skip
+BESIDE = Beside(members=("one",), newest=ago(10))
+
+
+def told(beside: Beside = BESIDE, **changes: Any) -> str:
+    return "\n".join(troubles(msgspec.structs.replace(WELL, **changes), beside))
+
+
+def beside(**changes: Any) -> Beside:
+    return msgspec.structs.replace(BESIDE, **changes)
+
+
+def test_nothing_is_wrong() -> None:
+    assert told() == ""
+
+
+DOWN = worker(alive=False, seen_at=ago(180))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "No worker runs (the last one was seen 3m00s ago on one)",
+            told(beside(members=()), processes=(DOWN, ingest())),
+        ),
+        ("No worker runs (none ever reported)", told(beside(members=()), processes=(ingest(),))),
+        ("and Kafka still counts 1 (one): killed a moment ago", told(processes=(DOWN, ingest()))),
+        ("Kafka's group has no member", told(beside(members=()))),
+        ("1 worker reported (one), and Kafka's group has 2 (one, two)", told(beside(members=("one", "two")))),
+        (
+            "No ingest runs (the last one was seen 3m00s ago",
+            told(processes=(worker(), ingest(alive=False, seen_at=ago(180)))),
+        ),
+        (
+            "the relay's head was not reached",
+            told(beside(newest=ago(100)), processes=(worker(), ingest(alive=False, ended_at=ago(1)))),
+        ),
+        (
+            "No ingest runs (none ever reported here)",
+            told(processes=(worker(),), run=None, rates=Rates(None, None, None)),
+        ),
+        (
+            "The workers are paused since 2026-11-20 11:00:00Z by me (why)",
+            told(paused=Paused(ago(3600), "me", "why", False)),
+        ),
+        ("The workers and the ingest are paused", told(paused=Paused(ago(3600), "me", "", True))),
+        (
+            "The worker on one (pid 1) has version 0.0.1, and this is",
+            told(processes=(worker(version="0.0.1"), ingest())),
+        ),
+        ("The ingest on one (pid 2) waits (no relay)", told(processes=(worker(), ingest(mode="no relay")))),
+        ("The lag grows by 50 messages/s, 20,000 wait", told(beside(lag_grows=50.0), lag=20_000)),
+        (
+            "The relay's window will run out: in 1h00m",
+            told(processes=(worker(), ingest(window_left=3600.0, left=7200.0))),
+        ),
+        (
+            "A gap of 2026-11-20 11:00:00Z to an unknown time: lost",
+            told(beside(gaps=(GapTimes(ago(3600), None, "lost", NOW),))),
+        ),
+        ("The relay did not keep what was asked for", told(beside(gaps=(GapTimes(ago(9), ago(8), NOT_KEPT, NOW),)))),
+        ("A dead letter: bad (and 2 more)", told(last_letters=(Letter(0, 1, NOW, None, None, "bad"),), dead_letters=3)),
+        ("it was re-created", told(partitions=(Partition(0, 0, 10, 9, 0, 5, NOW, None),))),
+        ("5 messages left the topic", told(partitions=(Partition(0, 10, 5, 19, 9, 5, NOW, None),))),
+        ("There is no topic", told(beside(topic="There is no topic t yet."))),
+    ],
+)
+def test_each_trouble_is_a_sentence(text: str, said: str) -> None:
+    assert text in said
+    assert said.count("\n") == 0, "one thing is wrong, and one sentence says so"
+
+
+def test_what_is_no_trouble() -> None:
+    assert told(processes=(worker(), ingest(alive=False, ended_at=ago(1)))) == ""  # done: the head was reached
+    assert told(beside(members=None)) == ""  # we may not ask Kafka
+    assert told(processes=(worker(),)) == ""  # an ingest without a database: Kafka's ends move
+    old = GapTimes(ago(9e5), ago(8e5), "lost", ago(8e5))
+    assert told(beside(gaps=(old,)), gaps=1) == ""
+    assert told(beside(lag_grows=5.0)) == ""  # 4 messages
+
+
+def test_strangers_strings_cannot_write_to_the_terminal() -> None:
+    status = msgspec.structs.replace(
+        WELL,
+        relay=EVIL,
+        cursor=EVIL,
+        collections=(Counted(EVIL, 1),),
+        last_letters=(Letter(0, 1, NOW, EVIL, EVIL, EVIL),),
+        coverage=(Stretch("covered", ago(100), NOW, EVIL),),
+        paused=Paused(NOW, EVIL, EVIL, True),
+        processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode="no relay")),
+    )
+    said = troubles(status, beside(members=(EVIL,), gaps=(GapTimes(None, None, EVIL, NOW),)))
+    output = io.StringIO()
+    console = Console(file=output, width=200, highlight=False, markup=False, no_color=True)
+    console.print(page(msgspec.structs.replace(status, troubles=said)))
+    for text in (output.getvalue(), *said):
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "[bold]x[/bold]" in output.getvalue(), "and is shown as it is, not as markup"
+
+
+def test_a_short_gap_is_seen_in_the_strip() -> None:
+    drawn = strip((Stretch("covered", ago(86400), ago(600)), Stretch("gap", ago(600), ago(599), "lost"),
+                   Stretch("covered", ago(599), NOW)), 60).plain  # fmt: skip
+    assert drawn.count("!") == 1
+    assert drawn.count("█") == 59
+
+
+def test_rates_are_differences_over_ten_seconds() -> None:
+    speeds = Speeds()
+    speeds.add(0.0, 100, 50, 50)
+    assert speeds.rates() == (None, None)
+    for second in range(1, 31):
+        speeds.add(float(second), 100 + 10 * second, 50 + 4 * second, 50 + 6 * second)
+    assert speeds.rates() == (10.0, 4.0)
+    assert speeds.lag_grows() == 6.0
+    speeds.add(31.0, 5, 0, 5)  # another topic
+    assert speeds.rates() == (None, None)
+    assert speeds.lag_grows() is None
+
+
+@pytest.mark.parametrize(
+    ("lag", "rates", "ingest_left", "left"),
+    [
+        (0, Rates(None, 0.0, 0.0), None, 0.0),
+        (100, Rates(None, 0.0, 10.0), None, 10.0),
+        (100, Rates(None, 0.0, 0.0), None, None),
+        (100, Rates(None, 5.0, 10.0), 20.0, 20.0),
+        (1000, Rates(None, 10.0, 10.0), 20.0, 120.0),
+    ],
+)
+def test_time_left(lag: int, rates: Rates, ingest_left: float | None, left: float | None) -> None:
+    assert seconds_left(lag, rates, ingest_left) == left
+
+
+def test_who_is_shown() -> None:
+    def seen(kind: str, pid: int, *, alive: bool, ended: bool = False, before: float = 20.0) -> Seen:
+        return Seen(
+            id=None, kind=kind, host="h", pid=pid, version="1", started_at=NOW, seen_at=NOW,  # type: ignore[arg-type]
+            ended_at=NOW if ended else None, state="{}", alive=alive, seconds_ago=before,
+        )  # fmt: skip
+
+    kept = of_interest([
+        seen("worker", 1, alive=True), seen("worker", 2, alive=False), seen("worker", 3, alive=False, ended=True),
+        seen("worker", 4, alive=False, before=700), seen("ingest", 5, alive=False), seen("ingest", 6, alive=False),
+    ])  # fmt: skip
+    assert [one.pid for one in kept] == [1, 2, 5]
+
+
+def test_what_an_ingest_does_is_the_first_that_is_true() -> None:
+    facts = dict.fromkeys(("stopping", "paused", "kafka_behind", "waits_for_group"), False)
+    assert ingest_mode(**facts, planned=True, connected=True)[0] == "full speed"
+    assert ingest_mode(**facts, planned=True, connected=False)[0] == "no relay"
+    assert ingest_mode(**facts, planned=False, connected=False)[0] == "starting"
+    assert ingest_mode(**{**facts, "paused": True}, planned=True, connected=True)[0] == "paused"
