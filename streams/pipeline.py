@@ -52,7 +52,7 @@ class Pipeline:
         self.settings = settings
         self._app = app
         self.tables = Tables(app, settings.kafka_topic, settings.kafka_partitions)
-        self._machine = Machine(settings.local_dir)
+        self._machine = Machine(settings)
         self._throttle = Throttle(settings, self._machine)
         self._reporter = Reporter(lambda: memory_line(self._machine.rss(), settings.memory_bytes))
         self._tasks: list[asyncio.Task[None]] = []

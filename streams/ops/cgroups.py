@@ -1,4 +1,4 @@
-"""What the container we run in allows: cores and memory of our control groups (v2, v1, hybrid), and what was used of them.
+"""What the container we run in allows and has used: our control groups' cores and memory (v2, v1, hybrid).
 
 A limit of any group above ours holds for us too, so the tightest counts. All is read below a folder that is given, so
 that a test can write such a folder. Nothing here fails: what cannot be read is no limit.
@@ -93,7 +93,7 @@ def _mount(root: Path, names: str, controller: str) -> Path:
 
 
 def _upwards(mount: Path, path: str) -> tuple[Path, ...]:
-    """The group's folder and those above it. In a container the path may be the host's: then what is mounted is ours."""
+    """The group's folder and those above it. In a container the path may be the host's: then the mount is ours."""
     names = [name for name in path.split("/") if name not in ("", "..")]
     folders = [mount.joinpath(*names[:n]) for n in range(len(names), -1, -1)]
     return tuple(folder for folder in folders if folder.is_dir())

@@ -28,8 +28,17 @@ def step_back(settings: Settings, autogroup: str = AUTOGROUP) -> None:
     """Be nice, and our children with us, where the settings are for the background. What was nicer stays so."""
     if not gives_way(settings):
         return
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    for thread in _threads():
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
     if os.getsid(0) == os.getpid():
         with suppress(OSError):  # no autogroups here
             Path(autogroup.format(pid="self")).write_text(f"{NICE}\n")
+
+
+def _threads() -> list[int]:
+    """Linux keeps niceness by thread, and a new one takes its maker's; 0 is all of us elsewhere."""
+    try:
+        return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
+    except OSError:
+        return [0]

@@ -125,7 +125,7 @@ class _Rebuild:
         share = max(64 * 1024, self._settings.memory_bytes // MEMORY_SHARE // self._info.partitions)
         sizes = {"partition_bytes": min(share, 1 << 20), "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
         async with reader(self._settings, self._info.partitions, **sizes) as (consumer, tps):
-            throttle = Throttle(self._settings, Machine(self._settings.local_dir))
+            throttle = Throttle(self._settings, Machine(self._settings))
             sink = PostgresSink(
                 self._rebuilt, topic=self._names.topic, group=self._names.rebuilt_group, keep=self._keep
             )
