@@ -19,6 +19,7 @@ import structlog
 
 from streams.ops import process_state
 from streams.ops.idleness import IdleJudge, Sample, reason
+from streams.ops.ingest_progress import span
 from streams.ops.machine import Machine
 from streams.ops.niceness import gives_way
 from streams.settings import Settings
@@ -323,15 +324,5 @@ class IngestPace:
 def loss(outlook: Outlook) -> str:
     """``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``."""
     assert outlook.window_left is not None
-    when = f"in {hours(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
+    when = f"in {span(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
     return f"at this pace ({outlook.speed or 0:.1f} x real time) the relay will drop what is not yet taken {when}"
-
-
-def hours(seconds: float) -> str:
-    """``5h12m``, ``3d4h``, ``12m``."""
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes}m"
-    if minutes < 48 * 60:
-        return f"{minutes // 60}h{minutes % 60:02d}m"
-    return f"{minutes // 1440}d{minutes % 1440 // 60}h"

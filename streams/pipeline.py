@@ -25,6 +25,7 @@ from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
 from streams.ops.child import Child, ingest_command
+from streams.ops.estimate import say_estimates
 from streams.ops.machine import Machine
 from streams.ops.progress import REPORT_SECONDS, Reporter
 from streams.ops.worker import Worker
@@ -116,6 +117,7 @@ class Pipeline:
         self._spawn(self._save())
         self._spawn(self._report())
         self._spawn(self._look_back())
+        self._spawn(say_estimates(self.settings, self._info, self._database))
         if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
             self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
             self._spawn(self._child.run())

@@ -54,6 +54,11 @@ class Pacer:
         self._running = 0
         self._ended = -math.inf
 
+    @property
+    def rate(self) -> float:
+        """Events a second at most; infinite without a delay."""
+        return self.batch_size / self.delay if self.delay else math.inf
+
     def wait(self, now: float) -> float:
         """Seconds until ``take`` may give something; infinite while only the end of a transaction can help."""
         if self._left:
@@ -141,7 +146,9 @@ class Throttle:
 
     async def start(self) -> None:
         """Say what the settings allow, and begin to look at memory and machine."""
-        log.info("[BACKFILL] Pace: %s", describe(self._pacer, self._use_idle))
+        hopeless = not self._use_idle and not self._unlimited and self._pacer.rate <= NETWORK_RATE[0]
+        level = logging.WARNING if hopeless else logging.INFO
+        log.log(level, "[BACKFILL] Pace: %s", describe(self._pacer, self._use_idle))
         if (sentence := container_says(self._settings)) is not None:
             log.warning("[BACKFILL] Memory: %s", sentence)
         self._sampler = asyncio.create_task(self._sample())
@@ -336,7 +343,7 @@ def describe(pacer: Pacer, use_idle: bool) -> str:
     low, high = NETWORK_RATE
     if pacer.delay == 0:
         return f"batches of {pacer.batch_size} events without a delay: as fast as it goes."
-    rate = pacer.batch_size / pacer.delay
+    rate = pacer.rate
     text = f"{pacer.batch_size} events every {pacer.delay * 1000:.0f} ms: at most {rate:,.1f} events/s"
     if use_idle:
         text += " while the machine is busy with other work, no limit while it is idle"
