@@ -24,6 +24,9 @@ from streams.settings import Settings
 #: What is left of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
 _FADE: Final = 0.9
 
+#: What servers of ours that we cannot see (in other containers) use for each of our CPU seconds, at most: measured.
+UNSEEN: Final = 1.5
+
 #: What processes have used, by pid and start time: a pid may be used again.
 Usage = Mapping[tuple[int, float], float]
 
@@ -73,7 +76,8 @@ class Machine:
 
     def _others(self, last: _Reading, now: _Reading) -> float:
         seconds, ours = now.at - last.at, spent(last.cpu, now.cpu, last.wall)
-        shares = [(now.busy - last.busy - ours) / (seconds * (psutil.cpu_count() or 1))]
+        unseen = ours * UNSEEN if self._own.has_unseen else 0.0
+        shares = [(now.busy - last.busy - ours - unseen) / (seconds * (psutil.cpu_count() or 1))]
         if self._quota is not None and now.in_quota is not None and last.in_quota is not None:
             shares.append((now.in_quota - last.in_quota - ours) / (seconds * self._quota.cores))
         return min(1.0, max(0.0, *shares))

@@ -11,6 +11,8 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -33,6 +35,8 @@ class OwnProcesses:
         self._roots: set[int] = set()
         self._found: list[psutil.Process] = []
         self._searched = self._looked = float("-inf")
+        #: Whether servers of ours may run on this machine where we cannot see them: in other containers.
+        self.has_unseen = False
 
     def find(self) -> list[psutil.Process]:
         """Ourselves and all the others, with their children."""
@@ -48,21 +52,26 @@ class OwnProcesses:
     def _search(self) -> set[int]:
         commands = {process.pid: _command(process) for process in psutil.process_iter()}
         roots = {pid for pid, command in commands.items() if is_ours(command)} | {psutil.Process().pid}
-        listeners, hidden = _listeners(self._ports())
+        servers = self._servers()
+        here = _own_addresses()
+        ports = {port for host, port in servers if _resolved(host) & here}
+        self.has_unseen = in_container() and any(
+            ip_address(address).is_private for host, _ in servers for address in _resolved(host) - here
+        )
+        listeners, hidden = _listeners(ports)
         if hidden:  # another user's: only their names can tell
             roots |= {pid for pid, command in commands.items() if is_server(command)}
         return roots | listeners
 
-    def _ports(self) -> set[int]:
-        """The ports of this machine on which Kafka and Postgres serve us."""
+    def _servers(self) -> list[tuple[str, int]]:
+        """Where Kafka and Postgres serve us."""
         addresses = []
         for ask, default in ((self._settings.bootstrap_servers, 9092), (self._settings.database_dsn, 5432)):
             try:
                 addresses += server_addresses(ask(), default)
             except (SettingsError, ValueError):
                 continue
-        here = _own_addresses()
-        return {port for host, port in addresses if _is_here(host, here)}
+        return addresses
 
 
 def is_ours(command: Sequence[str]) -> bool:
@@ -90,11 +99,20 @@ def server_addresses(text: str, default_port: int) -> list[tuple[str, int]]:
     return found
 
 
-def _is_here(host: str, here: set[str]) -> bool:
+def in_container(mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether our root is a container's: layers on top of one another."""
     try:
-        return any(str(info[4][0]) in here for info in socket.getaddrinfo(host, None))
+        lines = [line.split(" - ") for line in mounts.read_text().splitlines()]
     except OSError:
         return False
+    return any(len(parts) == 2 and parts[0].split()[4:5] == ["/"] and parts[1].startswith("overlay") for parts in lines)
+
+
+def _resolved(host: str) -> set[str]:
+    try:
+        return {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return set()
 
 
 def _own_addresses() -> set[str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.ops.idleness import CPU, DISK, MEMORY, IdleJudge, Sample, reason
 from streams.ops.machine import disk_bytes, spent
-from streams.ops.own_processes import is_ours, is_server, server_addresses
+from streams.ops.own_processes import in_container, is_ours, is_server, server_addresses
 
 QUIET = Sample(0.0, memory_pressure=0.0, io_pressure=0.0, our_io=0.0)
 
@@ -150,3 +150,22 @@ def test_bytes_of_the_disks_and_not_of_what_lies_on_them(tmp_path: Path) -> None
             (tmp_path / name / "slaves" / disk).touch()
     assert disk_bytes(tmp_path) == 400 * 512
     assert disk_bytes(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("root", "container"),
+    [
+        (
+            "612 510 0:52 / / rw,relatime - overlay overlay rw,lowerdir=/x\n613 612 0:5 / /proc rw - proc proc rw\n",
+            True,
+        ),
+        (
+            "24 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n90 24 0:52 / /var/lib/docker/x rw - overlay overlay rw\n",
+            False,
+        ),
+        ("", False),
+    ],
+)
+def test_whether_we_are_in_a_container(tmp_path: Path, root: str, container: bool) -> None:
+    (tmp_path / "mountinfo").write_text(root)
+    assert in_container(tmp_path / "mountinfo") is container
