@@ -6,13 +6,16 @@ Postgres' own clock is the judge: `sink_offsets.updated_at` is when a batch's tr
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 import pytest
+from websockets.asyncio.client import connect
 
+from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
 from tests.conftest import migrated
 
@@ -98,6 +101,38 @@ async def test_the_pace_is_exact(deployment: Deployment) -> None:
     assert "5 events every 2000 ms: at most 2.5 events/s" in first.output
     assert "can never catch up" in first.output
     assert "[BACKFILL] Estimate: about 2" in first.output
+
+
+async def test_the_ingest_keeps_to_its_budget_and_takes_what_the_window_demands(deployment: Deployment) -> None:
+    """Of two days that lie well inside the relay's window it reads so many bytes; at the window's edge all it can."""
+    budget = {"BACKFILL_PROFILE": "", "BACKFILL_USE_IDLE": "false", "INGEST_BUSY_MB_PER_S": "0.2"}
+    relay, _ = await deployment.generated(20_000, "--days-span", "3")
+    edge = deployment.ingest(relay.url, days=3, **budget, KAFKA_TOPIC=f"{deployment.topic}.edge")
+    inside = deployment.ingest(relay.url, days=2, **budget)
+    await inside.line(r"Pace: 0\.2 MB/s: BACKFILL_USE_IDLE is off")
+    began, before = time.monotonic(), frames(inside)
+    await asyncio.sleep(15)
+    seconds, taken = time.monotonic() - began, frames(inside) - before
+    frame_bytes = await mean_frame(relay.url)
+    print(f"{taken * frame_bytes / seconds / 1e6:.3f} MB/s of 0.2")
+    assert taken * frame_bytes / seconds < 0.2e6 * 1.3
+    assert taken * frame_bytes / seconds > 0.2e6 * 0.5
+    assert await edge.ended(60) == 0
+    assert "reads 0.2 MB/s, more where the relay's window demands it" in edge.output
+    assert frames(edge) > 10 * frames(inside)
+    await inside.stop()
+
+
+async def mean_frame(url: str) -> float:
+    """Bytes of a frame, from a look of our own."""
+    async with connect(f"{url}?cursor=0", max_size=None) as relay:
+        return sum([len(await relay.recv()) for _ in range(1000)]) / 1000
+
+
+def frames(ingest: Command) -> int:
+    """What it said last."""
+    said = re.findall(r'"frames": (\d+)', ingest.output)
+    return int(said[-1]) if said else 0
 
 
 async def test_as_many_transactions_at_once_as_max_concurrent(deployment: Deployment) -> None:

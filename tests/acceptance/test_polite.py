@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from streams.ops.niceness import NICE
 from tests.acceptance.burners import Burners, loss
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
@@ -19,8 +20,8 @@ from tests.acceptance.test_pace import Applied, watch
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
-EVENTS = 150_000
-PAIRS = 5
+EVENTS = 60_000
+PAIRS = 8
 #: What a person has who sets nothing.
 DEFAULTS = {"BACKFILL_PROFILE": "", "INGEST_IDLE_SECONDS": "10"}
 
@@ -44,6 +45,12 @@ def as_load(relay: Command) -> None:
         Path(f"/proc/{relay.pid}/autogroup").write_text("19\n")
 
 
+def is_background_session(pid: int) -> bool:
+    """Whether the session's own niceness says so too, where the kernel has one."""
+    file = Path(f"/proc/{pid}/autogroup")
+    return not file.exists() or int(file.read_text().rpartition(" ")[2]) >= NICE
+
+
 async def test_other_work_keeps_its_speed_and_ours_rises_when_it_ends(deployment: Deployment, tmp_path: Path) -> None:
     relay, _ = await deployment.generated(EVENTS, "--days-span", "3")
     as_load(relay)
@@ -57,13 +64,16 @@ async def test_other_work_keeps_its_speed_and_ours_rises_when_it_ends(deployment
         await asyncio.sleep(3)
         assert ingest.running
         ours = family(ingest, worker, relay)
+        for command in (ingest, worker):
+            assert os.getpriority(os.PRIO_PROCESS, command.pid) >= NICE
+            assert is_background_session(command.pid)
         for _ in range(PAIRS):
             send(ours, signal.SIGSTOP)
             began = time.monotonic()
             await asyncio.sleep(2)
             send(ours, signal.SIGCONT)
             middle = time.monotonic()
-            await asyncio.sleep(4)
+            await asyncio.sleep(2)
             pairs.append((burners.speed(began, middle), burners.speed(middle, time.monotonic())))
         assert ingest.running, ingest.tail()
         in_topic = sum((await deployment.ends()).values())
@@ -72,11 +82,11 @@ async def test_other_work_keeps_its_speed_and_ours_rises_when_it_ends(deployment
     print(f"the burners lose {loss(pairs):.1%}; {paced.rate:.2f} applied/s; {in_topic} in the topic")
     assert in_topic > 0.02 * EVENTS, "the ingest was not at work"
     paced.check_never_faster(5, 2.0)
-    assert paced.rate > 2.5 / 2, "frozen for a third of the time"
+    assert paced.rate > 2.5 / 3, "frozen for half of the time"
     assert loss(pairs) < 0.10, pairs
     await asyncio.sleep(10)
     watching.cancel()
     after = [mark for mark in applied.at if stopped + 1 <= mark[0]]
     rates = [(n - m) / (b - a) for (a, m), (b, n) in zip(after, after[5:], strict=False) if b - a > 0.2]
     print(f"{max(rates, default=0):.0f} applied/s within ten seconds")
-    assert max(rates, default=0) > 1000, deployment.tails()
+    assert max(rates, default=0) > 2000, deployment.tails()
