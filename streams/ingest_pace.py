@@ -221,10 +221,13 @@ class IngestPace:
         self._seen: Sample | None = None
         self._window = WindowPace(self._limit)
         self._budget = Budget()
+        if self._limit:  # until it is known whether the machine is idle
+            self._budget.set_rate(time.monotonic(), self._limit)
         self._release: asyncio.TimerHandle | None = None
         self._said: float | None = None
+        self._pace_said: tuple[float, tuple[bool, bool] | None] = (-math.inf, None)
         self._received = 0
-        self.outlook = Outlook(None, False, None, 0.0, None, None)
+        self.outlook = Outlook(self._budget.rate, False, None, 0.0, None, None)
 
     # -- what people see
 
@@ -299,6 +302,7 @@ class IngestPace:
             give_way = self._limit > 0 and not (self._settings.backfill_use_idle and idle)
             self.outlook = self._window.look(look, give_way=give_way)
             self._set_rate(self.outlook.rate)
+            self._say_pace(look.now)
             self._warn(look.now)
             await asyncio.sleep(SAMPLE_SECONDS)
 
@@ -307,7 +311,12 @@ class IngestPace:
         self._budget.set_rate(time.monotonic(), rate)
         if rate is None or (was is not None and rate > was * 1.1):
             self._go_on()
-        if (rate is None) != (was is None):
+
+    def _say_pace(self, now: float) -> None:
+        """Say why it goes as it goes, when that has changed."""
+        pace = self.is_paced, self.outlook.demanded
+        if pace != self._pace_said[1] and now - self._pace_said[0] >= WINDOW:
+            self._pace_said = now, pace
             log.info("[BACKFILL] Pace: " + self.why)
 
     def _warn(self, now: float) -> None:
