@@ -10,7 +10,7 @@ import itertools
 import re
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,8 @@ class OwnProcesses:
         self._settings = settings
         self._roots: set[int] = set()
         self._found: list[psutil.Process] = []
+        #: Every process, and its parent: psutil gives the same object for the same process.
+        self._parents: dict[int, tuple[psutil.Process, int]] = {}
         self._searched = self._looked = float("-inf")
         #: Whether servers of ours may run on this machine where we cannot see them: in other containers.
         self.has_unseen = False
@@ -46,8 +48,29 @@ class OwnProcesses:
             self._roots = self._search()
         if now - self._looked >= CHILDREN_EVERY:
             self._looked = now
-            self._found = _with_children(self._roots)
+            self._found = self._with_children()
         return self._found
+
+    def _with_children(self) -> list[psutil.Process]:
+        """The roots and all below them. Who is whose child is asked once for each process: that is what costs."""
+        known, self._parents = self._parents, {}
+        children: dict[int, list[int]] = {}
+        for process in psutil.process_iter():
+            before = known.get(process.pid)
+            try:
+                parent = before[1] if before is not None and before[0] is process else process.ppid()
+            except psutil.Error:
+                continue
+            self._parents[process.pid] = process, parent
+            children.setdefault(parent, []).append(process.pid)
+        found: set[int] = set()
+        ahead = [pid for pid in self._roots if pid in self._parents]
+        while ahead:
+            pid = ahead.pop()
+            if pid not in found:
+                found.add(pid)
+                ahead += children.get(pid, ())
+        return [self._parents[pid][0] for pid in found]
 
     def _search(self) -> set[int]:
         commands = {process.pid: _command(process) for process in psutil.process_iter()}
@@ -136,23 +159,3 @@ def _listeners(ports: set[int]) -> tuple[set[int], bool]:
         return set(), True
     listening = [c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port in ports]
     return {pid for pid in listening if pid is not None}, None in listening
-
-
-def _with_children(roots: Iterable[int]) -> list[psutil.Process]:
-    """These processes and all below them, from one look at who is whose child."""
-    processes: dict[int, psutil.Process] = {}
-    children: dict[int, list[int]] = {}
-    for process in psutil.process_iter():
-        try:
-            children.setdefault(process.ppid(), []).append(process.pid)
-        except psutil.Error:
-            continue
-        processes[process.pid] = process
-    found: set[int] = set()
-    ahead = [pid for pid in roots if pid in processes]
-    while ahead:
-        pid = ahead.pop()
-        if pid not in found:
-            found.add(pid)
-            ahead += children.get(pid, ())
-    return [processes[pid] for pid in found]
