@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import statistics
 import time
@@ -130,35 +131,38 @@ IDLE, BUSY = (0.0,) * 3, (0.9,) * 2
 
 
 async def test_a_batch_starts_when_it_is_due_and_never_before() -> None:
-    """100 events every 100 ms: looking ten times a second would cost up to 100 ms a batch."""
-    made = throttle(backfill_batch_size=100, backfill_batch_delay_ms=100, backfill_use_idle=False)
+    """100 events every 130 ms: looking ten times a second would cost 70 ms a batch."""
+    made = throttle(backfill_batch_size=100, backfill_batch_delay_ms=130, backfill_use_idle=False)
     ended, late = -math.inf, []
     for _ in range(12):
         assert await made.take(1000, lambda: True) == 100
-        late.append(time.monotonic() - ended - 0.1)
+        late.append(time.monotonic() - ended - 0.13)
         await asyncio.sleep(0.005)
         ended = time.monotonic()
         made.end()
     assert min(late) >= 0
-    assert statistics.median(late) < 0.02, late  # a busy machine wakes us late; looking around takes 50 ms on average
+    assert statistics.median(late) < 0.02, late  # some of it is a busy machine's
 
 
 async def test_who_waits_is_served_in_order_when_a_transaction_ends() -> None:
     made = throttle(backfill_batch_size=5, backfill_batch_delay_ms=20, backfill_use_idle=False)
     served: list[int] = []
+    starts: list[float] = []
 
     async def lane(number: int) -> None:
         for _ in range(3):
             given = await made.take(5, lambda: True)
             served.append(number)
+            starts.append(time.monotonic())
             await asyncio.sleep(0.001)
             assert given == 5
             made.end()
 
-    began = time.monotonic()
     await asyncio.gather(*(lane(number) for number in range(3)))
     assert served == [0, 1, 2] * 3
-    assert time.monotonic() - began >= 8 * 0.021
+    pauses = [after - before for before, after in itertools.pairwise(starts)]
+    assert min(pauses) >= 0.02
+    assert statistics.median(pauses) < 0.06, pauses
 
 
 async def test_a_wait_ends_when_the_work_is_no_longer_ours() -> None:
