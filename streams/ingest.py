@@ -23,6 +23,7 @@ from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
 from streams.ops.logs import set_up_logging
+from streams.ops.niceness import step_back
 from streams.ops.signals import on_stop_signals
 from streams.plan import Request
 from streams.replay import Options, Replay
@@ -151,6 +152,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.write("Nothing to do: --days 0 is off. Give a number of days, or -1 for all.\n")
             return 0
         set_up_logging(settings)
+        step_back(settings)
         if arguments.with_parent:
             _die_with_parent()
         request = Request(settings.backfill_days, arguments.restart, arguments.from_time, time.time_ns() // 1000)

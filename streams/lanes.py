@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from faust.types import TP
@@ -123,8 +124,9 @@ class Lanes:
         try:
             while self._drop_void(lane):
                 if self._throttle.is_whole:
-                    async with self._throttle.slot():
-                        if self._drop_void(lane):
+                    piece = lane[0].piece
+                    async with self._throttle.slot(partial(self._source.is_current, piece)):
+                        if self._throttle.is_whole and self._drop_void(lane):
                             await self._write_merged(tp, lane)
                 else:
                     await self._write_paced(tp, lane)
@@ -170,14 +172,15 @@ class Lanes:
         """One transaction of as many events of the first slice as the throttle allows."""
         item = lane[0]
         piece = item.piece
+        still_ours = partial(self._source.is_current, piece)
         end, events = cut_events(piece.records, item.done, self._throttle.largest)
         if events:
-            events = await self._throttle.take(events, lambda: self._source.is_current(piece))
+            events = await self._throttle.take(events, still_ours)
             if not events:
                 return
             end, _ = cut_events(piece.records, item.done, events)
         try:
-            async with self._throttle.slot():
+            async with self._throttle.slot(still_ours):
                 await self._write_part(tp, lane, item, end)
         finally:
             if events:

@@ -25,6 +25,7 @@ from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
 from streams.ops.child import Child, ingest_command
+from streams.ops.estimate import say_estimates
 from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.machine import Machine
 from streams.ops.process_state import Memory, WorkerMode, WorkerState
@@ -57,7 +58,7 @@ class Pipeline:
         self.settings = settings
         self._app = app
         self.tables = Tables(app, settings.kafka_topic, settings.kafka_partitions)
-        self._machine = Machine(settings.local_dir)
+        self._machine = Machine(settings)
         self._throttle = Throttle(settings, self._machine)
         self._reporter = Reporter(lambda: memory_line(self._machine.rss(), settings.memory_bytes))
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,6 +130,7 @@ class Pipeline:
         self._spawn(self._save())
         self._spawn(self._report())
         self._spawn(self._look_back())
+        self._spawn(say_estimates(self.settings, self._info, self._database))
         self._spawn(self._heartbeat.run())
         if self._progress.start():
             self._spawn(self._show())

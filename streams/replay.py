@@ -24,6 +24,7 @@ from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity
 from streams.firehose.frames import ErrorFrame
 from streams.firehose.relay import RelayConnection, open_relay, relay_name
+from streams.ingest_pace import IngestPace, Look, PaceState
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import Gap, Run, Watermark
@@ -33,6 +34,7 @@ from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_
 from streams.kafka.watermarks import read_state
 from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.ingest_progress import IngestProgress, Standing, as_time, moment
+from streams.ops.memory_limit import container_says
 from streams.ops.process_state import IngestMode, IngestState, Memory, ingest_mode, plan_text
 from streams.plan import Decision, Request, decide
 from streams.postgres.processes import Pause
@@ -50,6 +52,8 @@ PONG: Final = 15.0
 BUDGET_SHARE: Final = 16
 #: Seconds between two lines about the same trouble.
 SAY_EVERY: Final = 60.0
+#: Seconds after which a Kafka that takes nothing more counts as away; for a moment that is its pace.
+FULL_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,10 @@ class Replay:
         # Whether the topic has a watermark of ours.
         self._marked = False
         self._start: RunStart
+        self.pace = IngestPace(settings, self._on_publisher_change)
+        #: When the window of ``_start.oldest`` was asked for, in µs.
+        self._planned_at = 0
+        self._full_since: float | None = None
         self._said: dict[str, float] = {}
         self._progress = IngestProgress()
         self._process = psutil.Process()
@@ -149,7 +157,11 @@ class Replay:
         # Of all partitions: a run that died between its first watermarks is in some, and not the one resumed from.
         latest_run = max(state.latest_run, point.watermark.run if point.watermark is not None else 0)
         self._start = await plan_start(self.settings.relay_url, decision, after_run=latest_run)
+        self._planned_at = time.time_ns() // 1000
         report_plan(self.settings, self._start, decision, self.options.request.days)
+        log.info("[BACKFILL] Pace: " + self.pace.plan())
+        if (sentence := container_says(self.settings)) is not None:
+            log.warning("[BACKFILL] Memory: " + sentence)
         self.started = True
         await self._publish_until_done()
 
@@ -159,7 +171,8 @@ class Replay:
         progress = self._progress
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
-        beside = [asyncio.create_task(work) for work in (self._show(progress), self._guard_retention(), guard.run())]
+        works = (self._show(progress), self._guard_retention(), guard.run(), self.pace.run(self))
+        beside = [asyncio.create_task(work) for work in works]
         attempt = 0
         try:
             while (publisher := await self._connect_publisher(budget)) is not None:
@@ -278,9 +291,13 @@ class Replay:
         connection, publisher = self._connection, self._publisher
         if connection is None or publisher is None:
             return
+        if not publisher.full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = time.monotonic()
         if publisher.failure is not None:
             connection.finish("Kafka did not take a batch")
-        elif publisher.full or self._waiting or self._paused:
+        elif publisher.full or self._waiting or self._paused or self.pace.holding:
             connection.pause()
         else:
             connection.resume()
@@ -334,7 +351,7 @@ class Replay:
             self._reach_head()
             return "head"
         cursor = continuity.reconnected()
-        connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text)
+        connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text, self.pace.received)
         self._connection = connection
         self.connections += 1
         try:
@@ -398,6 +415,7 @@ class Replay:
             reason=f"the relay's sequence was reset: {reset}",
         )  # fmt: skip
         self._start = start
+        self._planned_at = time.time_ns() // 1000
         self.counts.gaps += 1
         self._begin_run(publisher)
         await self._announce(publisher)
@@ -426,6 +444,30 @@ class Replay:
         if now - self._said.get(about, -SAY_EVERY) >= SAY_EVERY:
             self._said[about] = now
             log.warning(text)
+
+    def look(self, received: int) -> Look:
+        """Where the reading stands, for its pace."""
+        start, continuity, connection = self._start, self._continuity, self._connection
+        return Look(
+            now=time.monotonic(), wall=time.time_ns() // 1000, received=received,
+            position=continuity.newest_time if continuity is not None else None,
+            oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
+            head=start.head.time if start.head is not None and not self.options.follow else None,
+            waits=connection is not None and not connection.paused,
+        )  # fmt: skip
+
+    def state(self) -> PaceState:
+        """How fast it reads now, and why, for those who look on."""
+        full = self._full_since is not None and time.monotonic() - self._full_since >= FULL_SECONDS
+        held: tuple[tuple[bool, IngestMode, str], ...] = (
+            (self._stop.is_set(), "stopping", "saving the position"),
+            (not self.started, "starting", "asking the relay and the topic where to begin"),
+            (self._publisher is None, "no broker", "waiting for Kafka"),
+            (full, "no broker", "Kafka has not acknowledged what it was sent: the relay is not read"),
+            (self._waiting, "retention", "a slow group nears the topic's retention, and the disk is full"),
+            (self._connection is None, "no relay", "connecting to the relay"),
+        )
+        return self.pace.state(next(((mode, why) for holds, mode, why in held if holds), None))
 
     def _standing(self) -> Standing:
         continuity, start = self._continuity, self._start

@@ -1,7 +1,8 @@
 """When may the next batch start, and how large may it be: pace, concurrency, memory and idleness.
 
-The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, ``MemoryJudge``); ``Throttle`` feeds
-them and waits. It knows nothing of slices, Kafka or Postgres. Every wait asks ``still_ours`` ten times a second.
+The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, ``MemoryJudge``);
+``Throttle`` feeds them and waits. It knows nothing of slices, Kafka or Postgres. A wait ends in the moment when it may,
+and asks ``still_ours`` ten times a second.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal
 
+from streams.ops import process_state
+from streams.ops.idleness import IdleJudge, Sample, reason
 from streams.ops.machine import Machine
+from streams.ops.memory_limit import container_says
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,11 @@ class Pacer:
         self._left = 0
         self._running = 0
         self._ended = -math.inf
+
+    @property
+    def rate(self) -> float:
+        """Events a second at most; infinite without a delay."""
+        return self.batch_size / self.delay if self.delay else math.inf
 
     def wait(self, now: float) -> float:
         """Seconds until ``take`` may give something; infinite while only the end of a transaction can help."""
@@ -82,25 +91,6 @@ class Pacer:
         self._ended = now
 
 
-class IdleJudge:
-    """Whether the machine is idle but for us, from the share of its cores that others use. With hysteresis."""
-
-    #: Others use more than BUSY of all cores for TO_BUSY samples: busy. Less than IDLE for TO_IDLE samples: idle.
-    BUSY, IDLE, TO_BUSY, TO_IDLE = 0.20, 0.10, 2, 3
-
-    def __init__(self) -> None:
-        self.idle = False
-        self._against = 0
-
-    def sample(self, others: float) -> bool:
-        """Take in one sample (0 to 1 of all cores); returns the judgement."""
-        against = others > self.BUSY if self.idle else others < self.IDLE
-        self._against = self._against + 1 if against else 0
-        if self._against >= (self.TO_BUSY if self.idle else self.TO_IDLE):
-            self.idle, self._against = not self.idle, 0
-        return self.idle
-
-
 class MemoryJudge:
     """What to do at so much RSS: ``go``, ``pause``, or ``small``: go on with the smallest batches.
 
@@ -128,29 +118,39 @@ class MemoryJudge:
 
 
 class Throttle:
-    """The throttle of one worker process. ``start`` it on the event loop; ``close`` it."""
+    """The throttle of one worker process. ``start`` it on the event loop; ``close`` it.
+
+    ``transactions`` are under way now, ``transactions_max`` were at most: never more than MAX_CONCURRENT.
+    """
 
     def __init__(self, settings: Settings, machine: Machine, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._settings = settings
         self._machine = machine
         self._pacer = Pacer(settings.backfill_batch_size, settings.backfill_batch_delay_ms / 1000)
         self._idle = IdleJudge()
+        self._seen: Sample | None = None
         self._memory = MemoryJudge(settings.memory_bytes)
         self._use_idle = settings.backfill_use_idle
         self._unlimited = self._pacer.delay == 0 and self._pacer.batch_size >= LARGEST_BATCH
         self._slots = asyncio.Semaphore(settings.backfill_max_concurrent)
         self._queue: deque[object] = deque()
+        self._changed = asyncio.Event()
+        self._paused = False
         self._sampler: asyncio.Task[None] | None = None
         self._gated = False
         self.rss = 0
-        #: Set by the command `pause`: no batch starts, and the partitions stay ours.
-        self.paused = False
+        self.transactions = self.transactions_max = 0
 
     # -- life
 
     async def start(self) -> None:
         """Say what the settings allow, and begin to look at memory and machine."""
-        log.info("[BACKFILL] Pace: %s", describe(self._pacer, self._use_idle))
+        hopeless = not self._use_idle and not self._unlimited and self._pacer.rate <= NETWORK_RATE[0]
+        level = logging.WARNING if hopeless else logging.INFO
+        log.log(level, "[BACKFILL] Pace: %s", describe(self._pacer, self._use_idle))
+        if (sentence := container_says(self._settings)) is not None:
+            log.warning("[BACKFILL] Memory: %s", sentence)
         self._sampler = asyncio.create_task(self._sample())
 
     async def close(self) -> None:
@@ -160,26 +160,73 @@ class Throttle:
             with suppress(asyncio.CancelledError):
                 await self._sampler
 
+    # -- what people see
+
     @property
     def is_waiting(self) -> bool:
         """Whether work stands still because the throttle wants it to."""
-        return bool(self._queue) or self._gated or self.paused
+        return bool(self._queue) or self._gated or self._paused
+
+    @property
+    def machine(self) -> process_state.Machine | None:
+        """What others use of the machine; None before the first look at it."""
+        return None if self._seen is None else shown_machine(self._seen, self._idle)
+
+    @property
+    def mode(self) -> process_state.WorkerMode:
+        """Why it goes as it goes, in a word or two."""
+        if self._paused:
+            return "paused"
+        if self._memory.state != "go":
+            return "memory" if self._memory.state == "pause" else "small batches"
+        return "whole slices" if self._is_free else "paced"
+
+    @property
+    def why(self) -> str:
+        """The same in a sentence."""
+        mode = self.mode
+        if mode == "paused":
+            return "paused until the command `resume`"
+        if mode in ("memory", "small batches"):
+            return self._memory_says(self._memory.state)
+        if mode == "whole slices":
+            return "the settings have no limit" if self._unlimited else "the machine is idle but for us"
+        because = "BACKFILL_USE_IDLE is off"
+        if self._use_idle:
+            because = reason(self._seen) if self._seen is not None else "whether the machine is idle is not known yet"
+        delay, due = self._pacer.delay, self._pacer.wait(self._clock())
+        if self._queue and 0 < due < math.inf:
+            return f"waiting {due:.1f} s of the {delay:g} s delay: {because}"
+        return f"{self._pacer.batch_size} events every {delay:g} s: {because}"
 
     # -- how large, and when
 
     @property
+    def paused(self) -> bool:
+        """Whether nothing may start, by the command ``pause``. What is under way ends; partitions are kept."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._paused = paused
+        self._wake()
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether nobody waits for the delay: the machine is idle, or the settings have no limit."""
+        return self._unlimited or (self._use_idle and self._idle.idle)
+
+    @property
     def is_whole(self) -> bool:
-        """Whether batches are whole slices that do not wait: the machine is idle, or the settings have no limit."""
-        return (
-            not self.paused and self._memory.state == "go" and (self._unlimited or (self._use_idle and self._idle.idle))
-        )
+        """Whether batches are whole slices that do not wait."""
+        return self._is_free and self._memory.state == "go" and not self._paused
 
     @property
     def largest(self) -> int:
         """Most events that one transaction may have now."""
         if self._memory.state != "go":
             return min(self._pacer.batch_size, SMALLEST_BATCH)
-        return LARGEST_BATCH if self.is_whole else self._pacer.batch_size
+        return LARGEST_BATCH if self._is_free else self._pacer.batch_size
 
     async def take(self, want: int, still_ours: Callable[[], bool]) -> int:
         """Wait until a batch may start; returns how many of ``want`` events may be in it, 0 when no longer ours.
@@ -190,29 +237,46 @@ class Throttle:
         self._queue.append(ticket)
         try:
             while still_ours():
-                if self._queue[0] is ticket and (given := self._try(want)):
+                is_next = self._queue[0] is ticket and not self._paused
+                if is_next and (given := self._try(want)):
                     return given
-                wait = ASK_SECONDS if self.paused else max(self._pacer.wait(self._clock()), 0.001)
-                await asyncio.sleep(min(ASK_SECONDS, wait))
+                await self._until_changed(self._pacer.wait(self._clock()) if is_next else math.inf)
             return 0
         finally:
             self._queue.remove(ticket)
+            self._wake()
 
     def _try(self, want: int) -> int:
-        if self.paused:
-            return 0
-        free = self._unlimited or (self._use_idle and self._idle.idle)
-        return self._pacer.take(self._clock(), min(want, self.largest), free)
+        return self._pacer.take(self._clock(), min(want, self.largest), self._is_free)
 
     def end(self) -> None:
         """The transaction of a ``take`` has ended."""
         self._pacer.end(self._clock())
+        self._wake()
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """One of MAX_CONCURRENT places for a transaction."""
+    async def slot(self, still_ours: Callable[[], bool]) -> AsyncIterator[None]:
+        """One of MAX_CONCURRENT places for a transaction; while paused it waits, as long as the work is ours."""
         async with self._slots:
-            yield
+            while self._paused and still_ours():
+                await self._until_changed(math.inf)
+            self.transactions += 1
+            self.transactions_max = max(self.transactions_max, self.transactions)
+            try:
+                yield
+            finally:
+                self.transactions -= 1
+
+    async def _until_changed(self, seconds: float) -> None:
+        """Wait for so long, or until something happens that may help, or until ``still_ours`` is to be asked."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(ASK_SECONDS, seconds)):
+                await self._changed.wait()
+
+    def _wake(self) -> None:
+        """Whoever waits looks again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     # -- memory
 
@@ -227,19 +291,18 @@ class Throttle:
 
     async def _sample(self) -> None:
         while True:
-            others = await asyncio.to_thread(self._machine.sample)
-            if self._use_idle and not self._unlimited:
-                self._look_at_machine(others)
+            self._look_at_machine(await asyncio.to_thread(self._machine.sample))
             self._look_at_memory()
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    def _look_at_machine(self, others: float) -> None:
-        was = self._idle.idle
-        if self._idle.sample(others) != was:
+    def _look_at_machine(self, sample: Sample) -> None:
+        was, self._seen = self._idle.idle, sample
+        if self._idle.sample(sample) != was and self._use_idle and not self._unlimited:
             log.info(
-                "[BACKFILL] The machine is %s (others use %.0f%% of it): %s",
-                "busy" if was else "idle", others * 100, "pacing" if was else "whole slices, no waits",
+                "[BACKFILL] The machine is %s (%s): %s",
+                "busy" if was else "idle", reason(sample), "pacing" if was else "whole slices, no waits",
             )  # fmt: skip
+            self._wake()
 
     def _look_at_memory(self) -> None:
         self.rss = self._machine.rss()
@@ -267,12 +330,20 @@ def memory_line(rss: int, limit: int) -> str:
     return f"{rss >> 20}MB / {limit >> 20}MB limit"
 
 
+def shown_machine(sample: Sample, judge: IdleJudge) -> process_state.Machine:
+    """A sample and its judgement, as other programs see it."""
+    return process_state.Machine(
+        others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
+        memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure,
+    )  # fmt: skip
+
+
 def describe(pacer: Pacer, use_idle: bool) -> str:
     """What rate the settings allow, and whether that can ever catch up with the network."""
     low, high = NETWORK_RATE
     if pacer.delay == 0:
         return f"batches of {pacer.batch_size} events without a delay: as fast as it goes."
-    rate = pacer.batch_size / pacer.delay
+    rate = pacer.rate
     text = f"{pacer.batch_size} events every {pacer.delay * 1000:.0f} ms: at most {rate:,.1f} events/s"
     if use_idle:
         text += " while the machine is busy with other work, no limit while it is idle"

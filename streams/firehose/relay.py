@@ -34,12 +34,17 @@ class _Connection(ClientConnection):
 
     on_frame: OnFrame
     on_text: Callable[[], None]
+    on_bytes: Callable[[int], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (websockets')
         super().__init__(*args, **kwargs)
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._parts: list[Any] = []
         self._kind = Opcode.BINARY
+
+    def data_received(self, data: bytes) -> None:
+        self.on_bytes(len(data))
+        super().data_received(data)
 
     def process_event(self, event: Any) -> None:  # noqa: ANN401
         if type(event) is not Frame or self.response is None or event.opcode.value > Opcode.BINARY.value:
@@ -134,9 +139,15 @@ def cursor_url(url: str, cursor: int | None) -> str:
 
 
 async def open_relay(
-    url: str, cursor: int | None, on_frame: OnFrame, on_text: Callable[[], None] = lambda: None
+    url: str,
+    cursor: int | None,
+    on_frame: OnFrame,
+    on_text: Callable[[], None] = lambda: None,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> RelayConnection:
     """Connect from ``cursor`` on (None: live). ``on_frame`` gets every binary message, synchronously.
+
+    ``on_bytes`` is told the size of each read of the socket.
 
     Raises RelayError where the relay refuses us for good, OSError or TimeoutError where it cannot be reached now.
     """
@@ -146,6 +157,7 @@ async def open_relay(
 
     Bound.on_frame = staticmethod(on_frame)
     Bound.on_text = staticmethod(on_text)
+    Bound.on_bytes = staticmethod(on_bytes)
 
     try:
         connection = await connect(

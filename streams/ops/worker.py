@@ -16,6 +16,7 @@ from mode.utils.logging import level_number
 
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
 from streams.ops.logs import set_up_logging
+from streams.ops.niceness import step_back
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Worker(faust.Worker):
     def execute_from_commandline(self) -> NoReturn:
         """Check, run until stopped, and exit with the code that the end deserves."""
         self._setup_logging()
+        step_back(self.work.settings)
         try:
             self._check()
         except StreamsError as error:

@@ -71,8 +71,12 @@ SELECT pg_advisory_xact_lock(7310868735421);
 
 -- name: standing
 -- Where the sink stands, a row a partition.
-SELECT partition, next_offset, watermark_seq, watermark_time, received, applied, skipped, dead
+SELECT partition, next_offset, watermark_run, watermark_seq, watermark_time, received, applied, skipped, dead
 FROM sink_offsets WHERE topic = $1 AND consumer_group = $2;
+
+-- name: newest_run
+-- What the last run set out to take.
+SELECT run, from_seq, head_seq FROM runs WHERE topic = $1 ORDER BY run DESC LIMIT 1;
 
 -- name: count_collections
 SELECT collection, count(*) FROM records WHERE record IS NOT NULL GROUP BY 1 ORDER BY 2 DESC;

@@ -21,6 +21,7 @@ from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import decode_message
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, broker_error, check_partitions, find_topic, reader
 from streams.ops.machine import Machine
+from streams.ops.niceness import step_back
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
 from streams.postgres.rebuilt import Begin, State, begin, both, hold, seed, standing, take_over
 from streams.postgres.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
@@ -122,10 +123,11 @@ class _Rebuild:
 
     async def run(self, on_stop: OnStop | None) -> None:
         """From the schema's first row, or from where it stands, to the end."""
+        step_back(self._settings)
         share = max(64 * 1024, self._settings.memory_bytes // MEMORY_SHARE // self._info.partitions)
         sizes = {"partition_bytes": min(share, 1 << 20), "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
         async with reader(self._settings, self._info.partitions, **sizes) as (consumer, tps):
-            throttle = Throttle(self._settings, Machine(self._settings.local_dir))
+            throttle = Throttle(self._settings, Machine(self._settings))
             sink = PostgresSink(
                 self._rebuilt, topic=self._names.topic, group=self._names.rebuilt_group, keep=self._keep
             )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 INGEST = [sys.executable, "-m", "streams.ingest"]
 FAUST = [str(Path(sys.executable).with_name("faust")), "-A", "streams.agents"]
@@ -36,13 +37,16 @@ def catches(pid: int, number: int) -> bool:
 class Command:
     """A running command. Its standard input is closed, its output and errors are in ``log``."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, **how: Any
+    ) -> None:
+        """``how``: more for Popen."""
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 arguments, env={**os.environ, **environment}, cwd=folder,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **how,
             )  # fmt: skip
 
     @property

@@ -28,7 +28,7 @@ class Relay(Command):
     """The development relay as a process; ``ready`` first."""
 
     def __init__(self, name: str, arguments: list[str], folder: Path) -> None:
-        super().__init__(name, [*RELAY, *arguments], {}, folder)
+        super().__init__(name, [*RELAY, *arguments], {}, folder, start_new_session=True)
         self.facts: dict[str, Any] = {}
 
     async def ready(self, seconds: float = 300.0) -> Relay:
@@ -87,7 +87,11 @@ class Deployment:
         return self._start("worker", [*WORKER, *arguments], **{"WORKER_WEB_PORT": str(free_port()), **settings})
 
     def _start(self, kind: str, arguments: list[str], **settings: str) -> Command:
-        command = Command(f"{kind}{len(self.commands)}", arguments, {**self.environment, **settings}, self.folder)
+        # In a session of its own, as a service manager or a container starts it.
+        command = Command(
+            f"{kind}{len(self.commands)}", arguments, {**self.environment, **settings}, self.folder,
+            start_new_session=True,
+        )  # fmt: skip
         self.commands.append(command)
         return command
 

@@ -114,7 +114,7 @@ class Site(PostgresSink):
         await asyncio.sleep(0.05)
 
     def lanes(self, settings: Settings, folder: Path) -> Lanes:
-        throttle = Throttle(settings, Machine(folder))
+        throttle = Throttle(settings, Machine(settings))
         told = lambda _, written: self.written.append(written)  # noqa: E731
         return Lanes(self, self, throttle, on_written=told, on_fault=self.faults.append)
 

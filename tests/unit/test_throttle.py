@@ -1,15 +1,21 @@
-"""The throttle's decisions, with a clock of the test's own: nothing sleeps."""
+"""The throttle's decisions, with a clock of the test's own; and its waits, as exact as the event loop is."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import math
+import statistics
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ops.machine import spent
-from streams.throttle import IdleJudge, MemoryJudge, Pacer, describe
+from streams.ops.idleness import Sample
+from streams.ops.machine import Machine
+from streams.settings import PROFILES, Settings
+from streams.throttle import LARGEST_BATCH, MemoryJudge, Pacer, Throttle, describe
 
 
 def test_the_defaults_are_five_events_every_two_seconds() -> None:
@@ -81,15 +87,6 @@ def test_no_more_than_a_batch_between_an_end_and_the_next_start(
         last_end = now
 
 
-def test_idleness_has_hysteresis() -> None:
-    judge = IdleJudge()
-    assert not judge.idle  # until it is known
-    assert [judge.sample(0.0) for _ in range(3)] == [False, False, True]
-    assert [judge.sample(x) for x in (0.15, 0.9, 0.15, 0.9, 0.15)] == [True] * 5  # a single busy second is none
-    assert [judge.sample(0.5), judge.sample(0.5)] == [True, False]
-    assert [judge.sample(x) for x in (0.05, 0.15, 0.05, 0.05, 0.05)] == [False, False, False, False, True]
-
-
 def test_memory_pauses_goes_on_and_never_waits_for_ever() -> None:
     judge = MemoryJudge(100)
     assert judge.sample(0.0, 100) == "go"
@@ -119,7 +116,137 @@ def test_it_says_what_the_settings_allow(size: int, delay: float, idle: bool, wo
         assert word in text
 
 
-def test_cpu_of_new_and_of_gone_processes() -> None:
-    before = {(1, 0.0): 5.0, (2, 0.0): 9.0}
-    after = {(1, 0.0): 6.0, (3, 1.0): 0.5, (2, 7.0): 0.25}  # 2 is another process of the same pid
-    assert spent(before, after) == pytest.approx(1.75)
+def throttle(**settings: object) -> Throttle:
+    made = Settings(_env_file=None, **settings)  # type: ignore[arg-type, call-arg]
+    return Throttle(made, Machine(made))
+
+
+def seen(made: Throttle, *others: float) -> None:
+    """Samples of the machine, as the sampler would bring them."""
+    for share in others:
+        made._look_at_machine(Sample(share))
+
+
+IDLE, BUSY = (0.0,) * 3, (0.9,) * 2
+
+
+async def test_a_batch_starts_when_it_is_due_and_never_before() -> None:
+    """100 events every 130 ms: looking ten times a second would cost 70 ms a batch."""
+    made = throttle(backfill_batch_size=100, backfill_batch_delay_ms=130, backfill_use_idle=False)
+    ended, late = -math.inf, []
+    for _ in range(12):
+        assert await made.take(1000, lambda: True) == 100
+        late.append(time.monotonic() - ended - 0.13)
+        await asyncio.sleep(0.005)
+        ended = time.monotonic()
+        made.end()
+    assert min(late) >= 0
+    assert statistics.median(late) < 0.02, late  # some of it is a busy machine's
+
+
+async def test_who_waits_is_served_in_order_when_a_transaction_ends() -> None:
+    made = throttle(backfill_batch_size=5, backfill_batch_delay_ms=20, backfill_use_idle=False)
+    served: list[int] = []
+    starts: list[float] = []
+
+    async def lane(number: int) -> None:
+        for _ in range(3):
+            given = await made.take(5, lambda: True)
+            served.append(number)
+            starts.append(time.monotonic())
+            await asyncio.sleep(0.001)
+            assert given == 5
+            made.end()
+
+    await asyncio.gather(*(lane(number) for number in range(3)))
+    assert served == [0, 1, 2] * 3
+    pauses = [after - before for before, after in itertools.pairwise(starts)]
+    assert min(pauses) >= 0.02
+    assert statistics.median(pauses) < 0.06, pauses
+
+
+async def test_a_wait_ends_when_the_work_is_no_longer_ours() -> None:
+    made = throttle(backfill_batch_delay_ms=100_000, backfill_use_idle=False)
+    assert await made.take(5, lambda: True) == 5
+    made.end()
+    until = time.monotonic() + 0.25
+    assert await made.take(5, lambda: time.monotonic() < until) == 0
+    made.paused = True
+    async with asyncio.timeout(5):
+        async with made.slot(lambda: False):
+            pass
+
+
+async def test_a_wait_ends_when_the_machine_becomes_idle() -> None:
+    made = throttle(backfill_batch_delay_ms=100_000)
+    assert await made.take(1000, lambda: True) == 5
+    made.end()
+    waits = asyncio.create_task(made.take(100_000, lambda: True))
+    await asyncio.sleep(0.01)
+    assert made.is_waiting
+    seen(made, *IDLE)
+    assert await asyncio.wait_for(waits, 0.09) == LARGEST_BATCH
+
+
+async def test_while_paused_nothing_starts() -> None:
+    made = throttle(backfill_profile="unlimited")
+    made.paused = True
+    assert made.is_waiting
+    assert not made.is_whole
+    entered = asyncio.Event()
+
+    async def write() -> None:
+        async with made.slot(lambda: True):
+            entered.set()
+
+    waiting = asyncio.gather(made.take(10, lambda: True), write())
+    await asyncio.sleep(0.15)
+    assert not waiting.done()
+    assert not entered.is_set()
+    made.paused = False
+    assert (await waiting)[0] == 10
+    assert not made.is_waiting
+    assert made.is_whole
+
+
+async def test_places_for_transactions_are_counted() -> None:
+    made = throttle(backfill_max_concurrent=3)
+
+    async def write() -> None:
+        async with made.slot(lambda: True):
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(*(write() for _ in range(10)))
+    assert (made.transactions, made.transactions_max) == (0, 3)
+
+
+async def test_it_says_why_it_goes_as_it_goes() -> None:
+    made = throttle()
+    assert made.machine is None
+    assert (made.mode, made.why) == ("paced", "5 events every 2 s: whether the machine is idle is not known yet")
+    seen(made, 0.84)
+    assert await made.take(5, lambda: True) == 5
+    assert made.why == "5 events every 2 s: others use 84 % of the machine"
+    made.end()
+    waits = asyncio.create_task(made.take(5, lambda: True))
+    await asyncio.sleep(0.01)
+    assert made.why.startswith(("waiting 2.0 s of the 2 s delay", "waiting 1.9 s of the 2 s delay"))
+    waits.cancel()
+    seen(made, *IDLE)
+    assert (made.mode, made.why) == ("whole slices", "the machine is idle but for us")
+    assert made.machine is not None
+    assert (made.machine.idle, made.machine.others) == (True, 0.0)
+    made.paused = True
+    assert (made.mode, made.why) == ("paused", "paused until the command `resume`")
+    assert throttle(backfill_use_idle=False).why == "5 events every 2 s: BACKFILL_USE_IDLE is off"
+    assert throttle(backfill_profile="unlimited").mode == "whole slices"
+
+
+async def test_only_settings_without_a_limit_go_on_whatever_the_machine_does() -> None:
+    for profile in PROFILES:
+        made = throttle(backfill_profile=profile)
+        seen(made, *IDLE)
+        assert made.is_whole
+        seen(made, *BUSY)
+        assert made.is_whole == (profile == "unlimited")
+        assert throttle(backfill_profile=profile, backfill_use_idle=False).is_whole == (profile == "unlimited")

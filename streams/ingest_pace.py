@@ -1,0 +1,337 @@
+"""How fast the ingest may read: the budget of INGEST_BUSY_MB_PER_S, or more where the relay's window demands it.
+
+A relay keeps its last so many hours: its oldest event slides along with the clock. An ingest that reads slower than
+real time loses ground against it, and what the relay drops first is lost. ``WindowPace`` decides, purely; ``Budget``
+turns a rate into waits; ``IngestPace`` looks at the machine once a second and holds the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from streams.ops import process_state
+from streams.ops.idleness import IdleJudge, Sample, reason
+from streams.ops.ingest_progress import span
+from streams.ops.machine import Machine
+from streams.ops.niceness import gives_way
+from streams.settings import Settings
+from streams.throttle import SAMPLE_SECONDS, shown_machine
+
+log = structlog.get_logger("streams.ingest")
+
+#: Seconds over which speed and rate are taken.
+WINDOW: Final = 10.0
+#: Seconds of firehose a second that are needed to ever catch up.
+NEED: Final = 1.25
+#: Seconds to the relay's oldest event from which on nothing presses. With less, as many times more is needed.
+SAFE: Final = 3600.0
+#: Seconds behind the clock from which on there is no backlog to pace: what comes is live.
+NEAR_HEAD: Final = 30.0
+#: Seconds of the budget that may come at once, and the least bytes: one read of the socket.
+BURST_SECONDS, BURST_BYTES = 0.25, 256 * 1024
+#: Seconds between two lines about the same.
+SAY_EVERY: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Where the reading stands: ``now`` in seconds, the other times in µs since the epoch, ``received`` in bytes.
+
+    ``position`` is the newest event's time, ``oldest`` that of the oldest that the relay kept at ``oldest_at``,
+    ``head`` where it will end (None: live, or not known). ``waits``: the connection is open and read, so that where
+    nothing comes it is the relay that we wait for.
+    """
+
+    now: float
+    wall: int
+    received: int
+    position: int | None
+    oldest: int | None
+    oldest_at: int
+    head: int | None
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What follows. ``rate``: bytes a second that may be read (None: no limit); ``demanded``: more than the budget.
+
+    ``speed``: seconds of firehose a second. ``left``: seconds to the end, ``window_left``: until the relay drops what
+    is next, both at this speed. None where it cannot be known, or will not be.
+    """
+
+    rate: float | None
+    demanded: bool
+    speed: float | None
+    bytes_rate: float
+    left: float | None
+    window_left: float | None
+
+    @property
+    def loses(self) -> bool:
+        """Whether the window will run out before the end is reached."""
+        return self.window_left is not None and (self.left is None or self.window_left < self.left)
+
+
+@dataclass(frozen=True, slots=True)
+class PaceState:
+    """How fast an ingest reads, and why; the figures are those of ``IngestState``."""
+
+    mode: process_state.IngestMode
+    why: str
+    speed: float | None
+    bytes_rate: float
+    left: float | None
+    window_left: float | None
+    machine: process_state.Machine | None
+
+
+class WindowPace:
+    """Takes looks, about one a second, and says what may be read."""
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+        self._looks: deque[Look] = deque()
+        self._density: float | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are looks enough to speak of a pace."""
+        return len(self._looks) > 1 and self._looks[-1].now - self._looks[0].now >= WINDOW * 0.9
+
+    def look(self, look: Look, *, give_way: bool) -> Outlook:
+        """``give_way``: whether the budget holds now."""
+        looks = self._looks
+        if looks and look.position is not None and look.position < (looks[-1].position or 0):
+            looks.clear()  # went back: begun anew
+        looks.append(look)
+        while look.now - looks[0].now > WINDOW:
+            looks.popleft()
+        seconds, moved, received = self._progress()
+        if moved > 0 and received > 0:
+            self._density = received / moved
+        speed = moved / seconds if seconds > 0 and look.position is not None else None
+        margin = _margin(look)
+        rate = self._rate(look, margin) if give_way else None
+        return Outlook(
+            rate=rate,
+            demanded=give_way and (rate is None or rate > self.budget),
+            speed=speed,
+            bytes_rate=received / seconds if seconds > 0 else 0.0,
+            left=_left(look, speed),
+            # Where nothing comes there is nothing that could be lost.
+            window_left=None if look.waits and not received else _window_left(look, speed, margin),
+        )
+
+    def _progress(self) -> tuple[float, float, int]:
+        """Seconds, seconds of firehose and bytes between the first look that had a position, and the last."""
+        first = next((look for look in self._looks if look.position is not None), self._looks[-1])
+        last = self._looks[-1]
+        moved = (last.position - first.position) / 1e6 if last.position and first.position else 0.0
+        return last.now - first.now, moved, last.received - first.received
+
+    def _rate(self, look: Look, margin: float | None) -> float | None:
+        if look.position is not None and look.wall - look.position < NEAR_HEAD * 1e6:
+            return None
+        need = needed_speed(margin)
+        if math.isinf(need):
+            return None
+        return max(self.budget, need * self._density) if self._density is not None else self.budget
+
+
+def needed_speed(margin: float | None) -> float:
+    """Seconds of firehose a second that are needed, with ``margin`` seconds between us and the relay's oldest event."""
+    if margin is None or margin >= SAFE:
+        return NEED
+    return NEED * SAFE / margin if margin > 0 else math.inf
+
+
+def _margin(look: Look) -> float | None:
+    if look.oldest is None or look.position is None:
+        return None
+    return (look.position - look.oldest - (look.wall - look.oldest_at)) / 1e6
+
+
+def _left(look: Look, speed: float | None) -> float | None:
+    if speed is None or look.position is None:
+        return None
+    if look.head is not None:
+        return max(look.head - look.position, 0) / 1e6 / speed if speed > 0 else None
+    return max(look.wall - look.position, 0) / 1e6 / (speed - 1) if speed > 1 else None
+
+
+def _window_left(look: Look, speed: float | None, margin: float | None) -> float | None:
+    if speed is None or margin is None or speed >= 1 or look.position is None:
+        return None
+    if look.wall - look.position < NEAR_HEAD * 1e6:
+        return None
+    return max(margin, 0.0) / (1 - speed)
+
+
+class Budget:
+    """A rate as waits: ``spend`` says for how many seconds nothing more may be read."""
+
+    def __init__(self) -> None:
+        self.rate: float | None = None
+        self._level = 0.0
+        self._at = 0.0
+
+    def spend(self, now: float, size: int) -> float:
+        """So many bytes were read."""
+        if self.rate is None:
+            return 0.0
+        most = max(self.rate * BURST_SECONDS, BURST_BYTES)
+        self._level = min(most, self._level + (now - self._at) * self.rate) - size
+        self._at = now
+        return max(0.0, -self._level / self.rate)
+
+    def set_rate(self, now: float, rate: float | None) -> None:
+        """Another rate from now on (above 0; None: no limit)."""
+        if self.rate is None:
+            self._level, self._at = 0.0, now
+        else:
+            self.spend(now, 0)
+        self.rate = rate
+
+
+class Source(Protocol):
+    """Whose reading is paced."""
+
+    def look(self, received: int) -> Look:
+        """Where it stands."""
+
+
+class IngestPace:
+    """Paces one ingest. ``on_change`` is called when ``holding`` has changed; ``run`` beside the reading."""
+
+    def __init__(self, settings: Settings, on_change: Callable[[], None]) -> None:
+        self._settings = settings
+        self._on_change = on_change
+        self._limit = settings.ingest_busy_mb_per_s * 1e6 if gives_way(settings) else 0.0
+        self._machine = Machine(settings)
+        self._judge = IdleJudge()
+        self._seen: Sample | None = None
+        self._window = WindowPace(self._limit)
+        self._budget = Budget()
+        if self._limit:  # until it is known whether the machine is idle
+            self._budget.set_rate(time.monotonic(), self._limit)
+        self._release: asyncio.TimerHandle | None = None
+        self._said: float | None = None
+        self._pace_said: tuple[float, tuple[bool, bool] | None] = (-math.inf, None)
+        self._received = 0
+        self.outlook = Outlook(self._budget.rate, False, None, 0.0, None, None)
+
+    # -- what people see
+
+    @property
+    def machine(self) -> process_state.Machine | None:
+        """What others use of the machine; None before the first look at it."""
+        return None if self._seen is None else shown_machine(self._seen, self._judge)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether a limit holds now."""
+        return self._budget.rate is not None
+
+    @property
+    def why(self) -> str:
+        """Why it reads as fast as it does, in a sentence."""
+        outlook = self.outlook
+        if outlook.demanded:
+            rate = f"{outlook.rate / 1e6:.1f} MB/s" if outlook.rate is not None else "as fast as it goes"
+            return f"{rate}: the relay's window demands more than INGEST_BUSY_MB_PER_S"
+        if outlook.rate is None:
+            return "the settings have no limit" if not self._limit else "the machine is idle but for us"
+        because = "BACKFILL_USE_IDLE is off"
+        if self._settings.backfill_use_idle:
+            because = reason(self._seen) if self._seen is not None else "whether the machine is idle is not known yet"
+        return f"{outlook.rate / 1e6:.1f} MB/s: {because}"
+
+    def state(self, held: tuple[process_state.IngestMode, str] | None) -> PaceState:
+        """The figures now. ``held``: the mode, and why, where it is not the pace that decides."""
+        mode, why = held or ("paced" if self.is_paced else "full speed", self.why)
+        now = self.outlook
+        return PaceState(mode, why, now.speed, now.bytes_rate, now.left, now.window_left, self.machine)
+
+    def plan(self) -> str:
+        """What it will do, for the log at the start."""
+        if not self._limit:
+            return "reads as fast as it goes."
+        held = f"reads {self._limit / 1e6:g} MB/s, more where the relay's window demands it"
+        if not self._settings.backfill_use_idle:
+            return f"{held}."
+        return f"{held}, while the machine is busy with other work; as fast as it goes while it is idle."
+
+    # -- the reading
+
+    @property
+    def holding(self) -> bool:
+        """Whether the connection must not be read now."""
+        return self._release is not None
+
+    def received(self, size: int) -> None:
+        """So many bytes were read from the relay."""
+        self._received += size
+        if self._budget.rate is None:
+            return
+        wait = self._budget.spend(time.monotonic(), size)
+        if wait > 0 and self._release is None:
+            self._release = asyncio.get_running_loop().call_later(wait, self._go_on)
+            self._on_change()
+
+    def _go_on(self) -> None:
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+            self._on_change()
+
+    async def run(self, source: Source) -> None:
+        """Look at the machine and at the reading, once a second, and set the rate."""
+        while True:
+            self._seen = await asyncio.to_thread(self._machine.sample)
+            idle = self._judge.sample(self._seen)
+            look = source.look(self._received)
+            give_way = self._limit > 0 and not (self._settings.backfill_use_idle and idle)
+            self.outlook = self._window.look(look, give_way=give_way)
+            self._set_rate(self.outlook.rate)
+            self._say_pace(look.now)
+            self._warn(look.now)
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    def _set_rate(self, rate: float | None) -> None:
+        was = self._budget.rate
+        self._budget.set_rate(time.monotonic(), rate)
+        if rate is None or (was is not None and rate > was * 1.1):
+            self._go_on()
+
+    def _say_pace(self, now: float) -> None:
+        """Say why it goes as it goes, when that has changed."""
+        pace = self.is_paced, self.outlook.demanded
+        if pace != self._pace_said[1] and now - self._pace_said[0] >= WINDOW:
+            self._pace_said = now, pace
+            log.info("[BACKFILL] Pace: " + self.why)
+
+    def _warn(self, now: float) -> None:
+        outlook = self.outlook
+        if outlook.loses and self._window.is_known:
+            if self._said is None or now - self._said >= SAY_EVERY:
+                self._said = now
+                log.warning("[BACKFILL] Window: " + loss(outlook))
+        elif self._said is not None and not outlook.loses:
+            self._said = None
+            log.info("[BACKFILL] Window: what is not yet taken will be taken before the relay drops it")
+
+
+def loss(outlook: Outlook) -> str:
+    """``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``."""
+    assert outlook.window_left is not None
+    when = f"in {span(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
+    return f"at this pace ({outlook.speed or 0:.1f} x real time) the relay will drop what is not yet taken {when}"

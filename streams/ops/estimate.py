@@ -1,0 +1,93 @@
+"""How long the backfill will take at the settings' rate: said at the worker's start, and again with every new run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiokafka.errors import KafkaError
+
+from streams.errors import StreamsError
+from streams.kafka.topic import TopicInfo, reader
+from streams.ops.ingest_progress import span
+from streams.postgres.database import Connection, Database
+from streams.postgres.queries import query
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks whether a run has begun.
+LOOK_EVERY: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is still to be applied. ``pending``: messages in Kafka; ``to_head``: seqs up to the run's head."""
+
+    pending: int
+    to_head: int | None = None
+
+    @property
+    def events(self) -> int:
+        """About so many events: what is pending is a part of the way to the head."""
+        return max(self.pending, self.to_head or 0)
+
+
+def allowed_rate(settings: Settings) -> float | None:
+    """Events a second that a worker's settings allow while the delay holds; None without a delay."""
+    delay = settings.backfill_batch_delay_ms / 1000
+    return settings.backfill_batch_size / delay if delay else None
+
+
+def estimate(left: Left, settings: Settings) -> str | None:
+    """A sentence about the time that is left; None where nothing is."""
+    if not left.events:
+        return None
+    rate = allowed_rate(settings)
+    where = f"{left.pending:,} of them in Kafka" if left.to_head is not None else "in Kafka; the relay's are not known"
+    what = f"about {left.events:,} events are left ({where})"
+    if rate is None:
+        return f"{what}: as fast as it goes."
+    text = f"{what}: at {rate:,.1f} events/s that takes {span(left.events / rate)}"
+    return f"{text} while the machine is busy, and less while it is idle." if settings.backfill_use_idle else f"{text}."
+
+
+async def say_estimates(settings: Settings, info: TopicInfo, database: Database) -> None:
+    """Say it now, and whenever another run is known. Never returns."""
+    said: int | None = -1
+    while True:
+        with suppress(StreamsError, KafkaError):  # who is away is said elsewhere
+            run = await _newest_run(database, info.name)
+            number = run["run"] if run is not None else None
+            if number != said:
+                sentence = estimate(await _left(settings, info, database, run), settings)
+                said = number
+                if sentence is not None:
+                    log.info("[BACKFILL] Estimate: %s", sentence)
+        await asyncio.sleep(LOOK_EVERY)
+
+
+async def _newest_run(database: Database, topic: str) -> Any:  # noqa: ANN401 (a row)
+    async def call(connection: Connection) -> Any:  # noqa: ANN401
+        return await connection.fetchrow(query("newest_run"), topic)
+
+    return await database.run(call)
+
+
+async def _left(settings: Settings, info: TopicInfo, database: Database, run: Any) -> Left:  # noqa: ANN401 (a row)
+    async def call(connection: Connection) -> list[Any]:
+        return list(await connection.fetch(query("standing"), info.name, settings.sink_group))
+
+    rows = {row["partition"]: row for row in await database.run(call)}
+    async with reader(settings, info.partitions) as (consumer, tps):
+        ends, begins = await consumer.end_offsets(tps), await consumer.beginning_offsets(tps)
+    positions = {tp: rows[tp.partition]["next_offset"] if tp.partition in rows else begins[tp] for tp in tps}
+    pending = sum(max(ends[tp] - max(positions[tp], begins[tp]), 0) for tp in tps)
+    if run is None or run["head_seq"] is None:
+        return Left(pending)
+    marks = [row["watermark_seq"] for row in rows.values() if row["watermark_run"] == run["run"]]
+    lowest = min(marks) if len(marks) == info.partitions else run["from_seq"] - 1
+    return Left(pending, max(run["head_seq"] - lowest, 0))
