@@ -22,7 +22,9 @@ from streams import __version__
 from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
+from streams.memory import check_limit, memory_limit, tune_allocator
 from streams.ops.logs import set_up_logging
+from streams.ops.machine import resident
 from streams.ops.signals import on_stop_signals
 from streams.plan import Request
 from streams.replay import Options, Replay
@@ -37,6 +39,7 @@ async def run_ingest(settings: Settings, options: Options) -> int:
     while True:
         try:
             info = await ensure_topic(settings)
+            check_limit(memory_limit(settings), resident(), "ingest")
             replay = stopping.replay = Replay(settings, options, info)
             async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
                 await replay.run()
@@ -135,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code (README: exit codes)."""
     arguments = _parser().parse_args(argv)
+    tune_allocator()
     try:
         settings = load_settings(backfill_days=arguments.days, relay_url=arguments.relay)
         if settings.backfill_days == 0:

@@ -24,6 +24,8 @@ from streams.kafka.guard import TopicGuard
 from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_topic
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
+from streams.memory import Account, check_limit, memory_limit, memory_line, tune_allocator
+from streams.memory_hog import hog_memory
 from streams.ops.child import Child, ingest_command
 from streams.ops.machine import Machine
 from streams.ops.progress import REPORT_SECONDS, Reporter
@@ -33,7 +35,7 @@ from streams.postgres.database import Database
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.tables import Tables
-from streams.throttle import Throttle, memory_line
+from streams.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Pipeline:
         self.tables = Tables(app, settings.kafka_topic, settings.kafka_partitions)
         self._machine = Machine(settings.local_dir)
         self._throttle = Throttle(settings, self._machine)
-        self._reporter = Reporter(lambda: memory_line(self._machine.rss(), settings.memory_bytes))
+        self._reporter = Reporter(lambda: memory_line(self._machine.rss(), memory_limit(settings)))
         self._tasks: list[asyncio.Task[None]] = []
         # The one before us may have died between its last slice and its cursor, and left us nothing else to do.
         self._moved = True
@@ -65,6 +67,7 @@ class Pipeline:
 
     async def check(self) -> None:
         """Reach Kafka and Postgres, create the topic and the schema where they are missing. Raises StreamsError."""
+        tune_allocator()
         settings = self.settings
         servers, dsn = settings.bootstrap_servers(), settings.database_dsn()
         try:
@@ -82,6 +85,7 @@ class Pipeline:
             keep=compile_patterns(settings.backfill_collections),
         )
         await self._check_partitions(self._info)
+        check_limit(memory_limit(settings), self._machine.rss(), "worker")
         self._configure(servers)
 
     def _configure(self, servers: str) -> None:
@@ -116,6 +120,7 @@ class Pipeline:
         self._spawn(self._save())
         self._spawn(self._report())
         self._spawn(self._look_back())
+        self._spawn(hog_memory())
         if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
             self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
             self._spawn(self._child.run())
@@ -177,6 +182,11 @@ class Pipeline:
         self.tables.note(partition, written)
 
     # -- the transport's host
+
+    @property
+    def account(self) -> Account:
+        """What is in flight, and what may be."""
+        return self._throttle.memory.account
 
     async def positions(self, log_starts: Mapping[int, int]) -> dict[int, int]:
         """The next offset of each partition; a position that the log no longer holds becomes a gap."""

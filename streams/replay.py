@@ -31,7 +31,10 @@ from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_topic, is_away
 from streams.kafka.watermarks import read_state
+from streams.memory import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, memory_limit
+from streams.memory_hog import hog_memory
 from streams.ops.ingest_progress import IngestProgress, Standing, moment
+from streams.ops.machine import resident
 from streams.plan import Decision, Request, decide
 from streams.run_start import ResumePoint, RunStart, plan_start, resume_point
 from streams.settings import Settings
@@ -43,8 +46,8 @@ STOP_PATIENCE: Final = 5.0
 #: Seconds without a frame and without a pong after which a connection is stalled.
 STALL: Final = 20.0
 PONG: Final = 15.0
-#: Share of BACKFILL_MAX_MEMORY_MB for bytes that Kafka has not acknowledged.
-BUDGET_SHARE: Final = 16
+#: Seconds between two looks at our memory.
+LOOK_AT_MEMORY: Final = 1.0
 #: Seconds between two lines about the same trouble.
 SAY_EVERY: Final = 60.0
 
@@ -84,6 +87,8 @@ class Replay:
         self._start: RunStart
         self._said: dict[str, float] = {}
         self._fault: BaseException | None = None
+        self._budgets = ingest_budgets(memory_limit(settings))
+        self.memory = MemoryWatch(memory_limit(settings), resident, Account.of_ingest(self._budgets))
 
     # -- from outside (any time)
     @property
@@ -145,13 +150,13 @@ class Replay:
 
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self) -> None:
-        budget = self.settings.memory_bytes // BUDGET_SHARE
         progress = IngestProgress()
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
-        beside = [asyncio.create_task(work) for work in (self._show(progress), self._guard_retention(), guard.run())]
+        works = self._show(progress), self._guard_retention(), guard.run(), self._watch_memory(), hog_memory()
+        beside = [asyncio.create_task(work) for work in works]
         try:
-            while (publisher := await self._connect_publisher(budget)) is not None:
+            while (publisher := await self._connect_publisher()) is not None:
                 try:
                     self._begin_run(publisher)
                     await self._read_until_done(publisher)
@@ -190,11 +195,14 @@ class Replay:
         except TimeoutError:
             log.warning("Kafka did not take the last events in time: the next ingest takes them again")
 
-    async def _connect_publisher(self, budget: int) -> Publisher | None:
+    async def _connect_publisher(self) -> Publisher | None:
         """A started publisher; a broker that is away is waited for, except at the start. None: stopped meanwhile."""
         attempt = 0
         while not self._stop.is_set():
-            publisher = Publisher(self.settings, self.info, budget=budget, on_change=self._on_publisher_change)
+            publisher = Publisher(
+                self.settings, self.info, budget=self._budget(), on_change=self._on_publisher_change,
+                remembered=self._budgets.dids,
+            )  # fmt: skip
             try:
                 await publisher.start()
                 self._publisher = publisher
@@ -265,7 +273,7 @@ class Replay:
             return
         if publisher.failure is not None:
             connection.finish("Kafka did not take a batch")
-        elif publisher.full or self._waiting:
+        elif publisher.full or self._waiting or self.memory.state == "pause":
             connection.pause()
         else:
             connection.resume()
@@ -319,7 +327,7 @@ class Replay:
             self._reach_head()
             return "head"
         cursor = continuity.reconnected()
-        connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text)
+        connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text, self._budgets.frame)
         self._connection = connection
         try:
             self._on_publisher_change()
@@ -434,6 +442,21 @@ class Replay:
                 self._say("retention", "a slow group nears the topic's retention, and the disk is full: waiting for it")
             self._on_publisher_change()
             await asyncio.sleep(LOOK_EVERY)
+
+    async def _watch_memory(self) -> None:
+        """Over the limit the relay is not read; if that frees nothing, read on with a small budget."""
+        while True:
+            publisher = self._publisher
+            self.memory.account.set("unacknowledged", publisher.unacknowledged if publisher is not None else 0)
+            if self.memory.look():
+                if publisher is not None:
+                    publisher.limit(self._budget())
+                self._on_publisher_change()
+            await asyncio.sleep(LOOK_AT_MEMORY)
+
+    def _budget(self) -> int:
+        """Bytes that Kafka may owe us an answer for."""
+        return SMALLEST_IN_FLIGHT if self.memory.state == "small" else self._budgets.unacknowledged
 
     async def _show(self, progress: IngestProgress) -> None:
         while True:

@@ -1,22 +1,22 @@
 """When may the next batch start, and how large may it be: pace, concurrency, memory and idleness.
 
-The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, ``MemoryJudge``); ``Throttle`` feeds
-them and waits. It knows nothing of slices, Kafka or Postgres. Every wait asks ``still_ours`` ten times a second.
+The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, and ``MemoryJudge`` of ``memory.py``);
+``Throttle`` feeds them and waits. It knows nothing of slices, Kafka or Postgres. Every wait asks ``still_ours`` ten
+times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Literal
+from typing import Final
 
+from streams.memory import Account, MemoryWatch, memory_limit, worker_budgets
 from streams.ops.machine import Machine
 from streams.settings import Settings
 
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 #: Most records of one transaction: more gains nothing and takes memory.
 LARGEST_BATCH: Final = 4000
-#: Most bytes of values in one transaction; one slice more than that when it alone is larger.
-LARGEST_BATCH_BYTES: Final = 8 << 20
 #: While memory is short: records a transaction.
 SMALLEST_BATCH: Final = 100
 #: Seconds between two looks at the memory and at the machine.
@@ -101,32 +99,6 @@ class IdleJudge:
         return self.idle
 
 
-class MemoryJudge:
-    """What to do at so much RSS: ``go``, ``pause``, or ``small``: go on with the smallest batches.
-
-    Above the limit it pauses until RSS is below RESUME of it. A pause of PATIENCE seconds has freed nothing that can be
-    freed: then work goes on with the smallest batches, until RSS is below again.
-    """
-
-    RESUME, PATIENCE = 0.9, 30.0
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.state: Literal["go", "pause", "small"] = "go"
-        self._since = 0.0
-
-    def sample(self, now: float, rss: int) -> Literal["go", "pause", "small"]:
-        """Take in RSS in bytes; returns the judgement."""
-        if self.state == "go":
-            if rss > self.limit:
-                self.state, self._since = "pause", now
-        elif rss < self.limit * self.RESUME:
-            self.state = "go"
-        elif now - self._since >= self.PATIENCE:
-            self.state = "small"
-        return self.state
-
-
 class Throttle:
     """The throttle of one worker process. ``start`` it on the event loop; ``close`` it."""
 
@@ -135,14 +107,14 @@ class Throttle:
         self._machine = machine
         self._pacer = Pacer(settings.backfill_batch_size, settings.backfill_batch_delay_ms / 1000)
         self._idle = IdleJudge()
-        self._memory = MemoryJudge(settings.memory_bytes)
+        limit = memory_limit(settings)
+        self.memory = MemoryWatch(limit, machine.rss, Account.of_worker(worker_budgets(limit)), clock)
         self._use_idle = settings.backfill_use_idle
         self._unlimited = self._pacer.delay == 0 and self._pacer.batch_size >= LARGEST_BATCH
         self._slots = asyncio.Semaphore(settings.backfill_max_concurrent)
         self._queue: deque[object] = deque()
         self._sampler: asyncio.Task[None] | None = None
         self._gated = False
-        self.rss = 0
 
     # -- life
 
@@ -161,19 +133,19 @@ class Throttle:
     @property
     def is_waiting(self) -> bool:
         """Whether work stands still because the throttle wants it to."""
-        return bool(self._queue) or self._gated
+        return bool(self._queue) or self._gated or self.memory.state == "pause"
 
     # -- how large, and when
 
     @property
     def is_whole(self) -> bool:
         """Whether batches are whole slices that do not wait: the machine is idle, or the settings have no limit."""
-        return self._memory.state == "go" and (self._unlimited or (self._use_idle and self._idle.idle))
+        return self.memory.state == "go" and (self._unlimited or (self._use_idle and self._idle.idle))
 
     @property
     def largest(self) -> int:
         """Most events that one transaction may have now."""
-        if self._memory.state != "go":
+        if self.memory.state != "go":
             return min(self._pacer.batch_size, SMALLEST_BATCH)
         return LARGEST_BATCH if self.is_whole else self._pacer.batch_size
 
@@ -212,7 +184,7 @@ class Throttle:
     async def room(self, wanted: Callable[[], bool]) -> None:
         """Wait while memory is short: called before more is pulled, and never with a slice in hand."""
         try:
-            while self._memory.state == "pause" and wanted():
+            while self.memory.state == "pause" and wanted():
                 self._gated = True
                 await asyncio.sleep(ASK_SECONDS)
         finally:
@@ -223,7 +195,7 @@ class Throttle:
             others = await asyncio.to_thread(self._machine.sample)
             if self._use_idle and not self._unlimited:
                 self._look_at_machine(others)
-            self._look_at_memory()
+            self.memory.look()
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def _look_at_machine(self, others: float) -> None:
@@ -233,31 +205,6 @@ class Throttle:
                 "[BACKFILL] The machine is %s (others use %.0f%% of it): %s",
                 "busy" if was else "idle", others * 100, "pacing" if was else "whole slices, no waits",
             )  # fmt: skip
-
-    def _look_at_memory(self) -> None:
-        self.rss = self._machine.rss()
-        if self.rss > self._memory.limit:
-            release_memory()
-            self.rss = self._machine.rss()
-        was = self._memory.state
-        state = self._memory.sample(self._clock(), self.rss)
-        if state != was:
-            log.log(
-                logging.INFO if state == "go" else logging.WARNING, "[BACKFILL] Memory: %s", self._memory_says(state)
-            )
-
-    def _memory_says(self, state: str) -> str:
-        line = memory_line(self.rss, self._memory.limit)
-        if state == "pause":
-            return f"{line}: pausing until some is freed"
-        if state == "small":
-            return f"{line}: nothing was freed in {MemoryJudge.PATIENCE:.0f} s: going on with the smallest batches"
-        return f"{line}: going on"
-
-
-def memory_line(rss: int, limit: int) -> str:
-    """``245MB / 512MB limit``."""
-    return f"{rss >> 20}MB / {limit >> 20}MB limit"
 
 
 def describe(pacer: Pacer, use_idle: bool) -> str:
@@ -276,10 +223,3 @@ def describe(pacer: Pacer, use_idle: bool) -> str:
     else:
         verdict = "can catch up"
     return f"{text}. The network makes {low} to {high} events/s: that {'rate ' if use_idle else ''}{verdict} with it."
-
-
-def release_memory() -> None:
-    """Give back what can be given back: cycles, and the allocator's free pages."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -134,9 +134,15 @@ def cursor_url(url: str, cursor: int | None) -> str:
 
 
 async def open_relay(
-    url: str, cursor: int | None, on_frame: OnFrame, on_text: Callable[[], None] = lambda: None
+    url: str,
+    cursor: int | None,
+    on_frame: OnFrame,
+    on_text: Callable[[], None] = lambda: None,
+    max_size: int = MAX_FRAME,
 ) -> RelayConnection:
     """Connect from ``cursor`` on (None: live). ``on_frame`` gets every binary message, synchronously.
+
+    A message of more than ``max_size`` bytes ends the connection.
 
     Raises RelayError where the relay refuses us for good, OSError or TimeoutError where it cannot be reached now.
     """
@@ -152,7 +158,7 @@ async def open_relay(
             cursor_url(url, cursor),
             create_connection=Bound,
             compression=None,
-            max_size=MAX_FRAME,
+            max_size=max_size,
             open_timeout=OPEN_TIMEOUT,
             close_timeout=2,
             ping_interval=None,  # the caller judges stalls: a paused connection answers no ping

@@ -64,6 +64,11 @@ class Machine:
         return {port for port in ports if port is not None}
 
 
+def resident() -> int:
+    """This process's resident memory, in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def spent(before: Usage, after: Usage) -> float:
     """CPU seconds spent between two usages; a process that is new has spent all that it has."""
     return sum(max(0.0, seconds - before.get(key, 0.0)) for key, seconds in after.items())

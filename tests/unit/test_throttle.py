@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.ops.machine import spent
-from streams.throttle import IdleJudge, MemoryJudge, Pacer, describe
+from streams.throttle import IdleJudge, Pacer, describe
 
 
 def test_the_defaults_are_five_events_every_two_seconds() -> None:
@@ -88,19 +88,6 @@ def test_idleness_has_hysteresis() -> None:
     assert [judge.sample(x) for x in (0.15, 0.9, 0.15, 0.9, 0.15)] == [True] * 5  # a single busy second is none
     assert [judge.sample(0.5), judge.sample(0.5)] == [True, False]
     assert [judge.sample(x) for x in (0.05, 0.15, 0.05, 0.05, 0.05)] == [False, False, False, False, True]
-
-
-def test_memory_pauses_goes_on_and_never_waits_for_ever() -> None:
-    judge = MemoryJudge(100)
-    assert judge.sample(0.0, 100) == "go"
-    assert judge.sample(1.0, 101) == "pause"
-    assert judge.sample(2.0, 95) == "pause"
-    assert judge.sample(3.0, 89) == "go"
-    assert judge.sample(4.0, 120) == "pause"
-    assert judge.sample(33.9, 120) == "pause"
-    assert judge.sample(34.0, 120) == "small"
-    assert judge.sample(99.0, 95) == "small"
-    assert judge.sample(100.0, 80) == "go"
 
 
 @pytest.mark.parametrize(
