@@ -143,6 +143,7 @@ class Lanes:
         item.event.ack()
         self._slices -= 1
         self._bytes -= item.piece.nbytes
+        item.piece.clear()
         self._freed.set()
 
     async def _write_merged(self, tp: TP, lane: deque[Item]) -> None:

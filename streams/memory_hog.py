@@ -33,7 +33,8 @@ async def hog_memory() -> None:
     if _hog is None:
         return
     megabytes, after, seconds = _hog
-    await asyncio.sleep(after)
+    if after:
+        await asyncio.sleep(after)
     held = b"\x01" * (megabytes << 20)  # not zeros: those would not be resident
     await asyncio.sleep(seconds)
     del held

@@ -24,7 +24,7 @@ from streams.kafka.guard import TopicGuard
 from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_topic
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
-from streams.memory import Account, check_limit, memory_limit, memory_line, tune_allocator
+from streams.memory import Account, check_limit, memory_limit, memory_line, settle_memory, tune_allocator
 from streams.memory_hog import hog_memory
 from streams.ops.child import Child, ingest_command
 from streams.ops.machine import Machine
@@ -115,12 +115,13 @@ class Pipeline:
         self._worker = worker
         gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
         self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self._reached)
+        settle_memory()
+        self._spawn(hog_memory())
         await self._throttle.start()
         self._spawn(self._guard.run())
         self._spawn(self._save())
         self._spawn(self._report())
         self._spawn(self._look_back())
-        self._spawn(hog_memory())
         if self.settings.backfill_days != 0 and self.settings.worker_id == 0:
             self._child = Child(ingest_command(self.settings.backfill_days), self.fail)
             self._spawn(self._child.run())

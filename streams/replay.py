@@ -31,7 +31,7 @@ from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_topic, is_away
 from streams.kafka.watermarks import read_state
-from streams.memory import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, memory_limit
+from streams.memory import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, memory_limit, settle_memory
 from streams.memory_hog import hog_memory
 from streams.ops.ingest_progress import IngestProgress, Standing, moment
 from streams.ops.machine import resident
@@ -150,10 +150,11 @@ class Replay:
 
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self) -> None:
+        settle_memory()
         progress = IngestProgress()
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
-        works = self._show(progress), self._guard_retention(), guard.run(), self._watch_memory(), hog_memory()
+        works = self._show(progress), self._guard_retention(), guard.run(), hog_memory(), self._watch_memory()
         beside = [asyncio.create_task(work) for work in works]
         try:
             while (publisher := await self._connect_publisher()) is not None:

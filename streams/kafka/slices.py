@@ -48,6 +48,11 @@ class Slice:
         #: What counts the bytes, for as long as the slice is kept.
         self.hold: Hold | None = None
 
+    def clear(self) -> None:
+        """Let the records go: Faust keeps the last event of a stream until the next one comes."""
+        self.records = []
+        self.hold = None
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,9 @@ from streams.memory import (
     ingest_budgets,
     worker_budgets,
 )
+from streams.ops.machine import Machine
+from streams.settings import Settings
+from streams.throttle import Throttle
 
 
 @given(st.integers(240, 64 * 1024))
@@ -155,6 +159,17 @@ def test_the_watch_frees_tells_the_account_and_says_so_once(caplog: pytest.LogCa
         "[BACKFILL] Memory: 120MB / 100MB limit: nothing was freed in 30 s: going on with the smallest batches",
         "[BACKFILL] Memory: 80MB / 100MB limit: going on",
     ]
+
+
+async def test_a_pause_is_a_wait_and_no_stall(tmp_path: Path) -> None:
+    """The agent stands at its empty queue then, and nowhere in the throttle."""
+    machine = Machine(tmp_path)
+    throttle = Throttle(Settings(_env_file=None, backfill_max_memory_mb=64), machine)  # type: ignore[call-arg]
+    assert not throttle.is_waiting
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throttle.memory, "_rss", lambda: 500 * MB)
+        throttle.memory.look()
+    assert throttle.is_waiting
 
 
 @pytest.mark.parametrize("text", ["lots", "300", "300:1", "300:1:-5", "300:1:5:6"])
