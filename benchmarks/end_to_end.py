@@ -76,13 +76,15 @@ class Cpu:
         return {name: self._last[name] - self._before[name] for name in self._trees}
 
 
-async def start_relay(settings: Settings, events: int) -> tuple[Process, str, Path]:
+async def start_relay(settings: Settings, events: int, large_every: int = 0) -> tuple[Process, str, Path]:
     """The development relay with so many events, generated once and kept; its URL and its oracle."""
     folder = settings.local_dir / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    frames, oracle = folder / f"frames-{events}.gz", folder / f"oracle-{events}.json.gz"
+    name = f"{events}-{large_every}" if large_every else str(events)
+    frames, oracle = folder / f"frames-{name}.gz", folder / f"oracle-{name}.json.gz"
     source = ["--frames", str(frames)] if frames.exists() and oracle.exists() else [
-        "--generate", str(events), "--save", str(frames), "--oracle", str(oracle)
+        "--generate", str(events), "--save", str(frames), "--oracle", str(oracle),
+        "--large-every", str(large_every),
     ]  # fmt: skip
     relay = await asyncio.create_subprocess_exec(sys.executable, "-m", "streams.local.relay", *source, stdout=PIPE)
     assert relay.stdout is not None

@@ -22,7 +22,10 @@ from streams import __version__
 from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
+from streams.memory import check_limit, tune_allocator
 from streams.ops.logs import set_up_logging
+from streams.ops.machine import resident
+from streams.ops.memory_limit import effective_memory_limit
 from streams.ops.niceness import step_back
 from streams.ops.signals import on_stop_signals
 from streams.plan import Request
@@ -48,6 +51,7 @@ async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping,
     while True:
         try:
             info = await ensure_topic(settings)
+            check_limit(effective_memory_limit(settings), resident(), "ingest")
             replay = stopping.replay = web.replay = Replay(settings, options, info)
             async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
                 await replay.run()
@@ -146,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code (README: exit codes)."""
     arguments = _parser().parse_args(argv)
+    tune_allocator()
     try:
         settings = load_settings(backfill_days=arguments.days, relay_url=arguments.relay)
         if settings.backfill_days == 0:

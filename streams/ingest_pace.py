@@ -81,19 +81,6 @@ class Outlook:
         return self.window_left is not None and (self.left is None or self.window_left < self.left)
 
 
-@dataclass(frozen=True, slots=True)
-class PaceState:
-    """How fast an ingest reads, and why; the figures are those of ``IngestState``."""
-
-    mode: process_state.IngestMode
-    why: str
-    speed: float | None
-    bytes_rate: float
-    left: float | None
-    window_left: float | None
-    machine: process_state.Machine | None
-
-
 class WindowPace:
     """Takes looks, about one a second, and says what may be read."""
 
@@ -255,11 +242,10 @@ class IngestPace:
             because = reason(self._seen) if self._seen is not None else "whether the machine is idle is not known yet"
         return f"{outlook.rate / 1e6:.1f} MB/s: {because}"
 
-    def state(self, held: tuple[process_state.IngestMode, str] | None) -> PaceState:
-        """The figures now. ``held``: the mode, and why, where it is not the pace that decides."""
-        mode, why = held or ("paced" if self.is_paced else "full speed", self.why)
-        now = self.outlook
-        return PaceState(mode, why, now.speed, now.bytes_rate, now.left, now.window_left, self.machine)
+    @property
+    def mode(self) -> tuple[process_state.IngestMode, str]:
+        """Whether a limit holds, and why it reads as fast as it does."""
+        return "paced" if self.is_paced else "full speed", self.why
 
     def plan(self) -> str:
         """What it will do, for the log at the start."""

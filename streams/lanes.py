@@ -20,15 +20,14 @@ from faust.types import TP
 
 from streams.crashpoint import crash_point
 from streams.kafka.slices import Record, Slice, cut_events
+from streams.memory import Gate, worker_budgets
 from streams.sink_postgres import Fenced, Written
-from streams.throttle import LARGEST_BATCH, LARGEST_BATCH_BYTES, Throttle
+from streams.throttle import LARGEST_BATCH, Throttle
 
 log = logging.getLogger(__name__)
 
 #: Most slices that wait for their transactions, over all partitions.
 DEPTH: Final = 8
-#: Most bytes of record values in them. One slice more is taken in when it alone is larger.
-DEPTH_BYTES: Final = 32 << 20
 
 
 class SliceEvent(Protocol):
@@ -88,6 +87,8 @@ class Lanes:
         self._on_written, self._on_fault = on_written, on_fault
         self._lanes: dict[TP, deque[Item]] = {}
         self._tasks: dict[TP, asyncio.Task[None]] = {}
+        self._budgets = worker_budgets(throttle.memory.limit)
+        self._gate = Gate(throttle.memory.account)
         self._slices = self._bytes = 0
         self._freed = asyncio.Event()
         self._writing: set[TP] = set()
@@ -98,15 +99,10 @@ class Lanes:
         """Whether a transaction is under way, or waits for a database that is away."""
         return bool(self._writing)
 
-    @property
-    def transactions(self) -> int:
-        """How many are under way."""
-        return len(self._writing)
-
     async def submit(self, event: SliceEvent) -> None:
         """Take in a slice when there is room for it; after a failure let it go: the process ends."""
         piece = event.value
-        while self._slices >= DEPTH or (self._slices and self._bytes + piece.nbytes > DEPTH_BYTES):
+        while self._slices >= DEPTH or (self._slices and self._bytes + piece.nbytes > self._budgets.slices):
             self._freed.clear()
             await self._freed.wait()
         if self.failed is not None:
@@ -149,6 +145,7 @@ class Lanes:
         item.event.ack()
         self._slices -= 1
         self._bytes -= item.piece.nbytes
+        item.piece.clear()
         self._freed.set()
 
     async def _write_merged(self, tp: TP, lane: deque[Item]) -> None:
@@ -159,12 +156,15 @@ class Lanes:
         for item in list(lane)[1:]:
             piece = item.piece
             size += piece.nbytes
-            if piece.base != position or len(records) + len(piece) > LARGEST_BATCH or size > LARGEST_BATCH_BYTES:
+            if piece.base != position or len(records) + len(piece) > LARGEST_BATCH or size > self._budgets.batch:
+                size -= piece.nbytes
                 break
             records = [*records, *piece.records]
             position = piece.next_offset
             merged += 1
-        if await self._commit(tp, first.piece, base, position, records):
+        async with self._gate.entered(size):
+            written = await self._commit(tp, first.piece, base, position, records)
+        if written:
             for _ in range(merged):
                 self._release(lane.popleft())
 
@@ -190,7 +190,10 @@ class Lanes:
         piece = item.piece
         is_rest = end == len(piece.records)
         position = piece.next_offset if is_rest else piece.records[end - 1].offset + 1
-        if await self._commit(tp, piece, item.position, position, piece.records[item.done : end]):
+        records = piece.records[item.done : end]
+        async with self._gate.entered(sum(max(record.serialized_value_size, 0) for record in records)):
+            written = await self._commit(tp, piece, item.position, position, records)
+        if written:
             item.done, item.position = end, position
             if is_rest:
                 self._release(lane.popleft())

@@ -24,10 +24,13 @@ from streams.kafka.guard import TopicGuard
 from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_topic
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
+from streams.memory import Account, check_limit, memory_line, settle_memory, tune_allocator
+from streams.memory_hog import hog_memory
 from streams.ops.child import Child, ingest_command
 from streams.ops.estimate import say_estimates
 from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.machine import Machine
+from streams.ops.memory_limit import effective_memory_limit
 from streams.ops.process_state import Memory, WorkerMode, WorkerState
 from streams.ops.progress import REPORT_SECONDS, Reporter, Speed
 from streams.ops.worker import Worker
@@ -38,7 +41,7 @@ from streams.postgres.processes import Pause, pause_of
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.tables import Tables
-from streams.throttle import Throttle, memory_line
+from streams.throttle import Throttle
 from streams.web.worker_side import WorkerWeb
 
 log = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ class Pipeline:
         self.tables = Tables(app, settings.kafka_topic, settings.kafka_partitions)
         self._machine = Machine(settings)
         self._throttle = Throttle(settings, self._machine)
-        self._reporter = Reporter(lambda: memory_line(self._machine.rss(), settings.memory_bytes))
+        self._reporter = Reporter(lambda: memory_line(self._machine.rss(), effective_memory_limit(settings)))
         self._tasks: list[asyncio.Task[None]] = []
         # The one before us may have died between its last slice and its cursor, and left us nothing else to do.
         self._moved = True
@@ -75,6 +78,7 @@ class Pipeline:
 
     async def check(self) -> None:
         """Reach Kafka and Postgres, create the topic and the schema where they are missing. Raises StreamsError."""
+        tune_allocator()
         settings = self.settings
         servers, dsn = settings.bootstrap_servers(), settings.database_dsn()
         try:
@@ -94,6 +98,7 @@ class Pipeline:
             keep=compile_patterns(settings.backfill_collections),
         )
         await self._check_partitions(self._info)
+        check_limit(effective_memory_limit(settings), self._machine.rss(), "worker")
         self._configure(servers)
         self._web.hold()
 
@@ -124,6 +129,8 @@ class Pipeline:
         self._worker = worker
         gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
         self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self.reached)
+        settle_memory()
+        self._spawn(hog_memory())
         await self._throttle.start()
         await self._web.start()
         self._spawn(self._guard.run())
@@ -201,6 +208,11 @@ class Pipeline:
 
     # -- the transport's host
 
+    @property
+    def account(self) -> Account:
+        """What is in flight, and what may be."""
+        return self._throttle.memory.account
+
     async def positions(self, log_starts: Mapping[int, int]) -> dict[int, int]:
         """The next offset of each partition; a position that the log no longer holds becomes a gap."""
         while True:
@@ -229,21 +241,25 @@ class Pipeline:
 
     def state(self) -> WorkerState:
         """This worker, for ``status``, the metrics and the live page."""
-        counts, lanes = self._reporter.counts, self._lanes
+        counts, memory = self._reporter.counts, self._throttle.memory
         mode, why = self._mode()
         return WorkerState(
             mode=mode,
             why=why,
-            # At the merge with the memory's accounting: in_flight and budget.
-            memory=Memory(rss=self._machine.rss(), limit=self.settings.memory_bytes),
-            machine=None,  # at the merge with the throttle: what others use
+            memory=Memory(
+                rss=memory.rss or self._machine.rss(),
+                limit=memory.limit,
+                in_flight=memory.account.in_flight,
+                budget=memory.account.budget,
+            ),
+            machine=self._throttle.machine,
             partitions=tuple(sorted(self._assigned())),
             received=counts.received,
             processed=counts.processed,
             skipped=counts.skipped,
             dead=counts.dead,
             rate=self._speed.rate(counts.received),
-            transactions=lanes.transactions if lanes is not None else 0,
+            transactions=self._throttle.transactions,
             transactions_max=self.settings.backfill_max_concurrent,
             web=self._web.address,
         )
@@ -259,7 +275,6 @@ class Pipeline:
 
     def _mode(self) -> tuple[WorkerMode, str]:
         """What it does, and why; the first that is true."""
-        lanes = self._lanes
         if self._stopping:
             return "stopping", "it was told to stop"
         if self._throttle.paused:
@@ -273,13 +288,7 @@ class Pipeline:
             return "no broker", "Kafka does not answer"
         if not self._assigned():
             return "starting", "it has no partition: it joins, or there are more workers than partitions"
-        return self._throttle_mode(lanes)
-
-    def _throttle_mode(self, lanes: Lanes | None) -> tuple[WorkerMode, str]:
-        """The throttle's own view. At the merge with the throttle: its mode and its sentence."""
-        if self._throttle.is_whole:
-            return "whole slices", "the machine is idle, or the settings have no limit"
-        return "paced", "the machine is busy with other work, or BACKFILL_USE_IDLE is off"
+        return self._throttle.mode, self._throttle.why
 
     def _assigned(self) -> set[int]:
         """The partitions that are ours."""

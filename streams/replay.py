@@ -14,7 +14,6 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
 import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
@@ -24,7 +23,8 @@ from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity
 from streams.firehose.frames import ErrorFrame
 from streams.firehose.relay import RelayConnection, open_relay, relay_name
-from streams.ingest_pace import IngestPace, Look, PaceState
+from streams.ingest_pace import IngestPace, Look
+from streams.ingest_view import Facts, ingest_state, report_end, standing
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import Gap, Run, Watermark
@@ -32,10 +32,13 @@ from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_topic, is_away
 from streams.kafka.watermarks import read_state
+from streams.memory import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, settle_memory
+from streams.memory_hog import hog_memory
 from streams.ops.heartbeat import Heartbeat, pause_line
-from streams.ops.ingest_progress import IngestProgress, Standing, as_time, moment
-from streams.ops.memory_limit import container_says
-from streams.ops.process_state import IngestMode, IngestState, Memory, ingest_mode, plan_text
+from streams.ops.ingest_progress import IngestProgress, Standing
+from streams.ops.machine import resident
+from streams.ops.memory_limit import container_says, effective_memory_limit
+from streams.ops.process_state import IngestMode, IngestState, ingest_mode
 from streams.plan import Decision, Request, decide
 from streams.postgres.processes import Pause
 from streams.run_start import ResumePoint, RunStart, plan_start, report_plan, resume_point
@@ -48,8 +51,8 @@ STOP_PATIENCE: Final = 5.0
 #: Seconds without a frame and without a pong after which a connection is stalled.
 STALL: Final = 20.0
 PONG: Final = 15.0
-#: Share of BACKFILL_MAX_MEMORY_MB for bytes that Kafka has not acknowledged.
-BUDGET_SHARE: Final = 16
+#: Seconds between two looks at our memory.
+LOOK_AT_MEMORY: Final = 1.0
 #: Seconds between two lines about the same trouble.
 SAY_EVERY: Final = 60.0
 #: Seconds after which a Kafka that takes nothing more counts as away; for a moment that is its pace.
@@ -97,11 +100,12 @@ class Replay:
         self._full_since: float | None = None
         self._said: dict[str, float] = {}
         self._progress = IngestProgress()
-        self._process = psutil.Process()
         # Whether the relay is not read, because of the command `pause`.
         self._paused = False
         self._heartbeat = Heartbeat(settings, "ingest", self.state, self._on_pause)
         self._fault: BaseException | None = None
+        self._budgets = ingest_budgets(effective_memory_limit(settings))
+        self.memory = MemoryWatch(effective_memory_limit(settings), resident, Account.of_ingest(self._budgets))
 
     # -- from outside (any time)
     @property
@@ -167,15 +171,18 @@ class Replay:
 
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self) -> None:
-        budget = self.settings.memory_bytes // BUDGET_SHARE
+        settle_memory()
         progress = self._progress
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
-        works = (self._show(progress), self._guard_retention(), guard.run(), self.pace.run(self))
+        works = (
+            self._show(progress), self._guard_retention(), guard.run(), self.pace.run(self), self._watch_memory(),
+            hog_memory(),
+        )  # fmt: skip
         beside = [asyncio.create_task(work) for work in works]
         attempt = 0
         try:
-            while (publisher := await self._connect_publisher(budget)) is not None:
+            while (publisher := await self._connect_publisher()) is not None:
                 before = self._start.position
                 try:
                     self._begin_run(publisher)
@@ -199,7 +206,7 @@ class Replay:
                 task.cancel()
             progress.show(self._standing(), final=True)
             progress.close()
-            self._report_end()
+            report_end(self._start, self._continuity, self.counts, head_reached=self._head_reached)
         if self._fault is not None:
             raise self._fault
 
@@ -218,11 +225,14 @@ class Replay:
         except TimeoutError:
             log.warning("Kafka did not take the last events in time: the next ingest takes them again")
 
-    async def _connect_publisher(self, budget: int) -> Publisher | None:
+    async def _connect_publisher(self) -> Publisher | None:
         """A started publisher; a broker that is away is waited for, except at the start. None: stopped meanwhile."""
         attempt = 0
         while not self._stop.is_set():
-            publisher = Publisher(self.settings, self.info, budget=budget, on_change=self._on_publisher_change)
+            publisher = Publisher(
+                self.settings, self.info, budget=self._budget(), on_change=self._on_publisher_change,
+                remembered=self._budgets.dids,
+            )  # fmt: skip
             try:
                 await publisher.start()
                 self._publisher = publisher
@@ -297,7 +307,7 @@ class Replay:
             self._full_since = time.monotonic()
         if publisher.failure is not None:
             connection.finish("Kafka did not take a batch")
-        elif publisher.full or self._waiting or self._paused or self.pace.holding:
+        elif publisher.full or self._waiting or self._paused or self.pace.holding or self.memory.state == "pause":
             connection.pause()
         else:
             connection.resume()
@@ -351,7 +361,10 @@ class Replay:
             self._reach_head()
             return "head"
         cursor = continuity.reconnected()
-        connection = await open_relay(self.settings.relay_url, cursor, intake.frame, intake.text, self.pace.received)
+        connection = await open_relay(
+            self.settings.relay_url, cursor, intake.frame, intake.text,
+            on_bytes=self.pace.received, max_size=self._budgets.frame,
+        )  # fmt: skip
         self._connection = connection
         self.connections += 1
         try:
@@ -456,57 +469,26 @@ class Replay:
             waits=connection is not None and not connection.paused,
         )  # fmt: skip
 
-    def state(self) -> PaceState:
-        """How fast it reads now, and why, for those who look on."""
-        full = self._full_since is not None and time.monotonic() - self._full_since >= FULL_SECONDS
-        held: tuple[tuple[bool, IngestMode, str], ...] = (
-            (self._stop.is_set(), "stopping", "saving the position"),
-            (not self.started, "starting", "asking the relay and the topic where to begin"),
-            (self._publisher is None, "no broker", "waiting for Kafka"),
-            (full, "no broker", "Kafka has not acknowledged what it was sent: the relay is not read"),
-            (self._waiting, "retention", "a slow group nears the topic's retention, and the disk is full"),
-            (self._connection is None, "no relay", "connecting to the relay"),
-        )
-        return self.pace.state(next(((mode, why) for holds, mode, why in held if holds), None))
-
     def _standing(self) -> Standing:
-        continuity, start = self._continuity, self._start
-        return Standing(
-            seq=continuity.last_seq if continuity else start.position.seq, events=self.counts.events,
-            frames=self.counts.frames, dead=self.counts.dead, begin=self._covered_from(),
-            time=continuity.newest_time if continuity else None, head=start.head.time if start.head else None,
-        )  # fmt: skip
+        return standing(self._start, self._continuity, self.counts)
 
     def state(self) -> IngestState:
         """This ingest, for ``status``, the metrics and the live page."""
-        standing = self._standing() if self.started else None
-        start = self._start if self.started else None
-        pace, (mode, why) = self._progress.pace(), self._mode()
-        return IngestState(
-            mode=mode, why=why,
-            memory=Memory(
-                rss=int(self._process.memory_info().rss), limit=self.settings.memory_bytes,
-                in_flight=self.unacknowledged,
-                budget=self.settings.memory_bytes // BUDGET_SHARE,
-            ),
-            machine=None,  # at the merge with the throttle: what others use; and bytes_rate, window_left
-            relay=self.relay, run=start.run if start else 0,
-            plan=plan_text(start.mode, self.options.request.days) if start else "",
-            seq=standing.seq if standing else 0, time=as_time(standing.time) if standing else None,
-            head=as_time(standing.head) if standing else None,
-            oldest=as_time(start.oldest.time) if start and start.oldest else None,
-            covered_from=as_time(standing.begin) if standing else None,
-            frames=self.counts.frames, events=self.counts.events, dead=self.counts.dead, gaps=self.counts.gaps,
-            rate=pace.rate, bytes_rate=0.0, speed=pace.speed, left=pace.left, window_left=None, web=self.options.web,
+        facts = Facts(
+            relay=self.relay, days=self.options.request.days, start=self._start if self.started else None,
+            continuity=self._continuity, counts=self.counts, rate=self._progress.pace().rate,
+            unacknowledged=self.unacknowledged, web=self.options.web,
         )  # fmt: skip
+        return ingest_state(facts, self._mode(), self.pace, self.memory)
 
     def _mode(self) -> tuple[IngestMode, str]:
-        """What it does, and why. At the merge: memory and the byte budget's pace."""
-        publisher = self._publisher
+        """What it does, and why."""
+        full = self._full_since is not None and time.monotonic() - self._full_since >= FULL_SECONDS
         return ingest_mode(
             stopping=self._stop.is_set(), paused=self._paused, planned=self.started,
-            kafka_behind=publisher is None or publisher.full, waits_for_group=self._waiting,
-            connected=self._connection is not None,
+            memory=self.memory.says if self.memory.state == "pause" else None,
+            kafka_behind=self._publisher is None or full, waits_for_group=self._waiting,
+            connected=self._connection is not None, pace=self.pace.mode,
         )  # fmt: skip
 
     def _on_pause(self, pause: Pause | None) -> None:
@@ -516,10 +498,6 @@ class Replay:
             self._paused = paused
             log.warning(pause_line(pause if paused else None, "ingest"))
             self._on_publisher_change()
-
-    def _covered_from(self) -> int | None:
-        start = self._start
-        return start.position.time or start.asked_from or (start.oldest.time if start.oldest else None)
 
     async def _guard_retention(self) -> None:
         """Keep the topic's events for as long as its slowest group needs; wait for it where the disk does not allow."""
@@ -534,22 +512,25 @@ class Replay:
             self._on_publisher_change()
             await asyncio.sleep(LOOK_EVERY)
 
+    async def _watch_memory(self) -> None:
+        """Over the limit the relay is not read; if that frees nothing, read on with a small budget."""
+        while True:
+            publisher = self._publisher
+            self.memory.account.set("unacknowledged", publisher.unacknowledged if publisher is not None else 0)
+            if self.memory.look():
+                if publisher is not None:
+                    publisher.limit(self._budget())
+                self._on_publisher_change()
+            await asyncio.sleep(LOOK_AT_MEMORY)
+
+    def _budget(self) -> int:
+        """Bytes that Kafka may owe us an answer for."""
+        return SMALLEST_IN_FLIGHT if self.memory.state == "small" else self._budgets.unacknowledged
+
     async def _show(self, progress: IngestProgress) -> None:
         while True:
             await asyncio.sleep(1.0)
             progress.show(self._standing())
-
-    def _report_end(self) -> None:
-        counts, missing = self.counts, self._start.missing
-        newest = self._continuity.newest_time if self._continuity else None
-        uncovered = f"{moment(missing.from_time)} to {moment(missing.to_time)}: {missing.reason}" if missing else None
-        log.info(
-            "done" if self._head_reached else "stopped",
-            head_reached=self._head_reached, frames=counts.frames, events=counts.events, repeated=counts.seen,
-            filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
-            skipped=dict(counts.skipped_types) or None, covered_from=moment(self._covered_from()),
-            covered_to=moment(newest), not_covered=uncovered,
-        )  # fmt: skip
 
 
 def _not_taken(publisher: Publisher, error: SendError) -> str:

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     backfill_max_concurrent: int = Field(
         2, ge=1, le=64, description="Most batches (sink transactions) in flight at once, per worker process."
     )
-    backfill_max_memory_mb: int = Field(512, ge=128, description="Most memory (RSS) of each process, in MB.")
+    backfill_max_memory_mb: int = Field(512, ge=64, description="Most memory (RSS) of each process, in MB.")
     backfill_use_idle: bool = Field(
         True,
         description="The delay holds only while the machine is busy with other work; while it is idle batches grow and do not wait.",

@@ -1,6 +1,6 @@
 """When may the next batch start, and how large may it be: pace, concurrency, memory and idleness.
 
-The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, ``MemoryJudge``);
+The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, and ``MemoryJudge`` of ``memory.py``);
 ``Throttle`` feeds them and waits. It knows nothing of slices, Kafka or Postgres. A wait ends in the moment when it may,
 and asks ``still_ours`` ten times a second.
 """
@@ -8,28 +8,25 @@ and asks ``still_ours`` ten times a second.
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Literal
+from typing import Final
 
+from streams.memory import Account, MemoryWatch, worker_budgets
 from streams.ops import process_state
 from streams.ops.idleness import IdleJudge, Sample, reason
 from streams.ops.machine import Machine
-from streams.ops.memory_limit import container_says
+from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 #: Most records of one transaction: more gains nothing and takes memory.
 LARGEST_BATCH: Final = 4000
-#: Most bytes of values in one transaction; one slice more than that when it alone is larger.
-LARGEST_BATCH_BYTES: Final = 8 << 20
 #: While memory is short: records a transaction.
 SMALLEST_BATCH: Final = 100
 #: Seconds between two looks at the memory and at the machine.
@@ -91,32 +88,6 @@ class Pacer:
         self._ended = now
 
 
-class MemoryJudge:
-    """What to do at so much RSS: ``go``, ``pause``, or ``small``: go on with the smallest batches.
-
-    Above the limit it pauses until RSS is below RESUME of it. A pause of PATIENCE seconds has freed nothing that can be
-    freed: then work goes on with the smallest batches, until RSS is below again.
-    """
-
-    RESUME, PATIENCE = 0.9, 30.0
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.state: Literal["go", "pause", "small"] = "go"
-        self._since = 0.0
-
-    def sample(self, now: float, rss: int) -> Literal["go", "pause", "small"]:
-        """Take in RSS in bytes; returns the judgement."""
-        if self.state == "go":
-            if rss > self.limit:
-                self.state, self._since = "pause", now
-        elif rss < self.limit * self.RESUME:
-            self.state = "go"
-        elif now - self._since >= self.PATIENCE:
-            self.state = "small"
-        return self.state
-
-
 class Throttle:
     """The throttle of one worker process. ``start`` it on the event loop; ``close`` it.
 
@@ -130,7 +101,8 @@ class Throttle:
         self._pacer = Pacer(settings.backfill_batch_size, settings.backfill_batch_delay_ms / 1000)
         self._idle = IdleJudge()
         self._seen: Sample | None = None
-        self._memory = MemoryJudge(settings.memory_bytes)
+        limit = effective_memory_limit(settings)
+        self.memory = MemoryWatch(limit, machine.rss, Account.of_worker(worker_budgets(limit)), clock)
         self._use_idle = settings.backfill_use_idle
         self._unlimited = self._pacer.delay == 0 and self._pacer.batch_size >= LARGEST_BATCH
         self._slots = asyncio.Semaphore(settings.backfill_max_concurrent)
@@ -139,7 +111,6 @@ class Throttle:
         self._paused = False
         self._sampler: asyncio.Task[None] | None = None
         self._gated = False
-        self.rss = 0
         self.transactions = self.transactions_max = 0
 
     # -- life
@@ -165,7 +136,7 @@ class Throttle:
     @property
     def is_waiting(self) -> bool:
         """Whether work stands still because the throttle wants it to."""
-        return bool(self._queue) or self._gated or self._paused
+        return bool(self._queue) or self._gated or self._paused or self.memory.state == "pause"
 
     @property
     def machine(self) -> process_state.Machine | None:
@@ -177,8 +148,8 @@ class Throttle:
         """Why it goes as it goes, in a word or two."""
         if self._paused:
             return "paused"
-        if self._memory.state != "go":
-            return "memory" if self._memory.state == "pause" else "small batches"
+        if self.memory.state != "go":
+            return "memory" if self.memory.state == "pause" else "small batches"
         return "whole slices" if self._is_free else "paced"
 
     @property
@@ -188,7 +159,7 @@ class Throttle:
         if mode == "paused":
             return "paused until the command `resume`"
         if mode in ("memory", "small batches"):
-            return self._memory_says(self._memory.state)
+            return self.memory.says
         if mode == "whole slices":
             return "the settings have no limit" if self._unlimited else "the machine is idle but for us"
         because = "BACKFILL_USE_IDLE is off"
@@ -219,12 +190,12 @@ class Throttle:
     @property
     def is_whole(self) -> bool:
         """Whether batches are whole slices that do not wait."""
-        return self._is_free and self._memory.state == "go" and not self._paused
+        return self._is_free and self.memory.state == "go" and not self._paused
 
     @property
     def largest(self) -> int:
         """Most events that one transaction may have now."""
-        if self._memory.state != "go":
+        if self.memory.state != "go":
             return min(self._pacer.batch_size, SMALLEST_BATCH)
         return LARGEST_BATCH if self._is_free else self._pacer.batch_size
 
@@ -283,7 +254,7 @@ class Throttle:
     async def room(self, wanted: Callable[[], bool]) -> None:
         """Wait while memory is short: called before more is pulled, and never with a slice in hand."""
         try:
-            while self._memory.state == "pause" and wanted():
+            while self.memory.state == "pause" and wanted():
                 self._gated = True
                 await asyncio.sleep(ASK_SECONDS)
         finally:
@@ -292,7 +263,7 @@ class Throttle:
     async def _sample(self) -> None:
         while True:
             self._look_at_machine(await asyncio.to_thread(self._machine.sample))
-            self._look_at_memory()
+            self.memory.look()
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def _look_at_machine(self, sample: Sample) -> None:
@@ -303,31 +274,6 @@ class Throttle:
                 "busy" if was else "idle", reason(sample), "pacing" if was else "whole slices, no waits",
             )  # fmt: skip
             self._wake()
-
-    def _look_at_memory(self) -> None:
-        self.rss = self._machine.rss()
-        if self.rss > self._memory.limit:
-            release_memory()
-            self.rss = self._machine.rss()
-        was = self._memory.state
-        state = self._memory.sample(self._clock(), self.rss)
-        if state != was:
-            log.log(
-                logging.INFO if state == "go" else logging.WARNING, "[BACKFILL] Memory: %s", self._memory_says(state)
-            )
-
-    def _memory_says(self, state: str) -> str:
-        line = memory_line(self.rss, self._memory.limit)
-        if state == "pause":
-            return f"{line}: pausing until some is freed"
-        if state == "small":
-            return f"{line}: nothing was freed in {MemoryJudge.PATIENCE:.0f} s: going on with the smallest batches"
-        return f"{line}: going on"
-
-
-def memory_line(rss: int, limit: int) -> str:
-    """``245MB / 512MB limit``."""
-    return f"{rss >> 20}MB / {limit >> 20}MB limit"
 
 
 def shown_machine(sample: Sample, judge: IdleJudge) -> process_state.Machine:
@@ -354,10 +300,3 @@ def describe(pacer: Pacer, use_idle: bool) -> str:
     else:
         verdict = "can catch up"
     return f"{text}. The network makes {low} to {high} events/s: that {'rate ' if use_idle else ''}{verdict} with it."
-
-
-def release_memory() -> None:
-    """Give back what can be given back: cycles, and the allocator's free pages."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -77,6 +77,7 @@ COMMANDS: Final[dict[str, Check]] = {
     "make fuzz": Parsed("minutes; the short form of it is tests/unit/test_fuzz.py"),
     "make fuzz FUZZ=…": Parsed("the same, with other options"),
     "python -m tests.fuzz …": Parsed("the same, one case"),
+    "python -m benchmarks.memory …": Parsed("a quarter of an hour; its short form is tests/acceptance/test_memory.py"),
     "make chaos": Parsed("a quarter of an hour; the short form of it is tests/acceptance/test_chaos.py"),
     "make mutants": Parsed("minutes; that each mutant still can be made is checked by tests/unit/test_mutants.py"),
     "python -m tests.mutants …": Parsed("the same"),

@@ -143,11 +143,14 @@ async def open_relay(
     cursor: int | None,
     on_frame: OnFrame,
     on_text: Callable[[], None] = lambda: None,
+    *,
     on_bytes: Callable[[int], None] = lambda _: None,
+    max_size: int = MAX_FRAME,
 ) -> RelayConnection:
     """Connect from ``cursor`` on (None: live). ``on_frame`` gets every binary message, synchronously.
 
-    ``on_bytes`` is told the size of each read of the socket.
+    ``on_bytes`` is told the size of each read of the socket. A message of more than ``max_size`` bytes ends the
+    connection.
 
     Raises RelayError where the relay refuses us for good, OSError or TimeoutError where it cannot be reached now.
     """
@@ -164,7 +167,7 @@ async def open_relay(
             cursor_url(url, cursor),
             create_connection=Bound,
             compression=None,
-            max_size=MAX_FRAME,
+            max_size=max_size,
             open_timeout=OPEN_TIMEOUT,
             close_timeout=2,
             ping_interval=None,  # the caller judges stalls: a paused connection answers no ping

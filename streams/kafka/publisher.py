@@ -136,11 +136,23 @@ def make_producer(settings: Settings, batch_bytes: int) -> AIOKafkaProducer:
 class Publisher:
     """The way into the topic for one ingest. Not for use after ``failure`` is set."""
 
-    def __init__(self, settings: Settings, info: TopicInfo, *, budget: int, on_change: Callable[[], None]) -> None:
-        """``budget``: most unacknowledged bytes; ``on_change`` is called when ``full`` or ``failure`` changes."""
+    def __init__(
+        self,
+        settings: Settings,
+        info: TopicInfo,
+        *,
+        budget: int,
+        on_change: Callable[[], None],
+        remembered: int = DID_CACHE,
+    ) -> None:
+        """``budget``: most unacknowledged bytes; ``on_change`` is called when ``full`` or ``failure`` changes.
+
+        ``remembered``: most DIDs whose partition is kept in mind.
+        """
         self.topic = info.name
         self.partitions = info.partitions
         self.budget = budget
+        self._remembered = remembered
         self.unacknowledged = 0
         self.full = False
         self.failure: BaseException | None = None
@@ -248,9 +260,15 @@ class Publisher:
         """Offset of the last batch that was acknowledged, by partition; -1 before the first."""
         return {lane.partition: lane.written for lane in self._lanes}
 
+    def limit(self, budget: int) -> None:
+        """Another budget, from now on."""
+        self.budget = budget
+        if self.unacknowledged > budget:
+            self._fill()
+
     # -- inside
     def _place(self, did: str) -> tuple[_Lane, bytes]:
-        if len(self._where) >= DID_CACHE:
+        if len(self._where) >= self._remembered:
             self._where.clear()
         key = did.encode()
         place = self._where[did] = (self._lanes[partition_for(key, self.partitions)], key)

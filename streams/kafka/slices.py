@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 from faust.types import TP
 
 from streams.errors import MismatchError
+from streams.memory import Hold
 
 #: Most records of a slice. A slice costs about 1 ms whatever its size; more than this only adds latency.
 SLICE_RECORDS: Final = 1000
@@ -35,7 +36,7 @@ class Slice:
     """Records of one partition. The next slice's ``base`` is this one's ``next_offset``."""
 
     # No reference back to the Kafka message that carries it: a cycle would keep a megabyte until the next gc.
-    __slots__ = ("__weakref__", "base", "epoch", "nbytes", "next_offset", "records", "tp")
+    __slots__ = ("__weakref__", "base", "epoch", "hold", "nbytes", "next_offset", "records", "tp")
 
     def __init__(self, tp: TP, base: int, records: list[Record], epoch: int) -> None:
         self.tp = tp
@@ -44,6 +45,13 @@ class Slice:
         self.next_offset: int = records[-1].offset + 1
         self.epoch = epoch
         self.nbytes: int = sum(max(r.serialized_value_size, 0) for r in records)
+        #: What counts the bytes, for as long as the slice is kept.
+        self.hold: Hold | None = None
+
+    def clear(self) -> None:
+        """Let the records go: Faust keeps the last event of a stream until the next one comes."""
+        self.records = []
+        self.hold = None
 
     def __len__(self) -> int:
         return len(self.records)

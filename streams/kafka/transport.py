@@ -27,9 +27,11 @@ from faust.types.tuples import ConsumerMessage, ack_lock
 from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
+from streams.kafka.fetching import TAKE_BYTES, FetchThread
 from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
 from streams.kafka.topic import is_away
+from streams.memory import RECORD_OVERHEAD, Account, Hold
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,6 @@ SCHEME: Final = "kafka-slices"
 POLL_LINGER: Final = 0.1
 #: Seconds that a commit of Kafka's own offsets may take. They are for lag tools: nothing waits longer for them.
 COMMIT_TIMEOUT: Final = 3.0
-FETCH_WAIT_MS: Final = 200
 
 
 class Host(Protocol):
@@ -56,6 +57,10 @@ class Host(Protocol):
 
     def is_waiting(self) -> bool:
         """Whether standing still is intended or somebody else's fault: the throttle, a broker or database away."""
+
+    @property
+    def account(self) -> Account:
+        """What is in flight, and what may be."""
 
 
 class SliceMessage(ConsumerMessage):
@@ -82,15 +87,6 @@ def kafka_tp(tp: TP) -> TopicPartition:
     return TopicPartition(tp.topic, tp.partition)
 
 
-class _Thread(driver.AIOKafkaConsumerThread):
-    """Its fetches wait less for what is not there (Faust: 1.5 s): whatever else we ask a broker waits behind them."""
-
-    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
-        consumer = super()._create_consumer(loop)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        return consumer
-
-
 class Consumer(driver.Consumer):
     """Faust's consumer, delivering slices. See the module's docstring for what it promises."""
 
@@ -106,8 +102,8 @@ class Consumer(driver.Consumer):
         self._last_fetch = 0
         super().__init__(*args, **kwargs)
 
-    def _new_consumer_thread(self) -> _Thread:
-        return _Thread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> FetchThread:
+        return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def host(self) -> Host:
@@ -301,11 +297,18 @@ class Consumer(driver.Consumer):
             if not active_partitions:  # to aiokafka an empty set would mean all of them
                 await asyncio.sleep(0.02)
                 return {}
-        if self._last_fetch < SLICE_RECORDS:
+        account = self.host.account
+        room = min(account.room("slices"), TAKE_BYTES)
+        if not room:  # what is on its way goes first; or memory is short
+            await asyncio.sleep(0.02)
+            return {}
+        if self._last_fetch < min(SLICE_RECORDS, room // (4 * RECORD_OVERHEAD)):
             await asyncio.sleep(POLL_LINGER)
-        fetched = await self._thread.getmany(active_partitions, timeout)
-        self._last_fetch = sum(map(len, fetched.values()))
-        return fetched
+        thread = self._thread
+        assert isinstance(thread, FetchThread)
+        taken = await thread.take(active_partitions, timeout, room)
+        self._last_fetch = sum(len(records) for records, _ in taken.values())
+        return {tp: (records, account.hold("slices", size)) for tp, (records, size) in taken.items()}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """Fetch once, and yield slices and ordinary messages until the generation changes."""
@@ -314,17 +317,19 @@ class Consumer(driver.Consumer):
         if not fetched or self.should_stop or not self.flow_active:
             return
         sliced: list[tuple[TP, list[list[Record]]]] = []
-        for key, records in fetched.items():
+        holds: dict[TP, Hold] = {}
+        for key, (records, hold) in fetched.items():
             tp = TP(key.topic, key.partition)
             if self.is_sliced(tp.topic):
                 sliced.append((tp, split(records)))
+                holds[tp] = hold
             elif active is None or tp in active:
                 for record in records:
                     if not self.flow_active or self.app.consumer_generation_id != generation:
                         return
                     yield tp, self._to_message(tp, record)
         work = round_robin(sliced)
-        del fetched, sliced
+        del fetched, sliced, records, hold
         work.reverse()
         broken: set[TP] = set()
         while work:
@@ -337,7 +342,11 @@ class Consumer(driver.Consumer):
             if piece is None:
                 broken.add(tp)  # the rest of this fetch does not follow on
             else:
-                yield tp, self._slice_message(piece)
+                piece.hold = holds[tp]
+                message = self._slice_message(piece)
+                del piece, records
+                yield tp, message
+                del message
 
     async def _link(self, tp: TP, records: list[Record]) -> Slice | None:
         linked = self._chain.link(tp, records)
@@ -461,7 +470,7 @@ class Consumer(driver.Consumer):
         return any((self.highwater(tp) or 0) > self._durable.get(tp, 0) for tp in list(self._chain.armed))
 
 
-_Thread.logger = Consumer.logger = driver.logger  # mode would take ours for its own lines
+FetchThread.logger = Consumer.logger = driver.logger  # mode would take ours for its own lines
 
 
 async def _log_bounds(

@@ -23,7 +23,7 @@ OPERATION_KINDS: Final = ("missing_block", "wrong_cid", "bad_path", "bad_record"
 #: Everything that a plan can put into the traffic itself.
 BAD_KINDS: Final = (*OPERATION_KINDS, "too_big", *FRAME_KINDS)
 #: The largest commits that the protocol allows, each in turn: operations, and bytes of records beyond the ordinary.
-LARGE_COMMITS: Final = ((200, 0), (20, 2_000_000), (48, 4_700_000))
+LARGE_COMMITS: Final = ((200, 0), (20, 2_000_000), (48, 4_700_000), (2, 2_000_000))
 #: Statuses of #account, each in turn. None is an account that is active again.
 STATUSES: Final = ("deactivated", "deleted", "takendown", "throttled", "suspended", "desynchronized", "deleted")
 

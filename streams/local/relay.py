@@ -247,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--days-span", type=float, default=1.0, metavar="D", help="days over which the generated frames are spread (1)")
     add("--until", metavar="TIME", help="time of the last of them, ISO 8601 (now)")
     add("--reset-at", type=int, default=0, metavar="N", help="begin the relay's sequence again at 1 after N events")
+    add("--large-every", type=int, default=0, metavar="N", help="after each N events a commit of the largest (never)")
     add("--oracle", type=Path, metavar="FILE", help="write what must be true afterwards (.json.gz)")
     add("--save", type=Path, metavar="FILE", help="write the frames that are served, for --frames")
     add("--retain-from", type=int, default=0, metavar="SEQ", help="keep only the frames from this seq on")
@@ -286,7 +287,7 @@ def _generated(options: argparse.Namespace, faults: list[Fault]) -> tuple[FrameS
     )
     plan = Plan(
         options.generate, options.seed, options.days_span, end_us, options.accounts, live_events=live,
-        live_rate=options.then_live or 1.0, reset_at=options.reset_at, bad=bad,
+        live_rate=options.then_live or 1.0, reset_at=options.reset_at, bad=bad, large_every=options.large_every,
     )  # fmt: skip
     from_us = end_us - int(options.retain_seconds * 1e6) if options.retain_seconds is not None else 0
     oracle = Oracle(options.retain_from, from_us, keep_records=options.oracle is not None)
@@ -319,8 +320,8 @@ def _prepare(options: argparse.Namespace) -> tuple[DevRelay, int | None]:
     oracle: Oracle | None = None
     if options.frames is None:
         store, published, oracle = _generated(options, in_traffic)
-    elif options.oracle or in_traffic or options.reset_at:
-        raise SettingsError("--oracle, --reset-at and faults in the traffic itself need --generate.")
+    elif options.oracle or in_traffic or options.reset_at or options.large_every:
+        raise SettingsError("--oracle, --reset-at, --large-every and faults in the traffic itself need --generate.")
     else:
         store, published = _recorded(options)
     relay = DevRelay(

@@ -108,6 +108,11 @@ class Machine:
         return _Reading(time.monotonic(), time.time(), _busy_seconds(), cpu, in_quota, disk_bytes(), io)
 
 
+def resident() -> int:
+    """This process's resident memory, in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def spent(before: Usage, after: Usage, since: float) -> float:
     """What was used between two readings, the first of which was at ``since`` (wall clock).
 

@@ -114,15 +114,24 @@ def plan_text(mode: str, days: int) -> str:
 
 
 def ingest_mode(
-    *, stopping: bool, paused: bool, planned: bool, kafka_behind: bool, waits_for_group: bool, connected: bool
+    *,
+    stopping: bool,
+    paused: bool,
+    planned: bool,
+    memory: str | None,
+    kafka_behind: bool,
+    waits_for_group: bool,
+    connected: bool,
+    pace: tuple[IngestMode, str],
 ) -> tuple[IngestMode, str]:
-    """What an ingest does, and why; the first that is true counts."""
+    """What an ingest does, and why; the first that is true counts: ``memory``, if it waits for some; last ``pace``."""
     ways: tuple[tuple[bool, IngestMode, str], ...] = (
         (stopping, "stopping", "it was told to stop"),
         (paused, "paused", "by the command pause; resume ends that, and the relay's window does not wait"),
         (not planned, "starting", "it looks where the topic stands, and what the relay keeps"),
+        (memory is not None, "memory", memory or ""),
         (kafka_behind, "no broker", "Kafka has not acknowledged what was sent: the relay is not read"),
         (waits_for_group, "retention", "a slow group nears the topic's retention, and the disk is full"),
         (not connected, "no relay", "it connects to the relay again"),
     )
-    return next(((mode, why) for holds, mode, why in ways if holds), ("full speed", "as fast as relay and Kafka go"))
+    return next(((mode, why) for holds, mode, why in ways if holds), pace)

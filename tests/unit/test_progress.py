@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from streams.memory import memory_line
 from streams.ops.progress import Reporter
 from streams.tables import MAX_COLLECTIONS, OTHERS, merge_counts
-from streams.throttle import memory_line
 
 
 @dataclass

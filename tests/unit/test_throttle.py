@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from streams.ops.idleness import Sample
 from streams.ops.machine import Machine
 from streams.settings import PROFILES, Settings
-from streams.throttle import LARGEST_BATCH, MemoryJudge, Pacer, Throttle, describe
+from streams.throttle import LARGEST_BATCH, Pacer, Throttle, describe
 
 
 def test_the_defaults_are_five_events_every_two_seconds() -> None:
@@ -85,19 +85,6 @@ def test_no_more_than_a_batch_between_an_end_and_the_next_start(
         now += takes
         pacer.end(now)
         last_end = now
-
-
-def test_memory_pauses_goes_on_and_never_waits_for_ever() -> None:
-    judge = MemoryJudge(100)
-    assert judge.sample(0.0, 100) == "go"
-    assert judge.sample(1.0, 101) == "pause"
-    assert judge.sample(2.0, 95) == "pause"
-    assert judge.sample(3.0, 89) == "go"
-    assert judge.sample(4.0, 120) == "pause"
-    assert judge.sample(33.9, 120) == "pause"
-    assert judge.sample(34.0, 120) == "small"
-    assert judge.sample(99.0, 95) == "small"
-    assert judge.sample(100.0, 80) == "go"
 
 
 @pytest.mark.parametrize(

@@ -207,8 +207,10 @@ def test_who_is_shown() -> None:
 
 
 def test_what_an_ingest_does_is_the_first_that_is_true() -> None:
-    facts = dict.fromkeys(("stopping", "paused", "kafka_behind", "waits_for_group"), False)
-    assert ingest_mode(**facts, planned=True, connected=True)[0] == "full speed"
+    facts: dict[str, Any] = dict.fromkeys(("stopping", "paused", "kafka_behind", "waits_for_group"), False)
+    facts |= {"memory": None, "pace": ("paced", "others work")}
+    assert ingest_mode(**facts, planned=True, connected=True) == ("paced", "others work")
     assert ingest_mode(**facts, planned=True, connected=False)[0] == "no relay"
     assert ingest_mode(**facts, planned=False, connected=False)[0] == "starting"
+    assert ingest_mode(**{**facts, "memory": "short"}, planned=True, connected=True) == ("memory", "short")
     assert ingest_mode(**{**facts, "paused": True}, planned=True, connected=True)[0] == "paused"

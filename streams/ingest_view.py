@@ -1,0 +1,77 @@
+"""What an ingest says of itself: its standing, its state, its last line. Pure: made of what ``Replay`` hands over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from streams.firehose.continuity import Continuity
+from streams.ingest_pace import IngestPace
+from streams.intake import Counts
+from streams.memory import MemoryWatch
+from streams.ops.ingest_progress import Standing, as_time, moment
+from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
+from streams.run_start import RunStart
+
+log = structlog.get_logger("streams.ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a replay knows. ``start`` and ``continuity`` are None until there is a plan; ``rate`` in events a second."""
+
+    relay: str
+    days: int
+    start: RunStart | None
+    continuity: Continuity | None
+    counts: Counts
+    rate: float
+    unacknowledged: int
+    web: str | None
+
+
+def covered_from(start: RunStart) -> int | None:
+    """From when on the run takes the firehose, in µs."""
+    return start.position.time or start.asked_from or (start.oldest.time if start.oldest else None)
+
+
+def standing(start: RunStart, continuity: Continuity | None, counts: Counts) -> Standing:
+    """Where the reading stands, for the progress."""
+    return Standing(
+        seq=continuity.last_seq if continuity else start.position.seq, events=counts.events,
+        frames=counts.frames, dead=counts.dead, begin=covered_from(start),
+        time=continuity.newest_time if continuity else None, head=start.head.time if start.head else None,
+    )  # fmt: skip
+
+
+def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
+    """An ingest, for ``status``, the metrics and the live page."""
+    start, counts, outlook = facts.start, facts.counts, pace.outlook
+    at = standing(start, facts.continuity, counts) if start else None
+    return IngestState(
+        mode=mode[0], why=mode[1],
+        memory=Memory(rss=memory.rss, limit=memory.limit, in_flight=facts.unacknowledged, budget=memory.account.budget),
+        machine=pace.machine,
+        relay=facts.relay, run=start.run if start else 0, plan=plan_text(start.mode, facts.days) if start else "",
+        seq=at.seq if at else 0, time=as_time(at.time) if at else None, head=as_time(at.head) if at else None,
+        oldest=as_time(start.oldest.time) if start and start.oldest else None,
+        covered_from=as_time(at.begin) if at else None,
+        frames=counts.frames, events=counts.events, dead=counts.dead, gaps=counts.gaps,
+        rate=facts.rate, bytes_rate=outlook.bytes_rate, speed=outlook.speed, left=outlook.left,
+        window_left=outlook.window_left, web=facts.web,
+    )  # fmt: skip
+
+
+def report_end(start: RunStart, continuity: Continuity | None, counts: Counts, *, head_reached: bool) -> None:
+    """The last line: what was covered, and what was not."""
+    missing = start.missing
+    newest = continuity.newest_time if continuity else None
+    uncovered = f"{moment(missing.from_time)} to {moment(missing.to_time)}: {missing.reason}" if missing else None
+    log.info(
+        "done" if head_reached else "stopped",
+        head_reached=head_reached, frames=counts.frames, events=counts.events, repeated=counts.seen,
+        filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
+        skipped=dict(counts.skipped_types) or None, covered_from=moment(covered_from(start)),
+        covered_to=moment(newest), not_covered=uncovered,
+    )  # fmt: skip
