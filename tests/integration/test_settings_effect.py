@@ -11,12 +11,10 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from pydantic import SecretStr
 
@@ -64,42 +62,6 @@ async def test_a_quiet_relay_is_at_its_head_after_the_idle_time(
         assert done.code == 0, done.errors
         line = next(json.loads(text) for text in done.errors.splitlines() if "the relay is quiet" in text)
         assert idle <= line["idle_seconds"] < idle + 3
-
-
-async def test_no_more_transactions_at_once_than_allowed(settings_environment: dict[str, str], tmp_path: Path) -> None:
-    """BACKFILL_MAX_CONCURRENT, watched in Postgres: every transaction of the sink is held, to see how many come."""
-    async with Deployment.opened(settings_environment, tmp_path) as deployment:
-        relay, _ = await deployment.generated(4000)
-        worker = deployment.worker(BACKFILL_MAX_CONCURRENT="3")
-        assert await deployment.ingest(relay.url).ended() == 0
-        await deployment.until_received(1)
-        await worker.stop()
-        await deployment.look.execute(f"UPDATE {deployment.schema}.sink_offsets SET next_offset = 0")
-        async with deployment.look.transaction():
-            await deployment.look.execute(f"SELECT FROM {deployment.schema}.sink_offsets FOR UPDATE")
-            deployment.worker(BACKFILL_MAX_CONCURRENT="3")
-            waiting = await _most_waiting(settings_environment["DATABASE_URL"])
-        assert waiting == 3
-        await deployment.until_applied()
-
-
-async def _most_waiting(dsn: str) -> int:
-    """The most that stand at the rows, over some seconds after the first."""
-    other: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
-    try:
-        most, until = 0, time.monotonic() + 30
-        while time.monotonic() < until:
-            count = await other.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%apply_batch%' "
-                "AND datname = current_database()"
-            )
-            if count and not most:
-                until = time.monotonic() + 4
-            most = max(most, count)
-            await asyncio.sleep(0.05)
-        return most
-    finally:
-        await other.close()
 
 
 async def test_the_memory_limit_and_the_web_address_are_as_told(
