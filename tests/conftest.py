@@ -19,12 +19,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import psutil
 import pytest
 
 from streams.local.stack import Stack
 from streams.postgres.database import Database
 from streams.settings import OUR_PREFIXES, Settings, setting_names
+
+# hypothesis judges how fast an example is made and run, by the wall clock: here that is how busy the machine is.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+if hypothesis.settings.get_current_profile_name() == "default":  # not one that somebody has chosen
+    hypothesis.settings.load_profile("busy")
 
 FOLDER_PREFIX = "atproto-streams-tests-"
 #: What is long begins first, so that no process has much left when the others are done.

@@ -62,7 +62,7 @@ async def test_the_demo_is_exact_also_the_second_time(deployment: Deployment) ->
         name: value for name, value in environment(deployment).items() if not name.startswith(("SINK_", "KAFKA_T"))
     }
     for _ in range(2):
-        done = await finish([*RUN, "--demo"], settings, deployment.folder, 180)
+        done = await finish([*RUN, "--demo"], settings, deployment.folder, 300)
         assert done.code == 0, done.output + done.errors
         assert "Done: 100,000 events" in done.output
         assert re.search(r"Postgres holds exactly the [\d,]+ records", done.output)

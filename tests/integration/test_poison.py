@@ -78,7 +78,9 @@ async def test_each_poison_row_costs_itself_and_a_few_statements(counted: Stage)
 
 
 @given(log=model.logs(), bad=st.sets(st.integers(0, 40)))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 async def test_it_is_as_if_the_poison_had_never_been_there(stage: Stage, log: Any, bad: set[int]) -> None:  # noqa: F811
     """Deletions, states and records in one slice, some of them refused: the others end as without those."""
     events, _, _ = log

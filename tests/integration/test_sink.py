@@ -85,7 +85,9 @@ async def stage(dsn: str) -> AsyncIterator[Stage]:
 
 
 @given(log=model.logs())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 async def test_any_slicing_and_any_replay_give_the_rows_of_one_by_one(stage: Stage, log: Any) -> None:
     events, replayed, cuts = log
     naive = model.Model()
