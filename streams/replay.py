@@ -446,6 +446,7 @@ class Replay:
         held: tuple[tuple[bool, IngestMode, str], ...] = (
             (self._stop.is_set(), "stopping", "saving the position"),
             (not self.started, "starting", "asking the relay and the topic where to begin"),
+            (self.pace.paused, "paused", "paused until the command `resume`"),
             (self._publisher is None, "no broker", "waiting for Kafka"),
             (full, "no broker", "Kafka has not acknowledged what it was sent: the relay is not read"),
             (self._waiting, "retention", "a slow group nears the topic's retention, and the disk is full"),
