@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 EVENTS = 60_000
 PAIRS = 8
 #: What a person has who sets nothing.
-DEFAULTS = {"BACKFILL_PROFILE": "", "INGEST_IDLE_SECONDS": "10"}
+DEFAULTS = {"BACKFILL_PROFILE": "", "INGEST_IDLE_SECONDS": "", "INGEST_BUSY_MB_PER_S": ""}
 
 
 def family(*commands: Command) -> list[psutil.Process]:
