@@ -21,7 +21,7 @@ from tests.acceptance.test_pace import Applied, watch
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 EVENTS = 60_000
-PAIRS = 8
+PAIRS = 6
 #: What a person has who sets nothing.
 DEFAULTS = {"BACKFILL_PROFILE": "", "INGEST_IDLE_SECONDS": "", "INGEST_BUSY_MB_PER_S": ""}
 
