@@ -214,6 +214,7 @@ class IngestPace:
         self._said: float | None = None
         self._pace_said: tuple[float, tuple[bool, bool] | None] = (-math.inf, None)
         self._received = 0
+        self._paused = False
         self.outlook = Outlook(self._budget.rate, False, None, 0.0, None, None)
 
     # -- what people see
@@ -261,7 +262,18 @@ class IngestPace:
     @property
     def holding(self) -> bool:
         """Whether the connection must not be read now."""
-        return self._release is not None
+        return self._release is not None or self._paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read, by the command ``pause``."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            self._on_change()
 
     def received(self, size: int) -> None:
         """So many bytes were read from the relay."""

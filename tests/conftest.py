@@ -136,6 +136,7 @@ def settings(stack: Stack | Servers, dsn: str, topic: str, tmp_path: Path) -> Se
         "sink_schema": f"schema_{unique}",
         "sink_group": f"group-{unique}",
         "local_dir": tmp_path,
+        "ingest_busy_mb_per_s": 0,  # the machine is busy with tests; those of the pace say otherwise
     }
 
     def make(**overrides: object) -> Settings:
@@ -155,6 +156,7 @@ def settings_environment(settings: SettingsFactory) -> dict[str, str]:
         "SINK_SCHEMA": made.sink_schema,
         "SINK_GROUP": made.sink_group,
         "LOCAL_DIR": str(made.local_dir),
+        "INGEST_BUSY_MB_PER_S": "0",
     }
 
 

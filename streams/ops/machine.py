@@ -6,6 +6,7 @@ whoever else spends it is another, too.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from streams.ops.idleness import Sample
 from streams.ops.own_processes import OwnProcesses
 from streams.ops.pressure import pressure
 from streams.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: What is left of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
 _FADE: Final = 0.9
@@ -66,8 +69,12 @@ class Machine:
         return min(usable, self._quota.cores) if self._quota is not None else usable
 
     def sample(self) -> Sample:
-        """What happened since the last call. At the first the machine counts as busy: nothing is known."""
-        last, now = self._last, self._read()
+        """What happened since the last call. A machine of which nothing is known, as at the first, counts as busy."""
+        try:
+            last, now = self._last, self._read()
+        except (psutil.Error, OSError, ValueError) as error:
+            log.debug("The machine cannot be looked at: %r", error)
+            return Sample(1.0, self.cores)
         self._last = now
         memory, io = pressure("memory", self._cgroups), pressure("io", self._cgroups)
         if last is None or now.at <= last.at:

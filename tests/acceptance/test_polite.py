@@ -21,9 +21,9 @@ from tests.acceptance.test_pace import Applied, watch
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 EVENTS = 60_000
-PAIRS = 8
+PAIRS = 6
 #: What a person has who sets nothing.
-DEFAULTS = {"BACKFILL_PROFILE": "", "INGEST_IDLE_SECONDS": "10"}
+DEFAULTS = {"BACKFILL_PROFILE": "", "INGEST_IDLE_SECONDS": "", "INGEST_BUSY_MB_PER_S": ""}
 
 
 def family(*commands: Command) -> list[psutil.Process]:

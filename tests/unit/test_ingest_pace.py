@@ -186,6 +186,15 @@ async def test_the_reading_is_held_for_as_long_as_the_budget_says() -> None:
     assert pace.mode == ("paced", "1.0 MB/s: BACKFILL_USE_IDLE is off")
 
 
+def test_while_paused_the_connection_is_held() -> None:
+    changes: list[bool] = []
+    pace = IngestPace(made(backfill_profile="unlimited"), lambda: changes.append(pace.holding))
+    assert not pace.is_paced
+    for paused in (True, True, False):
+        pace.paused = paused
+    assert changes == [True, False]
+
+
 def test_it_warns_once_a_minute_and_says_when_it_is_over() -> None:
     pace = IngestPace(made(), lambda: None)
     relay = Relay(pace._window, behind=DAY, keeps=2 * DAY)
