@@ -308,15 +308,17 @@ def memory_line(rss: int, limit: int) -> str:
 
 
 #: mallopt(3)'s names. A threshold that is set no longer grows by itself: a freed buffer of a megabyte goes back to the
-#: system at once, where by default the allocator would keep up to 32 MB of each kind for the next.
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+#: system at once, where by default the allocator would keep up to 32 MB for the next. It is above asyncio's 256 KB for
+#: each read from a socket, and the heap is trimmed by megabytes only: else each read is a call to the system more.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def tune_allocator() -> None:
     """Ask the C library to give large blocks back at once, and not to keep an arena a thread. glibc only."""
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 * MB)
+        libc.mallopt(_M_TRIM_THRESHOLD, 4 * MB)
         libc.mallopt(_M_ARENA_MAX, 2)
 
 
