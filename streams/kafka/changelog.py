@@ -25,6 +25,8 @@ class Changelog:
         self._tps = tps
         self._read: dict[TopicPartition, int] = {}
         self._values: dict[TopicPartition, dict[str, Any]] = {}
+        #: Whether the last look did not get all that there was: worth another one soon.
+        self.is_behind = False
 
     async def values(self) -> list[Mapping[str, Any]]:
         """The value of each partition that has one. Raises KafkaError."""
@@ -48,6 +50,7 @@ class Changelog:
                 self._consumer.pause(tp)
                 wanted.discard(tp)
         self._consumer.pause(*self._consumer.assignment())
+        self.is_behind = bool(wanted)
         return list(self._values.values())
 
     def _take(self, tp: TopicPartition, message: ConsumerRecord) -> None:

@@ -1,8 +1,9 @@
 """Reads a Status from Kafka and Postgres: cheap enough for once a second, however much the schema holds.
 
-Nothing counts records. What a collection has is what the workers counted when they wrote (the Faust table
-``collections``); rates are differences of successive gatherings, and what the ingest says of itself. Where the ingest
-does not report, the newest watermark is read from the topic.
+Nothing counts records. Of each collection there is what the workers counted as they sent it to Postgres (the Faust
+table ``collections``): a measure of traffic, not the number of rows that stand. Rates are differences of successive
+gatherings, and what the ingest says of itself. Where the ingest does not report, the newest watermark is read from the
+topic.
 """
 
 from __future__ import annotations
@@ -246,8 +247,9 @@ class _Kafka:
             return None
 
     async def _count(self) -> tuple[Counted, ...]:
-        """Rows written by collection, the most first."""
-        if self._counts is not None and time.monotonic() - self._counted_at >= _LOOK_EVERY:
+        """Rows sent to Postgres by collection, the most first."""
+        is_due = time.monotonic() - self._counted_at >= _LOOK_EVERY
+        if self._counts is not None and (is_due or self._counts.is_behind):
             self._counted_at = time.monotonic()
             sums: dict[str, int] = {}
             for counts in await self._counts.values():

@@ -52,7 +52,10 @@ class Stretch(msgspec.Struct, frozen=True):
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """A name and how many. The name is a stranger's where it is a collection or a reason."""
+    """A name and how many. The name is a stranger's where it is a collection or a reason.
+
+    Of a collection: rows that the workers sent to Postgres, not rows that stand there.
+    """
 
     name: str
     count: int

@@ -157,7 +157,7 @@ def _partitions(status: Status) -> Table:
 def _collections(status: Status) -> Iterable[RenderableType]:
     if not status.collections:
         return
-    table = _table("collection", "rows written", numbers={1})
+    table = _table("collection", "rows sent", numbers={1})
     for counted in status.collections[:_MOST]:
         table.add_row(Text(shown(counted.name, 60)), f"{counted.count:,}")
     rest = status.collections[_MOST:]
