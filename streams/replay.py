@@ -100,8 +100,6 @@ class Replay:
         self._full_since: float | None = None
         self._said: dict[str, float] = {}
         self._progress = IngestProgress()
-        # Whether the relay is not read, because of the command `pause`.
-        self._paused = False
         self._heartbeat = Heartbeat(settings, "ingest", self.state, self._on_pause)
         self._fault: BaseException | None = None
         self._budgets = ingest_budgets(effective_memory_limit(settings))
@@ -307,7 +305,7 @@ class Replay:
             self._full_since = time.monotonic()
         if publisher.failure is not None:
             connection.finish("Kafka did not take a batch")
-        elif publisher.full or self._waiting or self._paused or self.pace.holding or self.memory.state == "pause":
+        elif publisher.full or self._waiting or self.pace.holding or self.memory.state == "pause":
             connection.pause()
         else:
             connection.resume()
@@ -485,7 +483,7 @@ class Replay:
         """What it does, and why."""
         full = self._full_since is not None and time.monotonic() - self._full_since >= FULL_SECONDS
         return ingest_mode(
-            stopping=self._stop.is_set(), paused=self._paused, planned=self.started,
+            stopping=self._stop.is_set(), paused=self.pace.paused, planned=self.started,
             memory=self.memory.says if self.memory.state == "pause" else None,
             kafka_behind=self._publisher is None or full, waits_for_group=self._waiting,
             connected=self._connection is not None, pace=self.pace.mode,
@@ -494,10 +492,9 @@ class Replay:
     def _on_pause(self, pause: Pause | None) -> None:
         """The command ``pause --ingest``, or ``resume``. Watermarks and the lock stay alive."""
         paused = pause is not None and pause.ingest
-        if paused != self._paused:
-            self._paused = paused
+        if paused != self.pace.paused:
             log.warning(pause_line(pause if paused else None, "ingest"))
-            self._on_publisher_change()
+            self.pace.paused = paused
 
     async def _guard_retention(self) -> None:
         """Keep the topic's events for as long as its slowest group needs; wait for it where the disk does not allow."""
