@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 #: What is left of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
 _FADE: Final = 0.9
 
-#: What servers of ours that we cannot see (in other containers) use for each of our CPU seconds, at most: see README, Speed.
+#: What servers of ours we cannot see (in other containers) use for each of our CPU seconds, at most (README: Speed).
 UNSEEN: Final = 1.5
 
 #: What processes have used, by pid and start time: a pid may be used again.
