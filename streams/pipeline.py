@@ -313,6 +313,7 @@ class Pipeline:
             if self._moved:
                 self._moved = False
                 await self._write_cursor()
+            if self.tables.pending:  # also what could not be written when it moved
                 self._flush_tables()
 
     async def _look_back(self) -> None:

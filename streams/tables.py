@@ -62,6 +62,11 @@ class Tables:
         if written.by_collection:
             self._counts[partition] = merge_counts(self._counts.get(partition, {}), written.by_collection)
 
+    @property
+    def pending(self) -> bool:
+        """Whether something waits for ``flush``."""
+        return bool(self._changed or self._counts)
+
     def flush(self, mine: Iterable[int]) -> None:
         """Write what has changed in these partitions, and forget the rest: others write theirs."""
         if not self._are_known():

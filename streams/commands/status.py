@@ -47,7 +47,8 @@ def command(*, as_json: bool, watch: bool, check: bool) -> None:
 
     From Kafka and Postgres only, so it says the same on any machine. Rates are of the last seconds. Rows by collection
     are what the workers have sent to Postgres, which is more than what stands there: each change of a record counts
-    (several in one transaction once), and so does what is read again. The second before a worker ended may lack.
+    (several in one transaction once), and so does what is read again. What was counted just before a worker ended may
+    lack.
     """
     if check and watch:
         raise click.UsageError("--check looks once: without --watch.")

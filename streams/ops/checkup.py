@@ -27,6 +27,7 @@ from streams.kafka.disk import broker_folder
 from streams.kafka.members import members
 from streams.kafka.retention import topic_configs
 from streams.kafka.topic import MAX_MESSAGE_BYTES, broker_error, describe_topic, kafka_client_options
+from streams.ops.cgroups import find_cgroups
 from streams.ops.ingest_progress import span
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
@@ -86,7 +87,7 @@ def machine(settings: Settings) -> list[Finding]:
         *_python(),
         *_packages(),
         _files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        memory(settings, psutil.virtual_memory().available, container_limit()),
+        memory(settings, psutil.virtual_memory().available, find_cgroups().memory_limit()),
         _disk(settings),
     ]
 
@@ -129,18 +130,6 @@ def memory(settings: Settings, available: int, container: int | None) -> Finding
     if need > (available if container is None else min(available, container)):
         return Finding("memory", "warn", text, mend)
     return Finding("memory", "ok", text)
-
-
-def container_limit() -> int | None:
-    """The cgroup's limit of memory in bytes, if there is one. At the merge: what the throttle reads of cgroups."""
-    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = int(Path(place).read_text())
-        except (OSError, ValueError):
-            continue
-        if limit < psutil.virtual_memory().total:
-            return limit
-    return None
 
 
 def _disk(settings: Settings) -> Finding:

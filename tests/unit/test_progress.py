@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from streams.agents import make_app
 from streams.memory import memory_line
 from streams.ops.progress import Reporter
-from streams.tables import MAX_COLLECTIONS, OTHERS, merge_counts
+from streams.settings import Settings
+from streams.sink_postgres import Written
+from streams.tables import MAX_COLLECTIONS, OTHERS, Tables, merge_counts
 
 
 @dataclass
@@ -47,3 +50,12 @@ def test_counts_by_collection_are_bounded() -> None:
     assert merged["com.example.c0"] == 3
     assert merged[OTHERS] == 7
     assert len(merged) == MAX_COLLECTIONS + 1
+
+
+def test_what_cannot_be_written_to_the_tables_yet_stays_pending() -> None:
+    """Before Faust knows the changelogs: else what is applied in the first moment is never counted."""
+    tables = Tables(make_app(Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:9")), "topic", 8)  # type: ignore[call-arg]
+    assert not tables.pending
+    tables.note(0, Written(1, 1, 0, 0, None, by_collection={"app.bsky.feed.post": 1}))
+    tables.flush([0])
+    assert tables.pending
