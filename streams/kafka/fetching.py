@@ -16,6 +16,7 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.kafka.host import Host
 from streams.memory import RECORD_OVERHEAD, Account
 
 #: Bytes that are taken at once. A fetch that is larger only waits in a list.
@@ -129,8 +130,8 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect."""
         await super().on_start()
-        account: Account = self.app.slice_host.account  # type: ignore[attr-defined] # see transport.Host
-        BoundedFetcher.adopt(self._ensure_consumer()._fetcher, account)
+        host: Host = self.app.slice_host  # type: ignore[attr-defined]
+        BoundedFetcher.adopt(self._ensure_consumer()._fetcher, host.account)
 
     async def take(self, active: set[TP] | None, timeout: float, max_bytes: int) -> Taken:
         """``getmany``, with each partition's records their bytes."""

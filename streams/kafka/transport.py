@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -28,10 +28,11 @@ from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
 from streams.kafka.fetching import TAKE_BYTES, FetchThread
+from streams.kafka.host import Host
 from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
 from streams.kafka.topic import is_away
-from streams.memory import RECORD_OVERHEAD, Account, Hold
+from streams.memory import RECORD_OVERHEAD, Hold
 
 log = logging.getLogger(__name__)
 
@@ -40,27 +41,6 @@ SCHEME: Final = "kafka-slices"
 POLL_LINGER: Final = 0.1
 #: Seconds that a commit of Kafka's own offsets may take. They are for lag tools: nothing waits longer for them.
 COMMIT_TIMEOUT: Final = 3.0
-
-
-class Host(Protocol):
-    """What the transport asks of the application; set as ``app.slice_host``."""
-
-    async def positions(self, log_starts: Mapping[int, int]) -> dict[int, int]:
-        """Next offset of each of these partitions, of which the log begins at the given offset.
-
-        A partition without a position begins there; one whose position is older is moved there, and that is recorded.
-        Waits for the database.
-        """
-
-    def fail(self, error: BaseException) -> None:
-        """An unrecoverable fault: stop the process."""
-
-    def is_waiting(self) -> bool:
-        """Whether standing still is intended or somebody else's fault: the throttle, a broker or database away."""
-
-    @property
-    def account(self) -> Account:
-        """What is in flight, and what may be."""
 
 
 class SliceMessage(ConsumerMessage):
