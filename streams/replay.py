@@ -22,7 +22,7 @@ from streams.errors import BrokerError, MismatchError, RelayError
 from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity
 from streams.firehose.frames import ErrorFrame
-from streams.firehose.relay import RelayConnection, open_relay, relay_name
+from streams.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
 from streams.ingest_pace import IngestPace, Look
 from streams.ingest_view import Facts, ingest_state, report_end, standing
 from streams.intake import Counts, Intake, SequenceReset
@@ -53,6 +53,8 @@ STALL: Final = 20.0
 PONG: Final = 15.0
 #: Seconds between two looks at our memory.
 LOOK_AT_MEMORY: Final = 1.0
+#: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
+OVERSIZED_TRIES: Final = 3
 #: Seconds between two lines about the same trouble.
 SAY_EVERY: Final = 60.0
 #: Seconds after which a Kafka that takes nothing more counts as away; for a moment that is its pace.
@@ -338,6 +340,10 @@ class Replay:
                 why = f"the relay said {error}"
             except (OSError, TimeoutError) as error:
                 why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
+            except OversizedMessage as error:
+                if attempt >= OVERSIZED_TRIES:
+                    raise self._oversized(str(error)) from None
+                why = f"the relay sends a message that is too large ({error})"
             if why == "head" or self._stop.is_set():
                 return
             if self._continuity is not None and self._continuity.last_seq != before:
@@ -371,6 +377,14 @@ class Replay:
         finally:
             self._connection = None
             await connection.close()
+
+    def _oversized(self, details: str) -> RelayError:
+        """No connection gets past such a message, and to skip it is the operator's to say."""
+        last = self._continuity.last_seq if self._continuity is not None else self._start.position.seq
+        return RelayError(
+            f"After seq {last} the relay {self.relay} sends a message of more than {self._budgets.frame >> 20} MB "
+            f"({details}); the protocol's are at most 5 MB. Tell its operator; go on behind it with --from-time, which leaves a gap."
+        )
 
     def _reach_head(self) -> None:
         self._head_reached = True

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 
 from streams import __version__
 from streams.errors import RelayError
@@ -27,6 +27,10 @@ OPEN_TIMEOUT: Final = 15.0
 _REFUSALS: Final = {400, 401, 403, 404, 405, 410}
 
 OnFrame = Callable[[bytes], None]
+
+
+class OversizedMessage(Exception):  # noqa: N818 (the relay's fault)
+    """The relay sent a message above the connection's ``max_size``. It is not read, so its seq is not known."""
 
 
 class _Connection(ClientConnection):
@@ -83,6 +87,10 @@ class _Connection(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if not self.ended.done():
+            sent = self.protocol.close_sent
+            if sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG:
+                self.ended.set_exception(OversizedMessage(sent.reason))
+                return
             code, reason = self.protocol.close_code, self.protocol.close_reason
             self.ended.set_result(f"closed by the relay: {code} {reason or ''}".strip() if code else "connection lost")
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import structs
 
-from streams.errors import HeldError, MismatchError
+from streams.errors import HeldError, MismatchError, RelayError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.messages import Run, Watermark, decode_control, encode_control
 from streams.kafka.publisher import Position, Publisher, SendError
@@ -156,6 +156,23 @@ async def test_the_ingest_resumes_restarts_and_announces(
     marks = [c for c in controls if isinstance(c, Watermark)]
     assert len({mark.topic_id for mark in marks}) == 1
     assert sum(len(m) for m in messages.values()) > 2 * oracle.events.total()
+
+
+async def test_a_message_that_is_too_large_ends_it_with_a_sentence(
+    settings: SettingsFactory, store: FrameStore
+) -> None:
+    """What stands before it is in the topic, watermark and all: nothing is lost by going on behind it."""
+    frames = list(Traffic(Plan(300, seed=6, end_us=time.time_ns() // 1000), Oracle(keep_records=False)).frames())
+    middle = len(frames) // 2
+    frames[middle] = frames[middle]._replace(data=bytes(40 << 20))
+    made = DevRelay(FrameStore(frames))
+    with RelayThread(made):
+        asked = settings(relay_url=made.url)
+        info = await ensure_topic(asked)
+        with pytest.raises(RelayError, match=f"After seq {frames[middle - 1].seq} .* at most 5 MB.*--from-time"):
+            await asyncio.wait_for(replay_of(asked, info).run(), 60)
+    state = await read_state(asked, info)
+    assert {mark.seq for mark in state.watermarks.values()} == {frames[middle - 1].seq}
 
 
 async def test_a_run_is_newer_than_any_before_whatever_the_clocks_said(
