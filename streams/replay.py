@@ -383,7 +383,8 @@ class Replay:
         last = self._continuity.last_seq if self._continuity is not None else self._start.position.seq
         return RelayError(
             f"After seq {last} the relay {self.relay} sends a message of more than {self._budgets.frame >> 20} MB "
-            f"({details}); the protocol's are at most 5 MB. Tell its operator; go on behind it with --from-time, which leaves a gap."
+            f"({details}); the protocol's are at most 5 MB. Tell its operator; "
+            "go on behind it with --from-time, which leaves a gap."
         )
 
     def _reach_head(self) -> None:
