@@ -26,7 +26,8 @@ from tests.fuzz.through import Watch, Worker, must
 LIMIT: Final = 1.0
 HEAVY_LIMIT: Final = 3.0
 HEAVY_BYTES: Final = 2_000_000
-#: Seconds until a call that does not return is interrupted; and, where even that does not help, the process ended.
+#: Seconds of CPU until a call that does not return is interrupted (not by the clock: a busy machine may let nobody run
+#: for so long); and seconds by the clock until, where even that does not help, the process ends.
 HANG: Final = 30
 DEAD_HANG: Final = 300
 #: Cases between two looks at the memory, and the growth that is no noise any more, in MB.
@@ -103,7 +104,7 @@ class Fuzzer:
         case = self.case(number)
         result = self.result
         Watch.reset()
-        signal.setitimer(signal.ITIMER_REAL, HANG)
+        signal.setitimer(signal.ITIMER_PROF, HANG)
         try:
             outcome, fates = self._check(case, number)
             limit = HEAVY_LIMIT if _size(case) > HEAVY_BYTES else LIMIT
@@ -113,7 +114,7 @@ class Fuzzer:
             outcome, fates, why = "FAILED", {}, f"{type(error).__name__}: {str(error)[:500]}"
             self._keep(case, number, traceback.format_exc())
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         result.cases += 1
         result.inputs += len(case[1])
         result.outcomes.setdefault(case.kind, Counter())[outcome] += 1
@@ -174,12 +175,12 @@ class _Alarm:
     """The timer's signal raises HangError meanwhile."""
 
     def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGALRM, self._ring)
+        self._before = signal.signal(signal.SIGPROF, self._ring)
 
     def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, self._before)
 
     @staticmethod
     def _ring(*_: object) -> None:
-        raise HangError(f"no answer for {HANG} s")
+        raise HangError(f"no answer for {HANG} s of CPU")
