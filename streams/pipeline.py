@@ -17,6 +17,7 @@ import faust
 from faust.exceptions import AlreadyConfiguredWarning, ConsumerNotStarted
 from faust.types import TP
 
+from streams.cancelling import end_tasks
 from streams.crashpoint import crash_point
 from streams.errors import MismatchError, SettingsError, StreamsError
 from streams.firehose.collections import compile_patterns
@@ -163,9 +164,7 @@ class Pipeline:
 
     async def close(self) -> None:
         """The agents have stopped: the last cursor, the last report."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         await self._web.close()
         self._progress.close()
         await self._throttle.close()

@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.cancelling import end_tasks
 from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError, SettingsError
 from streams.firehose.collections import compile_patterns
@@ -162,9 +163,7 @@ class _Rebuild:
                 task.result()
             yield
         finally:
-            for each in (task, ready):
-                each.cancel()
-            await asyncio.gather(task, ready, return_exceptions=True)
+            await end_tasks([task, ready])
 
     # -- where it stands
 
@@ -379,8 +378,7 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
 
 
 async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:

@@ -1,0 +1,29 @@
+"""A cancellation that is lost is repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from streams.cancelling import end_tasks
+
+
+async def test_a_task_that_lost_its_cancellation_ends_all_the_same() -> None:
+    lost = asyncio.Event()
+
+    async def stubborn() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        lost.set()
+        await asyncio.sleep(60)
+
+    async def failing() -> None:
+        raise ValueError("read, so that nobody warns")
+
+    tasks = [asyncio.create_task(work()) for work in (stubborn, failing)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await end_tasks(tasks)
+        await end_tasks([])
+    assert lost.is_set()
+    assert tasks[0].cancelled()
