@@ -387,7 +387,8 @@ def _control(batch: Batch, message: Record) -> None:
         if mark is None or (control.run, control.seq) >= (mark.run, mark.seq):
             batch.watermark = control
     elif isinstance(control, Run):
-        _check_topic(batch, control.topic_id)
+        # Its id holds from the run's first watermark on: an ingest that died between the two is followed by one that
+        # finds no watermark, and makes an id of its own.
         batch.runs.append(msgspec.to_builtins(control))
     elif isinstance(control, Gap):
         batch.gaps.append({**msgspec.to_builtins(control), "offset": message.offset})

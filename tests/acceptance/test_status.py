@@ -84,7 +84,7 @@ async def test_status_agrees_with_the_servers_and_says_who_is_down(
         assert {(p["kind"], p["alive"]) for p in at["processes"]} == {("worker", True), ("ingest", True)}
         assert {p["worker"].rpartition(":")[2] for p in at["partitions"]} == {str(worker.pid)}
         assert at["rates"]["postgres"] > 0
-        for pause in deployment.patiently("what is covered, and what waits in Kafka", 30):
+        for pause in deployment.patiently("what is covered, and what waits in Kafka", 90):
             at = await status(deployment)
             if {"covered", "pending"} <= {stretch["kind"] for stretch in at["coverage"]}:
                 break

@@ -88,12 +88,15 @@ def check_watermarks(messages: dict[int, list[Any]]) -> int:
     return len(distinct)
 
 
-async def run_while(replay: Replay, trouble: Callable[[], None], after_events: int) -> None:
-    """Ingest, and make trouble once so many events were taken."""
+async def run_while(
+    replay: Replay, trouble: Callable[[], None], after_events: int, at_once: Callable[[], None] = lambda: None
+) -> None:
+    """Ingest, and make trouble once so many events were taken: ``at_once`` before another event is taken."""
     task = asyncio.create_task(replay.run())
     while replay.counts.events < after_events and not task.done():  # noqa: ASYNC110 (the hot path has no event for it)
         await asyncio.sleep(0.01)
     assert not task.done(), "the trouble came too late"
+    at_once()
     await asyncio.to_thread(trouble)
     await asyncio.wait_for(task, 120)
 
@@ -128,13 +131,12 @@ async def test_what_kafka_never_took_is_taken_again(
     made = settings(relay_url=relay.url)
     info = await ensure_topic(made)
 
-    def freeze_for_long() -> None:
-        embedded.kafka.freeze()
+    def thaw_late() -> None:
         time.sleep(8)
         embedded.kafka.thaw()
 
     replay = replay_of(made, info)
-    await run_while(replay, freeze_for_long, EVENTS // 3)
+    await run_while(replay, thaw_late, EVENTS // 3, at_once=embedded.kafka.freeze)
     assert replay.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
     messages = await topic_messages(made, info.partitions)
     assert check_watermarks(messages) == oracle.events.total()

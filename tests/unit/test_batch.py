@@ -239,6 +239,25 @@ def test_a_newer_format_and_a_second_topic_stop_us() -> None:
         BatchBuilder().build([model.Message(i, None, m) for i, m in enumerate(marks)], NOW)
 
 
+def test_the_topics_id_is_that_of_its_watermarks() -> None:
+    """A run that died before its first watermark has left an id that nobody goes on from."""
+
+    def built(*values: bytes) -> Batch:
+        return BatchBuilder().build([model.Message(i, None, value) for i, value in enumerate(values)], NOW)
+
+    runs = [
+        encode_control(
+            Run(**control(run=run), topic_id=t, mode="start", days=1, asked_from=None, oldest_seq=1, oldest_time=2,
+                from_seq=1, head_seq=None, head_time=None)
+        )
+        for run, t in ((3, "died"), (4, "lives"))
+    ]  # fmt: skip
+    assert built(runs[0]).topic_id is None
+    mark = encode_control(Watermark(**control(run=4), topic_id="lives", seq=3, time=1))
+    batch = built(*runs, mark)
+    assert (batch.topic_id, len(batch.runs)) == ("lives", 2)
+
+
 def test_tids() -> None:
     assert tid_from_us(0) == "2" * 13
     assert tid_from_us((1 << 53) - 1, 1023) == "b" + "z" * 12
