@@ -97,8 +97,9 @@ class Consumer(driver.Consumer):
         return self._thread._ensure_consumer()
 
     def topic_partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has; Faust asks what only the group's leader knows."""
-        partitions = self.aio.partitions_for_topic(topic)
+        """How many partitions a topic has, None while that is not known; Faust asks what only the leader knows."""
+        consumer = self._thread._consumer
+        partitions = consumer.partitions_for_topic(topic) if consumer is not None else None
         return len(partitions) if partitions else None
 
     def is_sliced(self, topic: str) -> bool:
