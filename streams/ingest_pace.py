@@ -212,7 +212,8 @@ class IngestPace:
             self._budget.set_rate(time.monotonic(), self._limit)
         self._release: asyncio.TimerHandle | None = None
         self._said: float | None = None
-        self._pace_said: tuple[float, tuple[bool, bool] | None] = (-math.inf, None)
+        self._pace_now: tuple[bool, bool] | None = None
+        self._pace_said: dict[tuple[bool, bool], float] = {}
         self._received = 0
         self._paused = False
         self.outlook = Outlook(self._budget.rate, False, None, 0.0, None, None)
@@ -311,10 +312,11 @@ class IngestPace:
             self._go_on()
 
     def _say_pace(self, now: float) -> None:
-        """Say why it goes as it goes, when that has changed."""
+        """Say why it goes as it goes, when that has changed: at once, but the same no more often than each WINDOW."""
         pace = self.is_paced, self.outlook.demanded
-        if pace != self._pace_said[1] and now - self._pace_said[0] >= WINDOW:
-            self._pace_said = now, pace
+        if pace != self._pace_now and now - self._pace_said.get(pace, -math.inf) >= WINDOW:
+            self._pace_now = pace
+            self._pace_said[pace] = now
             log.info("[BACKFILL] Pace: " + self.why)
 
     def _warn(self, now: float) -> None:

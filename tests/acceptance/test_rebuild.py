@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from streams.crashpoint import REBUILD_POINTS
@@ -35,7 +36,12 @@ class Live(Deployment):
         await self.done(self.rebuild(schema, *arguments, CRASH_AT=point), -signal.SIGKILL)
 
     async def count(self, schema: str, what: str = "sum(received)", table: str = "sink_offsets") -> int:
-        return int(await self.look.fetchval(f"SELECT {what} FROM {schema}.{table}"))
+        # A connection of its own: two tasks count side by side.
+        look = await asyncpg.connect(self.environment["DATABASE_URL"])
+        try:
+            return int(await look.fetchval(f"SELECT {what} FROM {schema}.{table}"))
+        finally:
+            await look.close()
 
 
 @pytest.fixture
