@@ -29,7 +29,10 @@ class Replay(Protocol):
     """What is asked of an ingest."""
 
     started: bool
-    connections: int
+
+    @property
+    def connections(self) -> int:
+        """Connections to the relay so far."""
 
     @property
     def counts(self) -> Counts:

@@ -1,0 +1,273 @@
+"""Reads a run from its relay: connect, judge silence, connect again; and begin anew where the relay's sequence does.
+
+What happens to a frame is in ``intake.py``, what becomes of its events in the publisher, which is another one after
+each trouble with Kafka: ``replay.py`` hands over the one to read into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from streams.crashpoint import crash_point
+from streams.errors import RelayError
+from streams.firehose.collections import compile_patterns
+from streams.firehose.continuity import Continuity
+from streams.firehose.frames import ErrorFrame
+from streams.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.ingest_pace import Look
+from streams.intake import Counts, Intake, SequenceReset
+from streams.kafka.messages import Gap, Run, Watermark
+from streams.kafka.publisher import Position, Publisher, SendError
+from streams.patience import Patience
+from streams.plan import Decision
+from streams.run_start import RunStart, plan_start
+from streams.settings import Settings
+
+log = structlog.get_logger("streams.ingest")
+
+#: Seconds without a frame and without a pong after which a connection is stalled.
+STALL: Final = 20.0
+PONG: Final = 15.0
+#: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
+OVERSIZED_TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a relay is read. ``days`` as asked for; ``follow``: go on live after the head; ``frame``: largest, in bytes.
+
+    ``on_bytes`` is told the size of each read; ``on_connected`` that there is a connection, which may have to pause.
+    """
+
+    days: int
+    follow: bool
+    frame: int
+    on_bytes: Callable[[int], None]
+    on_connected: Callable[[], None]
+
+
+class RunReader:
+    """Reads the run ``start`` of a topic. ``marked``: the topic has watermarks already."""
+
+    def __init__(
+        self, settings: Settings, reading: Reading, start: RunStart, patience: Patience, counts: Counts, *,
+        topic_id: str, marked: bool,
+    ) -> None:  # fmt: skip
+        self.start = start
+        self.topic_id = topic_id
+        self.marked = marked
+        self.connection: RelayConnection | None = None
+        self.connections = 0
+        self.continuity = _continuity(start)
+        self.head_reached = False
+        self._settings = settings
+        self._reading = reading
+        self._patience = patience
+        self._counts = counts
+        self._relay = relay_name(settings.relay_url)
+        self._keep = compile_patterns(settings.ingest_collections)
+        #: When the window of ``start.oldest`` was asked for, in µs.
+        self._planned_at = time.time_ns() // 1000
+
+    def finish(self, why: str) -> None:
+        """End the connection, if there is one."""
+        if self.connection is not None:
+            self.connection.finish(why)
+
+    # -- with each publisher
+    def begin(self, publisher: Publisher) -> None:
+        """Tell the publisher where we are; and, until Kafka has it, tell the topic how this run began."""
+        start = self.start
+        self.continuity = _continuity(start)
+
+        def watermark(position: Position) -> Watermark:
+            return Watermark(
+                relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time
+            )
+
+        if not start.announced:
+            publisher.control(
+                Run(
+                    relay=self._relay, run=start.run, topic_id=self.topic_id, mode=start.mode,
+                    days=self._reading.days, asked_from=start.asked_from,
+                    oldest_seq=start.oldest.seq if start.oldest else None,
+                    oldest_time=start.oldest.time if start.oldest else None,
+                    from_seq=start.position.seq + 1,
+                    head_seq=start.head.seq if start.head else None, head_time=start.head.time if start.head else None,
+                )
+            )  # fmt: skip
+            if start.missing is not None:
+                publisher.control(start.missing)
+        publisher.mark_with(watermark, start.position)
+
+    def go_back(self, publisher: Publisher) -> None:
+        """The next publisher begins at the last watermark that Kafka has, whatever was reached after it."""
+        self.head_reached = False
+        if publisher.durable is not None:
+            self.start.position = publisher.durable
+            self.start.known = publisher.durable.time is not None
+
+    async def _announce(self, publisher: Publisher) -> None:
+        """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
+        crash_point("run.before_first_watermark")
+        await publisher.mark()
+        crash_point("run.after_first_watermark")
+        self.start.announced = self.marked = True
+
+    # -- one connection until it ends, and the next
+    async def read_until_done(self, publisher: Publisher) -> None:
+        """Connect, and connect again, until the head is reached or we are stopped. Raises SendError, RelayError."""
+        await self._announce(publisher)
+        attempt = 0
+        while not self._patience.ended and not self.head_reached:
+            if publisher.failure is not None:
+                raise SendError(str(publisher.failure) or repr(publisher.failure))
+            before = self.continuity.last_seq
+            try:
+                why = await self._one_connection(publisher)
+            except SequenceReset as reset:
+                await self._reset(publisher, reset)
+                continue
+            except ErrorFrame as error:
+                if error.name == "FutureCursor" and self._may_begin_anew():
+                    await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head", None))
+                    continue
+                why = f"the relay said {error}"
+            except (OSError, TimeoutError) as error:
+                why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
+            except OversizedMessage as error:
+                if attempt >= OVERSIZED_TRIES:
+                    raise self._oversized(str(error)) from None
+                why = f"the relay sends a message that is too large ({error})"
+            if why == "head" or self._patience.ended:
+                return
+            if self.continuity.last_seq != before:
+                attempt = 0  # it brought something new: what was seen before comes again with every connection
+            self._patience.say("relay", f"{why}; connecting again from the last event")
+            await self._patience.wait(attempt)
+            attempt += 1
+
+    async def _one_connection(self, publisher: Publisher) -> str:
+        continuity, head, follow = self.continuity, self.start.head, self._reading.follow
+        intake = Intake(
+            publisher, continuity, self._counts, relay=self._relay, run=self.start.run, keep=self._keep,
+            head_seq=None if follow or head is None else head.seq, on_head=self._reach_head,
+        )  # fmt: skip
+        if not follow and head is not None and continuity.last_seq >= head.seq and continuity.known:
+            self._reach_head()
+            return "head"
+        cursor = continuity.reconnected()
+        connection = await open_relay(
+            self._settings.relay_url, cursor, intake.frame, intake.text,
+            on_bytes=self._reading.on_bytes, max_size=self._reading.frame,
+        )  # fmt: skip
+        self.connection = connection
+        self.connections += 1
+        try:
+            self._reading.on_connected()
+            return await self._watch(connection)
+        finally:
+            self.connection = None
+            await connection.close()
+
+    def _oversized(self, details: str) -> RelayError:
+        """No connection gets past such a message, and to skip it is the operator's to say."""
+        return RelayError(
+            f"After seq {self.continuity.last_seq} the relay {self._relay} sends a message of more than "
+            f"{self._reading.frame >> 20} MB ({details}); the protocol's are at most 5 MB. Tell its operator; "
+            "go on behind it with --from-time, which leaves a gap."
+        )
+
+    def _reach_head(self) -> None:
+        self.head_reached = True
+        self.finish("head")
+
+    # -- silence
+    async def _watch(self, connection: RelayConnection) -> str:
+        """Wait for the connection's end; judge silence meanwhile."""
+        loop = asyncio.get_running_loop()
+        counts, follow = self._counts, self._reading.follow
+        frames, since = counts.frames, loop.time()
+        idle = self._settings.ingest_idle_seconds
+        while True:
+            await asyncio.wait((connection.ended,), timeout=min(0.5, idle / 4))
+            if connection.ended.done():
+                return connection.ended.result()
+            if counts.frames != frames or connection.paused:
+                frames, since = counts.frames, loop.time()
+                continue
+            silent = loop.time() - since
+            if not follow and silent >= idle and self.at_head:
+                if await connection.answers(PONG):
+                    log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
+                    self._reach_head()
+                    return "head"
+                return "stalled: no frame and no pong"
+            if silent >= STALL + idle:
+                if not self.at_head or not await connection.answers(PONG):
+                    return "stalled: no frame" + ("" if self.at_head else " before the head")
+                since = loop.time()
+
+    @property
+    def at_head(self) -> bool:
+        """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
+        head = self.start.head
+        return head is None or self.continuity.last_seq >= head.seq
+
+    # -- a relay whose sequence began anew
+    def _may_begin_anew(self) -> bool:
+        """Whether FutureCursor can mean a reset: not twice in a row, without a frame in between."""
+        return self.start.mode != "reset" or self.continuity.known
+
+    async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
+        """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
+        log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
+        await publisher.mark()
+        old, continuity = self.start, self.continuity
+        start = await self._start_after_reset(old)
+        if start is None:
+            return
+        start.missing = Gap(
+            relay=self._relay, run=old.run, from_seq=continuity.last_seq + 1, to_seq=None,
+            from_time=continuity.newest_time, to_time=reset.time or (start.oldest.time if start.oldest else None),
+            reason=f"the relay's sequence was reset: {reset}",
+        )  # fmt: skip
+        self.start = start
+        self._planned_at = time.time_ns() // 1000
+        self._counts.gaps += 1
+        self.begin(publisher)
+        await self._announce(publisher)
+
+    async def _start_after_reset(self, old: RunStart) -> RunStart | None:
+        """Where the new sequence begins; None when we are stopped before the relay could be asked."""
+        attempt = 0
+        while not self._patience.ended:
+            try:
+                return await plan_start(self._settings.relay_url, Decision("reset", None, None), after_run=old.run)
+            except RelayError as error:
+                self._patience.say("relay", str(error))
+                await self._patience.wait(attempt)
+                attempt += 1
+        return None
+
+    # -- what others ask
+    def look(self, received: int) -> Look:
+        """Where the reading stands, for its pace."""
+        start, continuity, connection = self.start, self.continuity, self.connection
+        return Look(
+            now=time.monotonic(), wall=time.time_ns() // 1000, received=received,
+            position=continuity.newest_time,
+            oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
+            head=start.head.time if start.head is not None and not self._reading.follow else None,
+            waits=connection is not None and not connection.paused,
+        )  # fmt: skip
+
+
+def _continuity(start: RunStart) -> Continuity:
+    return Continuity(start.position.seq, start.position.time, known=start.known)
