@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from streams.web.drawing import HEIGHT, ceiling, line, plain, span
+from streams.web.drawing import HEIGHT, Block, ceiling, line, plain, span
 from streams.web.figures import Figures
 from streams.web.history import SLOTS, History
 from streams.web.words import UNKNOWN, number, share, size, stranger
@@ -27,24 +27,13 @@ class Chart(msgspec.Struct, frozen=True):
     limit: str = "-9"
 
 
-class ModeBlock(msgspec.Struct, frozen=True):
-    """A stretch of one mode. ``kind``: full, slow, waits."""
-
-    kind: str
-    x: str
-    width: str
-    y: str
-    height: str
-    said: str
-
-
 class Charts(msgspec.Struct, frozen=True):
-    """All of them. ``mode`` and ``why`` say what the throttle does now."""
+    """All of them. ``mode`` and ``why`` say what the throttle does now; kinds of ``modes``: full, slow, waits."""
 
     who: str
     mode: str
     why: str
-    modes: tuple[ModeBlock, ...]
+    modes: tuple[Block, ...]
     series: tuple[Chart, ...]
 
 
@@ -100,8 +89,8 @@ def _last(values: list[float | None], words: object) -> str:
     return str(words(values[-1])) if values else UNKNOWN
 
 
-def _mode(mode: str, begin: int, end: int) -> ModeBlock:
+def _mode(mode: str, begin: int, end: int) -> Block:
     kind, top = ("full", 0.0) if mode in _FULL else ("slow", 0.4) if mode in _SLOW else ("waits", 0.75)
     x, width = span(begin, end, 0, SLOTS)
     y = top * HEIGHT
-    return ModeBlock(kind, x, width, plain(y), plain(HEIGHT - y), mode)
+    return Block(kind, x, width, plain(y), plain(HEIGHT - y), mode)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from streams.ops.status import Status, Stretch
-from streams.web.drawing import HEIGHT, plain, span
+from streams.web.drawing import HEIGHT, Block, plain, span
 from streams.web.words import clock, duration, stranger
 
 #: Most stretches that are drawn, and gaps that are told.
@@ -22,17 +22,6 @@ KINDS: Final = {
     "gap": ("Gap: not covered", 0.0),
     "not kept": ("Not kept by the relay any more", 0.75),
 }
-
-
-class Block(msgspec.Struct, frozen=True):
-    """A stretch in the strip: its colour says its kind, and so does its height."""
-
-    kind: str
-    x: str
-    width: str
-    y: str
-    height: str
-    said: str
 
 
 class Legend(msgspec.Struct, frozen=True):

@@ -8,10 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 WIDTH: Final = 600
 HEIGHT: Final = 60
 #: The narrowest that a stretch is drawn, so that a gap of a second in a week can be seen.
 NARROWEST: Final = 2.0
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A stretch in a strip: its colour says its kind, and so does its height."""
+
+    kind: str
+    x: str
+    width: str
+    y: str
+    height: str
+    said: str
 
 
 def plain(value: float) -> str:
