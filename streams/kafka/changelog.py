@@ -13,6 +13,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from streams.kafka.topic import read_from
+
 #: Looks at what was fetched, of 0.2 s each.
 _LOOKS: Final = 5
 
@@ -33,9 +35,7 @@ class Changelog:
         ends = await self._consumer.end_offsets(self._tps)
         wanted = {tp for tp in self._tps if ends[tp] > 0 and self._read.get(tp) != ends[tp]}
         self._consumer.pause(*self._consumer.assignment())
-        for tp in wanted:
-            self._consumer.seek(tp, ends[tp] - 1)
-            self._consumer.resume(tp)
+        read_from(self._consumer, {tp: ends[tp] - 1 for tp in wanted})
         for _ in range(_LOOKS):
             if not wanted:
                 break

@@ -45,6 +45,7 @@ from streams.kafka.topic import (
     check_partitions,
     ensure_topic,
     find_topic,
+    read_from,
     reader,
 )
 from streams.kafka.watermarks import TopicState, check_version, read_state
@@ -214,9 +215,8 @@ class _Copy:
         """Refuse a target that holds messages, and none of ours: it is somebody else's."""
         async with reader(self._into, self._target.partitions) as (consumer, tps):
             begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-            for tp in tps:
-                consumer.seek(tp, begins[tp])
             full = [tp for tp in tps if ends[tp] > begins[tp]]
+            read_from(consumer, {tp: begins[tp] for tp in full})
             looked = await consumer.getmany(*full, timeout_ms=10_000, max_records=_LOOK) if full else {}
         values = [message.value for batch in looked.values() for message in batch]
         if values and not any(_is_ours(value) for value in values):
@@ -241,10 +241,8 @@ class _Copy:
                     f"{self._target.name} has fewer partitions than {self._source.name}: fewer workers can share it."
                 )
             progress = Progress(total, self._tell)
-            for tp in tps:
-                consumer.seek(tp, begins[tp])
-            consumer.pause(*(tp for tp in tps if ends[tp] <= begins[tp]))
             todo = {tp: begins[tp] for tp in tps if ends[tp] > begins[tp]}
+            read_from(consumer, todo)
             quiet_since = time.monotonic()
             while todo:
                 for lock in self._locks:

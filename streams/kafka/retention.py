@@ -19,7 +19,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from streams.kafka.disk import broker_folder
-from streams.kafka.topic import TopicInfo, admin_client, reader
+from streams.kafka.topic import TopicInfo, admin_client, read_from, reader
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -94,10 +94,8 @@ class RetentionGuard:
         async with reader(self._settings, self._info.partitions) as (consumer, tps):
             ends = await consumer.end_offsets(tps)
             begins = await consumer.beginning_offsets(tps)
-            consumer.pause(*tps)
             for tp in (tp for tp in tps if tp in positions and positions[tp] < ends[tp]):
-                consumer.seek(tp, max(positions[tp], begins[tp]))
-                consumer.resume(tp)
+                read_from(consumer, {tp: max(positions[tp], begins[tp])})
                 found = await consumer.getmany(tp, timeout_ms=5000, max_records=1)
                 consumer.pause(tp)
                 for message in found.get(tp, ()):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -246,8 +246,9 @@ async def reader(
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     """A consumer without a group, assigned to all partitions of the topic: for looking, never for committing.
 
-    ``partition_bytes``, ``fetch_bytes``: what it fetches at a time of a partition, and of all; a message that is larger
-    comes alone. Raises BrokerError where it cannot connect.
+    It reads nothing until it is told from where (``read_from``). ``partition_bytes``, ``fetch_bytes``: what it fetches
+    at a time of a partition, and of all; a message that is larger comes alone. Raises BrokerError where it cannot
+    connect.
     """
     consumer = AIOKafkaConsumer(
         **kafka_client_options(settings),
@@ -263,10 +264,30 @@ async def reader(
         raise broker_error(settings, error) from None
     try:
         tps = [TopicPartition(settings.kafka_topic, partition) for partition in range(partitions)]
-        consumer.assign(tps)
+        assign_paused(consumer, tps)
         yield consumer, tps
     finally:
         await consumer.stop()
+
+
+def assign_paused(consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> None:
+    """Assign the partitions, and read none of them yet.
+
+    Each gets a position, though it means nothing: aiokafka looks for the missing ones in the background, notes that
+    there are none, and where a leader changes meanwhile it fails an assertion of its own when it notes that twice
+    (0.14, ``Fetcher._set_error``): while brokers die, that ended a worker.
+    """
+    consumer.assign(tps)
+    consumer.pause(*tps)
+    for tp in tps:
+        consumer.seek(tp, 0)
+
+
+def read_from(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Read these partitions, each from its offset on."""
+    for tp, offset in offsets.items():
+        consumer.seek(tp, offset)
+    consumer.resume(*offsets)
 
 
 def check_partitions(info: TopicInfo, expected: int) -> None:

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import MismatchError
 from streams.kafka.messages import FORMAT_VERSION, Watermark, decode_control
-from streams.kafka.topic import TopicInfo, broker_error, check_partitions, reader
+from streams.kafka.topic import TopicInfo, broker_error, check_partitions, read_from, reader
 from streams.settings import Settings
 
 #: How many messages before the end are looked through first; then ten times as many, and so on.
@@ -102,8 +102,7 @@ async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, sta
     """The last watermark with start <= offset < end."""
     others = [other for other in consumer.assignment() if other != tp]
     consumer.pause(*others)
-    consumer.resume(tp)
-    consumer.seek(tp, start)
+    read_from(consumer, {tp: start})
     last: Watermark | None = None
     deadline = asyncio.get_running_loop().time() + _PATIENCE
     while await consumer.position(tp) < end:

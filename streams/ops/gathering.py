@@ -32,7 +32,7 @@ from streams import __version__
 from streams.errors import BrokerError, DatabaseError, MismatchError
 from streams.kafka.changelog import Changelog
 from streams.kafka.members import changelog, members
-from streams.kafka.topic import broker_error, describe_topic, kafka_client_options
+from streams.kafka.topic import assign_paused, broker_error, describe_topic, kafka_client_options
 from streams.kafka.watermarks import last_watermark
 from streams.ops.coverage import GapTimes, Times, stretches
 from streams.ops.process_state import DOWN_AFTER, IngestState, WorkerState, plan_text
@@ -214,8 +214,7 @@ class _Kafka:
             await consumer.start()
         self._tps = [TopicPartition(name, number) for number in range(topic.partitions)]
         logs = [TopicPartition(log.name, number) for number in range(log.partitions)] if log else []
-        self._consumer.assign([*self._tps, *logs])
-        self._consumer.pause(*self._tps, *logs)
+        assign_paused(self._consumer, [*self._tps, *logs])
         self._counts = Changelog(self._consumer, logs) if logs else None
 
     async def close(self) -> None:

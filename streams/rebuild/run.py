@@ -20,7 +20,15 @@ from streams.errors import DatabaseError, MismatchError, SettingsError
 from streams.firehose.collections import compile_patterns
 from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import decode_message
-from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, broker_error, check_partitions, find_topic, reader
+from streams.kafka.topic import (
+    MAX_MESSAGE_BYTES,
+    TopicInfo,
+    broker_error,
+    check_partitions,
+    find_topic,
+    read_from,
+    reader,
+)
 from streams.ops.machine import Machine
 from streams.ops.niceness import step_back
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
@@ -205,6 +213,7 @@ class _Rebuild:
         for tp in tps:
             offset = offsets[tp.partition]
             found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else Begin(0)
+            consumer.pause(tp)
         return found
 
     async def _refuse_later_beginning(self, state: State) -> None:
@@ -383,7 +392,7 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
 
 async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:
     """The first event at or behind the offset: what is older than it is of before the beginning."""
-    consumer.seek(tp, offset)
+    read_from(consumer, {tp: offset})
     deadline = time.monotonic() + _LOOK_SECONDS
     looked = 0
     while offset < end and looked < _LOOK and await consumer.position(tp) < end and time.monotonic() < deadline:

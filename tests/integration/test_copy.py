@@ -17,7 +17,7 @@ from streams.errors import HeldError, MismatchError, SettingsError
 from streams.kafka import lock
 from streams.kafka.copying import copy_topic
 from streams.kafka.messages import DeadLetter, Gap, RepoEnd, Watermark, dead_payload, encode_control
-from streams.kafka.topic import admin_client, ensure_topic, partition_for, reader
+from streams.kafka.topic import admin_client, ensure_topic, partition_for, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.oracle import State
 from streams.settings import Settings
@@ -61,7 +61,7 @@ async def by_key(settings: Settings) -> Messages:
     info = await ensure_topic(settings)
     async with reader(settings, info.partitions) as (consumer, tps):
         ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
+        read_from(consumer, await consumer.beginning_offsets(tps))
         while any([await consumer.position(tp) < ends[tp] for tp in tps]):
             for tp, batch in (await consumer.getmany(timeout_ms=500)).items():
                 for message in batch:

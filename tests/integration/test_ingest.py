@@ -19,7 +19,7 @@ from streams.kafka.lock import ingest_lock
 from streams.kafka.messages import Run, Watermark, decode_control, encode_control
 from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
-from streams.kafka.topic import admin_client, ensure_topic, reader
+from streams.kafka.topic import admin_client, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle
@@ -61,7 +61,7 @@ async def topic_messages(settings: Settings, partitions: int) -> dict[int, list[
     found: dict[int, list[Any]] = {partition: [] for partition in range(partitions)}
     async with reader(settings, partitions) as (consumer, tps):
         ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
+        read_from(consumer, await consumer.beginning_offsets(tps))
         while any([await consumer.position(tp) < ends[tp] for tp in tps]):
             for tp, batch in (await consumer.getmany(timeout_ms=500)).items():
                 found[tp.partition].extend((message.key, orjson.loads(message.value)) for message in batch)
@@ -312,3 +312,18 @@ async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
         configs = await topic_configs(admin, made.kafka_topic)
     assert configs["retention.ms"] == "7200000"
     assert configs["max.message.bytes"] == "8388608"  # the others are as they were
+
+
+async def test_a_reader_reads_nothing_until_it_is_told_from_where(settings: SettingsFactory) -> None:
+    """Nor does aiokafka look for positions in the background, which fails where a leader changes meanwhile."""
+    made = settings()
+    info = await ensure_topic(made)
+    async with AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers()) as producer:
+        for number in range(3):
+            await producer.send_and_wait(made.kafka_topic, str(number).encode(), partition=1)
+    async with reader(made, info.partitions) as (consumer, tps):
+        assert await consumer.getmany(timeout_ms=1500) == {}
+        read_from(consumer, {tps[1]: 1})
+        found = await consumer.getmany(timeout_ms=5000)
+        assert [message.value for message in found[tps[1]]] == [b"1", b"2"]
+        assert len(found) == 1

@@ -13,7 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from streams.firehose.seek import look
 from streams.kafka.messages import DeadLetter, Gap, decode_control
 from streams.kafka.retention import topic_configs
-from streams.kafka.topic import TopicInfo, admin_client, ensure_topic, reader
+from streams.kafka.topic import TopicInfo, admin_client, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle
@@ -53,7 +53,7 @@ async def in_topic(settings: Settings) -> tuple[list[Any], list[Any]]:
     events, controls = [], []
     async with reader(settings, PARTITIONS) as (consumer, tps):
         ends = await consumer.end_offsets(tps)
-        await consumer.seek_to_beginning(*tps)
+        read_from(consumer, await consumer.beginning_offsets(tps))
         while any([await consumer.position(tp) < ends[tp] for tp in tps]):
             for batch in (await consumer.getmany(timeout_ms=500)).values():
                 for message in batch:
