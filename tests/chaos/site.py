@@ -81,6 +81,14 @@ class Kept:
     rests: bool = False
     #: Signals that were sent to the command that runs now: it may end by them.
     sent: set[int] = field(default_factory=set)
+    #: Whether the end of that command is written down.
+    noted: bool = False
+
+    def run(self) -> None:
+        """Start it, once its command has ended."""
+        self.sent.clear()
+        self.noted = False
+        self.command = self.start()
 
     def send(self, number: int) -> None:
         """A signal, if there is a process."""
@@ -153,13 +161,16 @@ class Site:
             for kept in self.kept.values():
                 if not kept.rests and not kept.command.running:
                     self.note_end(kept)
-                    kept.sent.clear()
                     await asyncio.sleep(RESTART_AFTER)
-                    kept.command = kept.start()
+                    if not kept.rests and not kept.command.running:  # a fault may have come for it meanwhile
+                        kept.run()
             await asyncio.sleep(0.1)
 
     def note_end(self, kept: Kept) -> None:
-        """Write down how a process ended."""
+        """Write down how a process ended, once."""
+        if kept.noted:
+            return
+        kept.noted = True
         end = kept.ended()
         gave_up = end.code in AWAY_CODES and self.blocked_lately() and "Traceback" not in end.tail
         self.exits.append(replace(end, asked=end.asked or gave_up))
@@ -178,8 +189,7 @@ class Site:
 
     def again(self, kept: Kept) -> None:
         """Start what rests."""
-        kept.sent.clear()
-        kept.command = kept.start()
+        kept.run()
         kept.rests = False
 
     async def stop(self) -> None:
