@@ -168,11 +168,10 @@ class Replay:
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self, reader: RunReader) -> None:
         settle_memory()
-        progress = self._progress
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         works = (
-            self._show(progress, reader), self._guard_retention(), guard.run(), self.pace.run(reader),
+            self._show(reader), self._guard_retention(), guard.run(), self.pace.run(reader),
             self._watch_memory(), hog_memory(),
         )  # fmt: skip
         beside = [asyncio.create_task(work) for work in works]
@@ -200,8 +199,8 @@ class Replay:
         finally:
             for task in beside:
                 task.cancel()
-            progress.show(standing(reader.start, reader.continuity, self.counts), final=True)
-            progress.close()
+            self._show_once(reader, final=True)
+            self._progress.close()
             report_end(reader.start, reader.continuity, self.counts, head_reached=reader.head_reached)
         if self._fault is not None:
             raise self._fault
@@ -284,7 +283,7 @@ class Replay:
         facts = Facts(
             relay=self.relay, days=self.options.request.days, start=reader.start if reader is not None else None,
             continuity=reader.continuity if reader is not None else None, counts=self.counts,
-            rate=self._progress.pace().rate, unacknowledged=self.unacknowledged, web=self.options.web,
+            rate=self._progress.rate, unacknowledged=self.unacknowledged, web=self.options.web,
         )  # fmt: skip
         return ingest_state(facts, self._mode(), self.pace, self.memory)
 
@@ -335,10 +334,14 @@ class Replay:
         """Bytes that Kafka may owe us an answer for."""
         return SMALLEST_IN_FLIGHT if self.memory.state == "small" else self._budgets.unacknowledged
 
-    async def _show(self, progress: IngestProgress, reader: RunReader) -> None:
+    async def _show(self, reader: RunReader) -> None:
         while True:
             await asyncio.sleep(1.0)
-            progress.show(standing(reader.start, reader.continuity, self.counts))
+            self._show_once(reader)
+
+    def _show_once(self, reader: RunReader, *, final: bool = False) -> None:
+        at = standing(reader.start, reader.continuity, self.counts)
+        self._progress.show(at, left=self.pace.outlook.left, final=final)
 
 
 def _not_taken(publisher: Publisher, error: SendError) -> str:

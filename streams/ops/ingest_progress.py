@@ -34,20 +34,11 @@ class Standing:
     head: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Events a second; seconds of firehose a second; seconds until the head. None where it cannot be known."""
-
-    rate: float
-    speed: float | None
-    left: float | None
-
-
 class IngestProgress:
     """Call ``show`` about once a second, ``close`` at the end."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, Standing]] = deque()
+        self._samples: deque[tuple[float, int]] = deque()
         self._said = 0.0
         self._bar: Progress | None = None
         if sys.stderr.isatty():
@@ -58,13 +49,13 @@ class IngestProgress:
             self._task = self._bar.add_task("ingest", total=1.0, text="")
             self._bar.start()
 
-    def show(self, standing: Standing, *, final: bool = False) -> None:
-        """Show where things stand."""
+    def show(self, standing: Standing, *, left: float | None, final: bool = False) -> None:
+        """Show where things stand, with so many seconds to the end (None: not known)."""
         now = time.monotonic()
-        self._samples.append((now, standing))
+        self._samples.append((now, standing.events))
         while now - self._samples[0][0] > _WINDOW:
             self._samples.popleft()
-        facts = self._facts(standing)
+        facts = self._facts(standing, left)
         if self._bar is not None and not final:
             text = "{rate} evt/s  seq {seq}  covered to {covered_to}  lag {lag}  left {left}".format(**facts)
             self._bar.update(self._task, completed=facts["done"] or 0.0, text=text)
@@ -72,30 +63,22 @@ class IngestProgress:
             self._said = now
             log.info("progress", **facts)
 
-    def pace(self) -> Pace:
-        """How fast it goes, as last shown."""
+    @property
+    def rate(self) -> float:
+        """Events a second, as last shown."""
         if len(self._samples) < 2:
-            return Pace(0.0, None, None)
+            return 0.0
         (then_at, then), (now_at, now) = self._samples[0], self._samples[-1]
-        seconds = max(now_at - then_at, 1e-9)
-        rate = (now.events - then.events) / seconds
-        if now.time is None:
-            return Pace(rate, None, None)
-        speed = (now.time - (then.time or now.time)) / 1e6 / seconds
-        if now.head is None:
-            return Pace(rate, speed, None)
-        return Pace(rate, speed, max(now.head - now.time, 0) / 1e6 / speed if speed > 0 else None)
+        return (now - then) / max(now_at - then_at, 1e-9)
 
-    def _facts(self, now: Standing) -> dict[str, Any]:
-        pace = self.pace()
-        rate, left = int(pace.rate), pace.left
+    def _facts(self, now: Standing, left: float | None) -> dict[str, Any]:
         lag = done = None
         if now.time is not None and now.head is not None:
             lag = max(now.head - now.time, 0) / 1e6
             begin = now.begin if now.begin is not None else now.time
             done = 1.0 if now.head <= begin else min(max((now.time - begin) / (now.head - begin), 0.0), 1.0)
         return {
-            "seq": now.seq, "events": now.events, "frames": now.frames, "rate": rate, "dead": now.dead,
+            "seq": now.seq, "events": now.events, "frames": now.frames, "rate": int(self.rate), "dead": now.dead,
             "covered_from": moment(now.begin), "covered_to": moment(now.time), "lag": span(lag), "left": span(left),
             "done": done,
         }  # fmt: skip
