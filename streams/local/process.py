@@ -18,6 +18,9 @@ import psutil
 
 #: Logs above this size (bytes) are set aside, once, when their process starts.
 MAX_LOG = 16 * 1024 * 1024
+#: Seconds that a process must not be seen before it counts as gone: while it is being executed it has no command line,
+#: and on a machine that is overloaded that takes its time.
+GONE_SECONDS = 1.0
 
 
 def find_process(is_ours: Callable[[list[str]], bool]) -> psutil.Process | None:
@@ -121,12 +124,15 @@ def last_words(log: Path, telling: tuple[str, ...], mark: int = 0) -> str:
 
 
 def wait_until(ready: Callable[[], bool], alive: Callable[[], bool], timeout: float) -> bool:
-    """Whether ``ready`` came true within ``timeout`` seconds, and before ``alive`` came false."""
+    """Whether ``ready`` came true within ``timeout`` seconds, and before ``alive`` was false for GONE_SECONDS."""
     deadline = time.monotonic() + timeout
+    seen = time.monotonic()
     while time.monotonic() < deadline:
         if ready():
             return True
-        if not alive():
+        if alive():
+            seen = time.monotonic()
+        elif time.monotonic() - seen > GONE_SECONDS:
             return False
         time.sleep(0.05)
     return False

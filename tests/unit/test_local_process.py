@@ -1,0 +1,24 @@
+"""Waiting for a process of the embedded stack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from streams.local.process import GONE_SECONDS, wait_until
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    began = time.monotonic()
+    return lambda: time.monotonic() - began >= seconds
+
+
+def test_a_process_that_is_still_being_executed_is_waited_for() -> None:
+    assert wait_until(after(0.4), after(0.2), 10)
+
+
+def test_one_that_is_gone_is_not() -> None:
+    began = time.monotonic()
+    assert not wait_until(lambda: False, lambda: False, 30)
+    assert GONE_SECONDS <= time.monotonic() - began < 10
+    assert not wait_until(lambda: False, lambda: True, 0.2)
