@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import TRANSPORTS
@@ -41,6 +42,8 @@ SCHEME: Final = "kafka-slices"
 POLL_LINGER: Final = 0.1
 #: Seconds that a commit of Kafka's own offsets may take. They are for lag tools: nothing waits longer for them.
 COMMIT_TIMEOUT: Final = 3.0
+#: Seconds that a topic which was just created may take to appear; KRaft takes milliseconds.
+APPEAR_PATIENCE: Final = 10.0
 
 
 class SliceMessage(ConsumerMessage):
@@ -482,15 +485,33 @@ class Transport(driver.Transport):
     Consumer = Consumer
     driver_version = driver.Transport.driver_version + " (slices)"
 
-    async def _create_topic(self, owner: Any, *arguments: Any, **options: Any) -> None:
-        """As the driver, but a broker that goes away while a worker starts is waited for; there it ends the worker."""
+    async def _create_topic(
+        self, owner: Any, client: AIOKafkaClient, topic: str, *arguments: Any, **options: Any
+    ) -> None:
+        """As the driver, with two differences.
+
+        A broker that goes away while a worker starts is waited for; there it ends the worker. And the topic has
+        appeared afterwards: a group that joins before does without it until its metadata are five minutes old, and then
+        rebalances.
+        """
         while True:
             try:
-                return await super()._create_topic(owner, *arguments, **options)
+                await super()._create_topic(owner, client, topic, *arguments, **options)
+                await _appeared(owner, client, topic)
+                return
             except KafkaError as error:
                 if not is_away(error) or owner.should_stop:
                     raise
                 await owner.sleep(0.5)
+
+
+async def _appeared(owner: Any, client: AIOKafkaClient, topic: str) -> None:
+    """Wait until a broker knows the topic's partitions, at most APPEAR_PATIENCE."""
+    deadline = time.monotonic() + APPEAR_PATIENCE
+    while not owner.should_stop and time.monotonic() < deadline:
+        if (await client.fetch_all_metadata()).partitions_for_topic(topic):
+            return
+        await owner.sleep(0.05)
 
 
 def register() -> None:
