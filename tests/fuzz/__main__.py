@@ -12,12 +12,14 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from streams.memory import tune_allocator
 from tests.fuzz.rows import in_own_postgres
 from tests.fuzz.run import MAX_GROWTH, Fuzzer, Result, peak
 
 
 def main() -> int:
     options = _options()
+    tune_allocator()  # as the ingest and the worker do: memory is measured here too
     if options.case is not None:
         return _one(Fuzzer(options.kind, options.seed), options.case)
     print(f"seed {options.seed}, {platform.python_implementation()} {platform.python_version()}\n")
