@@ -61,25 +61,29 @@ async def test_the_modules_say_their_version_and_have_examples(module: str, tmp_
     assert "examples:" in helped.output
 
 
-def complete(folder: Path, *words: str) -> list[str]:
-    """What bash offers for the last of these words, as its own machinery calls the script."""
+def complete(folder: Path, *lines: str) -> list[list[str]]:
+    """What bash offers for the last word of each line, as its own machinery calls the script."""
     script = (
         'set -eu; source <("$FAUST" -A streams.agents completion bash); complete -p faust >/dev/null; '
-        'COMP_WORDS=("$FAUST" "$@"); COMP_CWORD=$#; COMPREPLY=(); _faust_completion "$FAUST"; '
-        'printf "%s\\n" "${COMPREPLY[@]}"'
+        'for line in "$@"; do read -ra words <<< "$line"; '
+        'COMP_WORDS=("$FAUST" "${words[@]}"); COMP_CWORD=${#words[@]}; COMPREPLY=(); _faust_completion "$FAUST"; '
+        'printf "%s\\n" "${COMPREPLY[*]}"; done'
     )
     done = subprocess.run(
-        ["bash", "-c", script, "bash", *words], env={**os.environ, "FAUST": FAUST[0]}, cwd=folder,
-        capture_output=True, text=True, timeout=60, check=False,
+        ["bash", "-c", script, "bash", *lines], env={**os.environ, "FAUST": FAUST[0]}, cwd=folder,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return [line.split() for line in done.stdout.splitlines()]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
-    assert complete(tmp_path, "-A", "streams.agents", "sta") == ["status"]
-    assert complete(tmp_path, "-A", "streams.agents", "dead-letters", "pu") == ["purge"]
-    offered = complete(tmp_path, "-A", "streams.agents", "status", "--")
-    assert {"--json", "--watch", "--check"} <= set(offered)
-    assert complete(tmp_path, "-A", "streams.agents", "completion", "z") == ["zsh"]
+    app = "-A streams.agents"
+    command, word, options, argument = complete(
+        tmp_path, f"{app} sta", f"{app} dead-letters pu", f"{app} status --", f"{app} completion z"
+    )
+    assert command == ["status"]
+    assert word == ["purge"]
+    assert {"--json", "--watch", "--check"} <= set(options)
+    assert argument == ["zsh"]
