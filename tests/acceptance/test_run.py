@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 
@@ -38,10 +37,13 @@ async def test_a_run_takes_everything_and_says_so(deployment: Deployment) -> Non
 
 async def test_a_run_that_is_stopped_saves_its_position(deployment: Deployment) -> None:
     relay, oracle = await deployment.generated(10_000, "--then-live", "300", "--live-events", "8000")
-    run = Command("run", RUN, environment(deployment, RELAY_URL=relay.url, BACKFILL_DAYS="-1"), deployment.folder)
+    # So slow that it is by far not done, however late we learn that it has begun.
+    pace = {"BACKFILL_BATCH_SIZE": "100", "BACKFILL_BATCH_DELAY_MS": "200", "BACKFILL_USE_IDLE": "false"}
+    run = Command(
+        "run", RUN, environment(deployment, RELAY_URL=relay.url, BACKFILL_DAYS="-1", **pace), deployment.folder
+    )
     deployment.commands.append(run)
-    await deployment.until_received(2_000)
-    await asyncio.sleep(0)
+    await deployment.until_received(500)
     run.process.terminate()
     assert await run.ended(25) == 0, run.tail()
     assert "The position is saved" in run.output

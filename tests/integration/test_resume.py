@@ -146,7 +146,7 @@ async def test_gaps_bad_frames_and_texts_are_told(settings: SettingsFactory) -> 
     info = await ensure_topic(made)
     oracle = Oracle(keep_records=False)
     store = FrameStore(Traffic(Plan(600, seed=9, end_us=time.time_ns() // 1000), oracle).frames())
-    relay = DevRelay(store, faults=["drop:after=200", "garbage:after=10", "text:after=20"])
+    relay = DevRelay(store, faults=["drop:after=200,settle=1", "garbage:after=10,settle=2", "text:after=20,settle=2"])
     with RelayThread(relay) as served:
         replay = replay_of(made.model_copy(update={"relay_url": served.url}), info)
         running = asyncio.create_task(replay.run())
