@@ -42,25 +42,26 @@ async def run_ingest(settings: Settings, options: Options) -> int:
     web = IngestWeb(settings)
     try:
         await web.start()
-        return await _run_ingest(settings, replace(options, web=web.address), stopping, web)
+        await _run_ingest(settings, replace(options, web=web.address), stopping, web)
+    except asyncio.CancelledError:
+        if not stopping.asked:
+            raise
     finally:
+        stopping.over()
         await web.close()
+    return 0
 
 
-async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping, web: IngestWeb) -> int:
+async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping, web: IngestWeb) -> None:
     while True:
-        try:
-            info = await ensure_topic(settings)
-            check_limit(effective_memory_limit(settings), resident(), "ingest")
-            replay = stopping.replay = web.replay = Replay(settings, options, info)
-            async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
-                await replay.run()
-        except asyncio.CancelledError:
-            if not stopping.asked:
-                raise
-            return 0
+        info = await ensure_topic(settings)
+        check_limit(effective_memory_limit(settings), resident(), "ingest")
+        replay = stopping.replay = web.replay = Replay(settings, options, info)
+        async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
+            await replay.run()
         if not replay.lost_lock or stopping.asked:
-            return 0
+            return
+        stopping.replay = None
         log.warning("the topic was another's for the taking while this one was frozen or cut off: asking for it again")
         if replay.begun:  # what was asked for is on its way: from here it is resumed
             options = replace(options, request=replace(options.request, restart=False, from_time=None))
@@ -71,12 +72,17 @@ class _Stopping:
 
     def __init__(self) -> None:
         self.asked = False
+        self._over = False
         self.replay: Replay | None = None
         self._task = asyncio.current_task()
         on_stop_signals(self._stop)
 
+    def over(self) -> None:
+        """It ends by itself, in its own way: there is nothing left to stop."""
+        self._over = True
+
     def _stop(self) -> None:
-        if self.asked:
+        if self.asked or self._over:
             return
         self.asked = True
         log.info("stopping: saving the position")

@@ -48,6 +48,7 @@ class Worker(faust.Worker):
 
     _fault: StreamsError | None = None
     _stopping = False
+    _asked_early = False
 
     @property
     def work(self) -> Work:
@@ -84,22 +85,27 @@ class Worker(faust.Worker):
 
     def _check(self) -> None:
         check = self.loop.create_task(self.work.check())
+
+        def asked() -> None:
+            self._asked_early = True
+            check.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, check.cancel)
-        ends = True
+            self.loop.add_signal_handler(number, asked)  # until Faust puts its own in their place
         try:
             self.loop.run_until_complete(check)
-            ends = False
-        finally:
+        except BaseException:  # it ends, with a code of its own: a signal that comes now must not take its place
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.loop.remove_signal_handler(number)
-                if ends:  # by itself, with a code of its own: a signal that comes now must not take its place
-                    signal.signal(number, signal.SIG_IGN)
+                signal.signal(number, signal.SIG_IGN)
+            raise
 
     async def on_first_start(self) -> None:
         """Begin what runs beside the agents."""
         await super().on_first_start()
         await self.work.start(self)
+        if self._asked_early:
+            self._schedule_shutdown(signal.SIGTERM)
 
     def fail(self, error: BaseException) -> None:
         """End the process: for a StreamsError with its sentence and its code, else as Faust crashes."""

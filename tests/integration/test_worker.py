@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,10 +103,10 @@ class Deployment:
         self.feed = Feed(environment["KAFKA_TOPIC"], environment["KAFKA_BOOTSTRAP_SERVERS"])
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, **settings: str) -> subprocess.Popen[bytes]:
+    def start(self, command: Sequence[str] = (*COMMAND, "worker"), **settings: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"worker{len(self.processes)}.log").open("wb")
         worker = subprocess.Popen(
-            [*COMMAND, "worker"],
+            command,
             env={**os.environ, **self.environment, "WORKER_WEB_PORT": str(free_port()), **settings},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -284,6 +284,27 @@ async def test_two_workers_share_and_one_takes_over(deployment: Deployment, sett
     await stop(second)
     await stop(third)
     assert "Progress:" in deployment.log(second)
+
+
+EARLY = """
+import os, signal, sys
+from faust.cli.faust import cli
+from streams.ops.worker import Worker
+
+def checked(frame, event, argument):
+    if event == "return" and frame.f_code is Worker._check.__code__:
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.setprofile(checked)
+cli(["-A", "streams.agents", "worker"])
+"""
+
+
+async def test_sigterm_between_our_checks_and_fausts_start(deployment: Deployment) -> None:
+    worker = deployment.start([sys.executable, "-c", EARLY])
+    assert await ended(worker) == 0, deployment.log(worker)
+    assert "Traceback" not in deployment.log(worker)
 
 
 @pytest.mark.alone
