@@ -16,6 +16,7 @@ from streams.commands import add_commands
 from streams.errors import SettingsError, StreamsError
 from streams.kafka import transport
 from streams.kafka.members import group_id
+from streams.kafka.slice_schema import SliceSchema
 from streams.kafka.slices import Slice
 from streams.kafka.topic import MAX_MESSAGE_BYTES, tls_context
 from streams.ops.worker import Worker
@@ -110,7 +111,7 @@ app: Final = _app_or_exit(settings)
 pipeline: Final = Pipeline(app, settings)
 add_commands()
 app.slice_host = pipeline  # type: ignore[attr-defined] # read by the transport and by the worker
-firehose: Final[Any] = app.topic(settings.kafka_topic, schema=transport.SliceSchema())
+firehose: Final[Any] = app.topic(settings.kafka_topic, schema=SliceSchema())
 
 
 @app.agent(firehose, name="sink_postgres", concurrency=1, supervisor_strategy=CrashingSupervisor)

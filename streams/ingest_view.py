@@ -36,19 +36,19 @@ def covered_from(start: RunStart) -> int | None:
     return start.position.time or start.asked_from or (start.oldest.time if start.oldest else None)
 
 
-def standing(start: RunStart, continuity: Continuity | None, counts: Counts) -> Standing:
+def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standing:
     """Where the reading stands, for the progress."""
     return Standing(
-        seq=continuity.last_seq if continuity else start.position.seq, events=counts.events,
+        seq=continuity.last_seq, events=counts.events,
         frames=counts.frames, dead=counts.dead, begin=covered_from(start),
-        time=continuity.newest_time if continuity else None, head=start.head.time if start.head else None,
+        time=continuity.newest_time, head=start.head.time if start.head else None,
     )  # fmt: skip
 
 
 def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
     """An ingest, for ``status``, the metrics and the live page."""
     start, counts, outlook = facts.start, facts.counts, pace.outlook
-    at = standing(start, facts.continuity, counts) if start else None
+    at = standing(start, facts.continuity, counts) if start and facts.continuity else None
     return IngestState(
         mode=mode[0], why=mode[1],
         memory=Memory(rss=memory.rss, limit=memory.limit, in_flight=facts.unacknowledged, budget=memory.account.budget),
@@ -63,15 +63,14 @@ def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, m
     )  # fmt: skip
 
 
-def report_end(start: RunStart, continuity: Continuity | None, counts: Counts, *, head_reached: bool) -> None:
+def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_reached: bool) -> None:
     """The last line: what was covered, and what was not."""
     missing = start.missing
-    newest = continuity.newest_time if continuity else None
     uncovered = f"{moment(missing.from_time)} to {moment(missing.to_time)}: {missing.reason}" if missing else None
     log.info(
         "done" if head_reached else "stopped",
         head_reached=head_reached, frames=counts.frames, events=counts.events, repeated=counts.seen,
         filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
         skipped=dict(counts.skipped_types) or None, covered_from=moment(covered_from(start)),
-        covered_to=moment(newest), not_covered=uncovered,
+        covered_to=moment(continuity.newest_time), not_covered=uncovered,
     )  # fmt: skip

@@ -13,10 +13,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
@@ -24,13 +23,14 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from faust.types.tuples import ConsumerMessage, ack_lock
+from faust.types.tuples import ack_lock
 from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
 from streams.kafka.fetching import TAKE_BYTES, FetchThread
 from streams.kafka.host import Host
 from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
+from streams.kafka.slice_schema import SliceMessage, SliceSchema
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
 from streams.kafka.topic import is_away
 from streams.memory import RECORD_OVERHEAD, Hold
@@ -44,25 +44,6 @@ POLL_LINGER: Final = 0.1
 COMMIT_TIMEOUT: Final = 3.0
 #: Seconds that a topic which was just created may take to appear; KRaft takes milliseconds.
 APPEAR_PATIENCE: Final = 10.0
-
-
-class SliceMessage(ConsumerMessage):
-    """The Kafka message that carries a slice; its offset is the slice's base."""
-
-    __slots__ = ()
-
-
-class SliceSchema(faust.Schema[Any, Any]):
-    """Marks a topic as sliced, and hands the slice through without a codec."""
-
-    def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
-        """Faust's decoder of this topic."""
-        create_event = app.create_event
-
-        async def decode(message: Any, *, propagate: bool = False) -> Any:
-            return create_event(None, message.value, message.headers, message)
-
-        return decode
 
 
 def kafka_tp(tp: TP) -> TopicPartition:
