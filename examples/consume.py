@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from streams.errors import SettingsError, StreamsError
-from streams.kafka.topic import kafka_client_options
+from streams.kafka.access import kafka_client_options
 from streams.settings import load_settings
 
 Event = dict[str, Any]

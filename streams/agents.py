@@ -15,10 +15,11 @@ from mode import CrashingSupervisor
 from streams.commands import add_commands
 from streams.errors import SettingsError, StreamsError
 from streams.kafka import transport
+from streams.kafka.access import tls_context
 from streams.kafka.members import group_id
 from streams.kafka.slice_schema import SliceSchema
 from streams.kafka.slices import Slice
-from streams.kafka.topic import MAX_MESSAGE_BYTES, tls_context
+from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.ops.worker import Worker
 from streams.pipeline import Pipeline, broker_urls
 from streams.settings import Settings, load_settings

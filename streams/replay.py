@@ -21,10 +21,11 @@ from streams.firehose.relay import relay_name
 from streams.ingest_pace import IngestPace
 from streams.ingest_view import Facts, ingest_state, report_end, standing
 from streams.intake import Counts
+from streams.kafka.access import broker_error, is_away
 from streams.kafka.guard import TopicGuard
 from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
-from streams.kafka.topic import TopicInfo, broker_error, check_partitions, find_topic, is_away
+from streams.kafka.topic import TopicInfo, check_partitions, find_topic
 from streams.kafka.watermarks import read_state
 from streams.memory import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, settle_memory
 from streams.memory_hog import hog_memory

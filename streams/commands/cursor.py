@@ -12,7 +12,8 @@ from streams.commands.filters import told
 from streams.commands.running import open_database, refuse_while_workers_run, run_command
 from streams.errors import MismatchError
 from streams.firehose.syntax import shown
-from streams.kafka.topic import broker_error, find_topic, reader
+from streams.kafka.access import broker_error
+from streams.kafka.topic import find_topic, reader
 from streams.postgres.positions import CursorRow, Standing, cursors, lowest, set_cursor, standings
 from streams.settings import Settings
 

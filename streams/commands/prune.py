@@ -12,8 +12,9 @@ from aiokafka.errors import KafkaError
 
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
+from streams.kafka.access import admin_client, broker_error
 from streams.kafka.retention import topic_retention
-from streams.kafka.topic import admin_client, broker_error, find_topic
+from streams.kafka.topic import find_topic
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.settings import Settings

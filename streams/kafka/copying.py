@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import BrokerError, HeldError, MismatchError, SettingsError
+from streams.kafka.access import admin_client, broker_error
 from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.lock import ingest_lock
 from streams.kafka.messages import (
@@ -40,8 +41,6 @@ from streams.kafka.retention import topic_retention
 from streams.kafka.topic import (
     MAX_MESSAGE_BYTES,
     TopicInfo,
-    admin_client,
-    broker_error,
     check_partitions,
     ensure_topic,
     find_topic,

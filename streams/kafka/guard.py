@@ -16,14 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import AuthenticationFailedError, KafkaError
 
 from streams.errors import BrokerError, MismatchError, StreamsError
-from streams.kafka.topic import (
-    TopicInfo,
-    broker_error,
-    check_partitions,
-    describe_topic,
-    kafka_client_options,
-    reader,
-)
+from streams.kafka.access import broker_error, kafka_client_options
+from streams.kafka.topic import TopicInfo, check_partitions, describe_topic, reader
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -1,49 +1,33 @@
-"""The topic: how it is reached, how it is created, and which partition a DID belongs in."""
+"""The topic: how it is created, how it is read without a group, and which partition a DID belongs in."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
-    AuthenticationFailedError,
-    AuthenticationMethodNotSupported,
-    CoordinatorNotAvailableError,
-    KafkaConnectionError,
     KafkaError,
-    KafkaTimeoutError,
-    NodeNotReadyError,
-    RequestTimedOutError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
-    UnsupportedSaslMechanismError,
     for_code,
 )
 
 from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError
+from streams.kafka.access import asked, broker_error, kafka_client_options
 from streams.settings import Settings
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 #: Largest message in bytes: JSON inflates a 2 MB frame (DESIGN, formats). Producer and consumers allow the same.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
-#: How long the broker may be away at the start of a process, in seconds, before that is an error.
-START_PATIENCE: Final = 10.0
-#: What aiokafka raises where a broker does not answer, or is starting.
-_AWAY: Final = (
-    KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, NodeNotReadyError, CoordinatorNotAvailableError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +37,6 @@ class TopicInfo:
     name: str
     partitions: int
     replication: int
-
-
-def kafka_client_options(settings: Settings) -> dict[str, Any]:
-    """The keyword arguments that every aiokafka client shares: address and security."""
-    options: dict[str, Any] = {
-        "bootstrap_servers": settings.bootstrap_servers(),
-        "security_protocol": settings.kafka_security_protocol,
-    }
-    if settings.kafka_security_protocol.endswith("SSL"):
-        options["ssl_context"] = tls_context(settings)
-    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_password is not None:
-        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
-        options["sasl_plain_username"] = settings.kafka_sasl_username
-        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
-    return options
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext:
-    """The TLS context of the KAFKA_SSL_ settings. Raises BrokerError where a file cannot be read."""
-    try:
-        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
-        if settings.kafka_ssl_certfile is not None:
-            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
-    except (OSError, ssl.SSLError) as error:
-        raise BrokerError(f"A KAFKA_SSL_ file cannot be used: {error}.") from None
-    return context
 
 
 def murmur2(data: bytes) -> int:
@@ -105,63 +63,6 @@ def murmur2(data: bytes) -> int:
 def partition_for(key: bytes, partitions: int) -> int:
     """The partition of a key, as Kafka's default partitioner places it."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-@asynccontextmanager
-async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client, connected; a broker that is away is waited for START_PATIENCE seconds.
-
-    Raises BrokerError with a sentence where the broker stays away or refuses us.
-    """
-    admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=15_000)
-    deadline = asyncio.get_running_loop().time() + START_PATIENCE
-    try:
-        while True:
-            try:
-                await admin.start()
-                break
-            except KafkaError as error:
-                if not is_away(error) or asyncio.get_running_loop().time() > deadline:
-                    raise broker_error(settings, error) from None
-                await asyncio.sleep(0.5)
-        yield admin
-    finally:
-        await admin.close()
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the error means that the broker cannot be reached now, and may be later."""
-    return isinstance(error, _AWAY) and not isinstance(error, AuthenticationFailedError)
-
-
-async def asked(settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for START_PATIENCE.
-
-    Raises BrokerError where it stays away or refuses us.
-    """
-    deadline = asyncio.get_running_loop().time() + START_PATIENCE
-    while True:
-        try:
-            async with admin_client(settings) as admin:
-                return await question(admin)
-        except KafkaError as error:
-            if not is_away(error) or asyncio.get_running_loop().time() > deadline:
-                raise broker_error(settings, error) from None
-            log.info("Kafka went away (%s): asking again", type(error).__name__)
-            await asyncio.sleep(0.5)
-
-
-def broker_error(settings: Settings, error: BaseException) -> BrokerError:
-    """The operator's sentence for a Kafka error."""
-    where = settings.bootstrap_servers()
-    if isinstance(error, AuthenticationFailedError | AuthenticationMethodNotSupported | UnsupportedSaslMechanismError):
-        return BrokerError(f"Kafka at {where} refuses us: check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD ({error}).")
-    if is_away(error):
-        return BrokerError(
-            f"Kafka cannot be reached at {where}: is it up, and are KAFKA_BOOTSTRAP_SERVERS and "
-            f"KAFKA_SECURITY_PROTOCOL right?"
-        )
-    return BrokerError(f"Kafka at {where} answered with an error: {error!r}.")
 
 
 async def describe_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo | None:

@@ -27,12 +27,12 @@ from faust.types.tuples import ack_lock
 from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
+from streams.kafka.access import is_away
 from streams.kafka.fetching import TAKE_BYTES, FetchThread
 from streams.kafka.host import Host
 from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
 from streams.kafka.slice_schema import SliceMessage, SliceSchema
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
-from streams.kafka.topic import is_away
 from streams.memory import RECORD_OVERHEAD, Hold
 
 log = logging.getLogger(__name__)

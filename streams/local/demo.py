@@ -12,7 +12,8 @@ from typing import Final
 import asyncpg
 
 from streams.errors import MismatchError, RelayError
-from streams.kafka.topic import admin_client, describe_topic
+from streams.kafka.access import admin_client
+from streams.kafka.topic import describe_topic
 from streams.kafka.watermarks import read_state
 from streams.local.compare import compare
 from streams.local.oracle import load_oracle

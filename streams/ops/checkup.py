@@ -23,10 +23,11 @@ from streams import __version__
 from streams.errors import BrokerError, DatabaseError, MismatchError, RelayError, SettingsError, StreamsError
 from streams.firehose.relay import relay_name
 from streams.firehose.seek import Sighting, look
+from streams.kafka.access import explained, kafka_client_options
 from streams.kafka.disk import broker_folder
 from streams.kafka.members import members
 from streams.kafka.retention import topic_configs
-from streams.kafka.topic import MAX_MESSAGE_BYTES, broker_error, describe_topic, kafka_client_options
+from streams.kafka.topic import MAX_MESSAGE_BYTES, describe_topic
 from streams.ops.cgroups import find_cgroups
 from streams.ops.ingest_progress import span
 from streams.postgres.database import Connection, Database
@@ -166,7 +167,7 @@ async def kafka(settings: Settings) -> list[Finding]:
         found.append(Finding("group", "ok", f"{settings.sink_group}: {count} worker{'' if count == 1 else 's'} in it"))
         return found
     except KafkaError as error:
-        raise broker_error(settings, error) from None
+        raise await explained(settings, error) from None
     finally:
         await admin.close()
 

@@ -30,9 +30,10 @@ from aiokafka.errors import (
 
 from streams import __version__
 from streams.errors import BrokerError, DatabaseError, MismatchError
+from streams.kafka.access import explained, kafka_client_options
 from streams.kafka.changelog import Changelog
 from streams.kafka.members import changelog, members
-from streams.kafka.topic import assign_paused, broker_error, describe_topic, kafka_client_options
+from streams.kafka.topic import assign_paused, describe_topic
 from streams.kafka.watermarks import last_watermark
 from streams.ops.coverage import GapTimes, Times, stretches
 from streams.ops.process_state import DOWN_AFTER, IngestState, WorkerState, plan_text
@@ -129,7 +130,7 @@ class StatusReader:
         except (KafkaError, TimeoutError) as error:
             await self._close_kafka()
             await self._ask_database(database)  # it may have been Postgres that went away just now
-            raise _away(self._settings, error) from None
+            raise await _away(self._settings, error) from None
         standing = told.standing
         self._speeds.add(time.monotonic(), sum(p.end for p in standing.partitions), standing.received, standing.pending)
         return _status(self._settings, told, rows, found, self._speeds)
@@ -445,9 +446,9 @@ def _utc(time_us: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC)
 
 
-def _away(settings: Settings, error: BaseException) -> BrokerError:
+async def _away(settings: Settings, error: BaseException) -> BrokerError:
     if isinstance(error, KafkaError):
-        return broker_error(settings, error)
+        return await explained(settings, error)
     return BrokerError(
         f"Kafka at {settings.bootstrap_servers()} does not answer: is it up, and are KAFKA_BOOTSTRAP_SERVERS and "
         "KAFKA_SECURITY_PROTOCOL right?"

@@ -21,7 +21,9 @@ from tests.acceptance.test_pace import Applied, watch
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 EVENTS = 60_000
-PAIRS = 6
+#: One pair is within a fifth on a shared machine: where the first ones do not make it clear, more of them do.
+PAIRS, MOST_PAIRS = 6, 24
+CLEAR, PROMISED = 0.08, 0.10
 #: What a person has who sets nothing.
 DEFAULTS = {"BACKFILL_PROFILE": "", "INGEST_IDLE_SECONDS": "", "INGEST_BUSY_MB_PER_S": ""}
 
@@ -67,7 +69,7 @@ async def test_other_work_keeps_its_speed_and_ours_rises_when_it_ends(deployment
         for command in (ingest, worker):
             assert os.getpriority(os.PRIO_PROCESS, command.pid) >= NICE
             assert is_background_session(command.pid)
-        for _ in range(PAIRS):
+        while len(pairs) < PAIRS or (loss(pairs) > CLEAR and len(pairs) < MOST_PAIRS):
             send(ours, signal.SIGSTOP)
             began = time.monotonic()
             await asyncio.sleep(2)
@@ -80,11 +82,11 @@ async def test_other_work_keeps_its_speed_and_ours_rises_when_it_ends(deployment
         in_topic = sum((await deployment.ends()).values())
     stopped = time.time()
     paced = Applied([mark for mark in applied.at if mark[0] < stopped])
-    print(f"the burners lose {loss(pairs):.1%}; {paced.rate:.2f} applied/s; {in_topic} in the topic")
+    print(f"loss {loss(pairs):.1%} in {len(pairs)} pairs; {paced.rate:.2f} applied/s; {in_topic} in the topic")
     assert in_topic > 0.02 * EVENTS, "the ingest was not at work"
     paced.check_never_faster(5, 2.0)
     assert paced.rate > 2.5 / 3, "frozen for half of the time"
-    assert loss(pairs) < 0.10, pairs
+    assert loss(pairs) < PROMISED, pairs
     await asyncio.sleep(10)
     watching.cancel()
     after = [mark for mark in applied.at if mark[0] > stopped]

@@ -15,9 +15,10 @@ from aiokafka.admin import RecordsToDelete
 
 from streams.errors import HeldError, MismatchError, SettingsError
 from streams.kafka import lock
+from streams.kafka.access import admin_client
 from streams.kafka.copying import copy_topic
 from streams.kafka.messages import DeadLetter, Gap, RepoEnd, Watermark, dead_payload, encode_control
-from streams.kafka.topic import admin_client, ensure_topic, partition_for, read_from, reader
+from streams.kafka.topic import ensure_topic, partition_for, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.oracle import State
 from streams.settings import Settings

@@ -15,11 +15,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import structs
 
 from streams.errors import HeldError, MismatchError, RelayError
+from streams.kafka.access import admin_client
 from streams.kafka.lock import ingest_lock
 from streams.kafka.messages import Run, Watermark, decode_control, encode_control
 from streams.kafka.publisher import Position, Publisher, SendError
 from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
-from streams.kafka.topic import admin_client, ensure_topic, read_from, reader
+from streams.kafka.topic import ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import pytest
 from aiokafka.admin import NewTopic
 
+from streams.kafka.access import admin_client
 from streams.kafka.messages import Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
-from streams.kafka.topic import TopicInfo, admin_client, ensure_topic, partition_for
+from streams.kafka.topic import TopicInfo, ensure_topic, partition_for
 from streams.kafka.watermarks import read_state
 from streams.settings import Settings
 from tests.conftest import SettingsFactory

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from streams.errors import MismatchError, SettingsError
+from streams.kafka.access import admin_client
 from streams.kafka.retention import _set_configs, topic_configs
 from streams.kafka.start_at import MARGIN, Resolved, StartAt, resolve
-from streams.kafka.topic import admin_client, reader
+from streams.kafka.topic import reader
 from streams.postgres.positions import move_back
 from tests import merge_model as model
 from tests.integration.test_rebuild import DIDS, PARTITIONS, POST, World, marks, some_events, world  # noqa: F401

@@ -11,9 +11,10 @@ import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streams.firehose.seek import look
+from streams.kafka.access import admin_client
 from streams.kafka.messages import DeadLetter, Gap, decode_control
 from streams.kafka.retention import topic_configs
-from streams.kafka.topic import TopicInfo, admin_client, ensure_topic, read_from, reader
+from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle

@@ -6,21 +6,17 @@ import asyncio
 import io
 import json
 import logging
-import shutil
 import socket
-import ssl
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from streams.errors import BrokerError, SettingsError
+from streams.kafka.access import admin_client
 from streams.kafka.retention import topic_configs
-from streams.kafka.topic import admin_client, ensure_topic, kafka_client_options, tls_context
+from streams.kafka.topic import ensure_topic
 from streams.ops.logs import set_up_logging
 from streams.settings import Settings
 from tests.acceptance.commands import INGEST, finish, free_port
@@ -90,57 +86,6 @@ async def test_the_memory_limit_and_the_web_address_are_as_told(
 
 def _own(**fields: Any) -> Settings:
     return Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:9", **fields)  # type: ignore[call-arg]
-
-
-def test_passwords_and_mechanisms_reach_the_client() -> None:
-    made = _own(
-        kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="SCRAM-SHA-512", kafka_sasl_username="me",
-        kafka_sasl_password=SecretStr("hunter2"),
-    )  # fmt: skip
-    assert kafka_client_options(made) == {
-        "bootstrap_servers": "127.0.0.1:9", "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "SCRAM-SHA-512",
-        "sasl_plain_username": "me", "sasl_plain_password": "hunter2",
-    }  # fmt: skip
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
-def test_certificates_are_presented_and_trusted(tmp_path: Path) -> None:
-    """A TLS server that asks for our certificate, with one that only KAFKA_SSL_CAFILE makes good."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    files = {"kafka_ssl_cafile": certificate, "kafka_ssl_certfile": certificate, "kafka_ssl_keyfile": key}
-    made = _own(kafka_security_protocol="SSL", **files)
-    asked = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    asked.load_cert_chain(certificate, key)
-    asked.load_verify_locations(certificate)
-    asked.verify_mode = ssl.CERT_REQUIRED
-    assert _peer(asked, tls_context(made)) == (("commonName", "localhost"),)
-    for name in files:
-        with pytest.raises(BrokerError, match="A KAFKA_SSL_ file cannot be used"):
-            tls_context(_own(kafka_security_protocol="SSL", **{**files, name: tmp_path / "none.pem"}))
-
-
-def _peer(server: ssl.SSLContext, client: ssl.SSLContext) -> Any:
-    """Whom the server sees after the handshake."""
-    seen: list[Any] = []
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve() -> None:
-            plain, _ = listening.accept()
-            with server.wrap_socket(plain, server_side=True) as wrapped:
-                seen.append(wrapped.getpeercert()["subject"][0])  # type: ignore[index]
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        plain = socket.create_connection(listening.getsockname())
-        with client.wrap_socket(plain, server_hostname="localhost") as wrapped:
-            wrapped.recv(1)
-        thread.join(10)
-    return seen[0]
 
 
 @pytest.fixture

@@ -1,0 +1,168 @@
+"""How Kafka is reached: address, TLS and password of every client, and the sentence for what keeps us out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    AuthenticationMethodNotSupported,
+    CoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+
+from streams.errors import BrokerError
+from streams.firehose.syntax import shown
+from streams.settings import Settings
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+#: How long the broker may be away at the start of a process, in seconds, before that is an error.
+START_PATIENCE: Final = 10.0
+#: Milliseconds that one server has to say why it refuses us.
+REFUSAL_MS: Final = 5_000
+#: What aiokafka raises where a broker does not answer, or is starting.
+_AWAY: Final = (
+    KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, NodeNotReadyError, CoordinatorNotAvailableError,
+)  # fmt: skip
+_REFUSED: Final = (
+    AuthenticationFailedError, AuthenticationMethodNotSupported,
+    SaslAuthenticationFailed, UnsupportedSaslMechanismError,
+)  # fmt: skip
+
+
+def kafka_client_options(settings: Settings) -> dict[str, Any]:
+    """The keyword arguments that every aiokafka client shares: address and security."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers(),
+        "security_protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = tls_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_password is not None:
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_sasl_username
+        options["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return options
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """The TLS context of the KAFKA_SSL_ settings. Raises BrokerError where a file cannot be used."""
+    name, file = "KAFKA_SSL_CAFILE", settings.kafka_ssl_cafile
+    try:
+        context = ssl.create_default_context(cafile=file)
+        if settings.kafka_ssl_certfile is not None:
+            name, file = "KAFKA_SSL_CERTFILE or KAFKA_SSL_KEYFILE", settings.kafka_ssl_certfile
+            context.load_cert_chain(file, settings.kafka_ssl_keyfile)
+    except (OSError, ssl.SSLError) as error:
+        raise BrokerError(f"{name}: {file} cannot be used: {error.strerror or error}.") from None
+    return context
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, connected; a broker that is away is waited for START_PATIENCE seconds.
+
+    Raises BrokerError with a sentence where the broker stays away or refuses us.
+    """
+    admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=15_000)
+    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    try:
+        while True:
+            try:
+                await admin.start()
+                break
+            except KafkaError as error:
+                if not is_away(error) or asyncio.get_running_loop().time() > deadline:
+                    raise await explained(settings, error) from None
+                if (refused := await _refusal(settings)) is not None:
+                    raise refused from None
+                await asyncio.sleep(0.5)
+        yield admin
+    finally:
+        await admin.close()
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error means that the broker cannot be reached now, and may be later."""
+    return isinstance(error, _AWAY)
+
+
+async def asked(settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
+    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for START_PATIENCE.
+
+    Raises BrokerError where it stays away or refuses us.
+    """
+    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    while True:
+        try:
+            async with admin_client(settings) as admin:
+                return await question(admin)
+        except KafkaError as error:
+            if not is_away(error) or asyncio.get_running_loop().time() > deadline:
+                raise broker_error(settings, error) from None
+            log.info("Kafka went away (%s): asking again", type(error).__name__)
+            await asyncio.sleep(0.5)
+
+
+async def explained(settings: Settings, error: BaseException) -> BrokerError:
+    """The operator's sentence for a client that could not start: also why it was refused, which costs a connection."""
+    return (await _refusal(settings) if is_away(error) else None) or broker_error(settings, error)
+
+
+async def _refusal(settings: Settings) -> BrokerError | None:
+    """Why the first server that refuses us does so, if one does.
+
+    aiokafka's bootstrap only logs what each server answered, and raises that it could not connect
+    (``AIOKafkaClient.bootstrap``): a wrong password would look like a broker that is down.
+    """
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    options = kafka_client_options(settings)
+    for host, port, _ in collect_hosts(options.pop("bootstrap_servers")):
+        try:
+            (await create_conn(host, port, request_timeout_ms=REFUSAL_MS, **options)).close()
+        except _REFUSED as error:
+            return broker_error(settings, error)
+        except ssl.SSLCertVerificationError as error:
+            return BrokerError(
+                f"The certificate of Kafka at {host}:{port} is not trusted ({error.verify_message}): is "
+                "KAFKA_SSL_CAFILE right, and are the servers named as the certificate names them?"
+            )
+        except (KafkaError, OSError):  # away, or it gives no reason
+            continue
+    return None
+
+
+def broker_error(settings: Settings, error: BaseException) -> BrokerError:
+    """The operator's sentence for a Kafka error."""
+    where = settings.bootstrap_servers()
+    if isinstance(error, UnsupportedSaslMechanismError):
+        mechanism = settings.kafka_sasl_mechanism
+        return BrokerError(f"Kafka at {where} refuses us: KAFKA_SASL_MECHANISM={mechanism} is none of its mechanisms.")
+    if isinstance(error, _REFUSED):
+        return BrokerError(
+            f"Kafka at {where} refuses us: are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right "
+            f"({shown(str(error), 300)})?"
+        )
+    if is_away(error):
+        names = "KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL"
+        if settings.kafka_security_protocol.endswith("SSL"):
+            names += " (and KAFKA_SSL_CAFILE, and KAFKA_SSL_CERTFILE where it asks for our certificate)"
+        return BrokerError(f"Kafka cannot be reached at {where}: is it up, and are {names} right?")
+    return BrokerError(f"Kafka at {where} answered with an error: {error!r}.")
