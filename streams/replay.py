@@ -21,7 +21,7 @@ from streams.firehose.relay import relay_name
 from streams.ingest_pace import IngestPace
 from streams.ingest_view import Facts, ingest_state, report_end, standing
 from streams.intake import Counts
-from streams.kafka.access import broker_error, is_away
+from streams.kafka.access import explained, is_away
 from streams.kafka.guard import TopicGuard
 from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
@@ -234,9 +234,10 @@ class Replay:
                 self._publisher = publisher
                 return publisher
             except KafkaError as error:
+                fault = await explained(self.settings, error)
                 if not reader.marked or not is_away(error):
-                    raise broker_error(self.settings, error) from None
-                self._patience.say("kafka", "Kafka is away: waiting for it")
+                    raise fault from None
+                self._patience.say("kafka", f"{fault} Waiting for it.")
                 await self._patience.wait(attempt)
                 attempt += 1
         return None

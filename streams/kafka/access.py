@@ -121,7 +121,7 @@ async def asked(settings: Settings, question: Callable[[AIOKafkaAdminClient], Aw
 
 
 async def explained(settings: Settings, error: BaseException) -> BrokerError:
-    """The operator's sentence for a client that could not start: also why it was refused, which costs a connection."""
+    """The operator's sentence for a client that could not connect; why it was refused costs one more connection."""
     return (await _refusal(settings) if is_away(error) else None) or broker_error(settings, error)
 
 
@@ -160,7 +160,7 @@ def broker_error(settings: Settings, error: BaseException) -> BrokerError:
             f"Kafka at {where} refuses us: are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right "
             f"({shown(str(error), 300)})?"
         )
-    if is_away(error):
+    if is_away(error) or isinstance(error, OSError):  # TimeoutError is one
         names = "KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL"
         if settings.kafka_security_protocol.endswith("SSL"):
             names += " (and KAFKA_SSL_CAFILE, and KAFKA_SSL_CERTFILE where it asks for our certificate)"

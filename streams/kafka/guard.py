@@ -13,10 +13,10 @@ from typing import Final
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import AuthenticationFailedError, KafkaError
+from aiokafka.errors import KafkaError
 
 from streams.errors import BrokerError, MismatchError, StreamsError
-from streams.kafka.access import broker_error, kafka_client_options
+from streams.kafka.access import explained, kafka_client_options
 from streams.kafka.topic import TopicInfo, check_partitions, describe_topic, reader
 from streams.settings import Settings
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 5.0
 #: Looks in a row at which the topic must be missing before it counts as deleted.
 MISSING_LOOKS: Final = 3
-#: Seconds between two lines that say that the broker is away.
+#: Seconds between two lines that say the same of a broker that is away.
 SAY_SECONDS: Final = 60.0
 
 
@@ -54,7 +54,8 @@ class TopicGuard:
         self._missing = 0
         self._ends: dict[int, int] = {}
         self._away_since: float | None = None
-        self._said = 0.0
+        self._said = ""
+        self._said_at = 0.0
 
     @property
     def is_away(self) -> bool:
@@ -71,16 +72,13 @@ class TopicGuard:
                     await self._look(admin)
                     await asyncio.sleep(LOOK_SECONDS)
             except BrokerError as error:  # not there to be asked for its ends
-                self._note_away(error)
+                await self._note_away(error)
                 await asyncio.sleep(1.0)
             except StreamsError as error:
                 self._on_fault(error)
                 return
-            except AuthenticationFailedError as error:
-                self._on_fault(broker_error(self._settings, error))
-                return
             except (KafkaError, OSError, TimeoutError) as error:
-                self._note_away(error)
+                await self._note_away(error)
                 await asyncio.sleep(1.0)
             finally:
                 await admin.close()
@@ -108,19 +106,19 @@ class TopicGuard:
             raise MismatchError(f"The topic {self._info.name} was re-created while {self._gone}")
         self._ends = ends
 
-    def _note_away(self, error: BaseException) -> None:
+    async def _note_away(self, error: BaseException) -> None:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-            self._said = now - SAY_SECONDS + LOOK_SECONDS  # not for a hiccup
-        elif now - self._said >= SAY_SECONDS:
-            self._said = now
-            log.warning(
-                "Kafka at %s does not answer (%s), waiting for %.0f s so far.",
-                self._settings.bootstrap_servers(), type(error).__name__, now - self._away_since,
-            )  # fmt: skip
+        seconds = now - self._away_since
+        if seconds < LOOK_SECONDS:  # a hiccup
+            return
+        fault = str(error if isinstance(error, BrokerError) else await explained(self._settings, error))
+        if fault != self._said or now - self._said_at >= SAY_SECONDS:
+            self._said, self._said_at = fault, now
+            log.warning("%s Waiting for it, %.0f s so far.", fault, seconds)
 
     def _note_back(self) -> None:
         if self._away_since is not None:
             log.warning("Kafka is back after %.0f s.", time.monotonic() - self._away_since)
-            self._away_since = None
+            self._away_since, self._said = None, ""

@@ -61,7 +61,7 @@ async def test_a_full_disk_of_the_broker_is_waited_for_and_loses_nothing(
                 break
             await asyncio.sleep(pause)
         for command in (ingest, worker):
-            await command.line("Kafka at .* does not answer")
+            await command.line("Kafka cannot be reached at .* Waiting for it")
         with pytest.raises(DiskError, match="disk of the embedded Kafka is full"):
             await asyncio.to_thread(stack.kafka.start)
         assert ingest.running

@@ -65,6 +65,8 @@ class Secured(Kafka):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "kafka", folder / "logs")
+        #: Of the listener in the clear, as of the next start; the other's stands in the cluster's metadata.
+        self.password = PASSWORD
         self.secured = dict(zip(PROTOCOLS, ports.choose(len(PROTOCOLS), []), strict=True))
         authority = trustme.CA()
         self.authority, self.stranger = folder / "authority.pem", folder / "stranger.pem"
@@ -87,12 +89,13 @@ class Secured(Kafka):
         more = "".join(f",{protocol}://{ports.LOOPBACK}:{port}" for protocol, port in self.secured.items())
         lines = broker.config.read_text().splitlines()
         lines = [line + more if line.startswith(("listeners=", "advertised.listeners=")) else line for line in lines]
-        asks = _SECURITY.format(user=USER, password=PASSWORD, keystore=self.keystore, authority=self.authority)
+        asks = _SECURITY.format(user=USER, password=self.password, keystore=self.keystore, authority=self.authority)
         broker.config.write_text("\n".join(lines) + "\n" + asks)
 
     def _format(self, broker: Broker, java: list[str]) -> None:
         """With the user in the cluster's metadata, as Kafka's documents say."""
-        self._configure(broker, broker.data)
+        if broker.data.exists():
+            return
         secret = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
         subprocess.run(
             [
@@ -157,6 +160,24 @@ async def test_everything_goes_through(deployment: Deployment, secured: Secured,
     assert status.code == 0, status.errors
     await worker.stop()
     assert PASSWORD not in worker.output + status.output
+
+
+async def test_a_password_that_changes_meanwhile_is_said_and_waited_for(
+    deployment: Deployment, secured: Secured
+) -> None:
+    settings = secured.access("SASL_PLAINTEXT")
+    relay, oracle = await deployment.generated(EVENTS)
+    commands = deployment.ingest(relay.url, "--follow", **settings), deployment.worker(**settings)
+    await deployment.until_received(EVENTS)
+    for password, words in (("another-horse", "refuses us: .* Waiting for it"), (PASSWORD, "Kafka is back after")):
+        secured.password = password
+        await asyncio.to_thread(secured.restart)
+        for command in commands:
+            await command.line(words)
+    await deployment.check(oracle, oracle["last_seq"] or 0)
+    for command in commands:
+        await command.stop()
+        assert "horse" not in command.output
 
 
 async def test_who_is_refused_is_told_why(deployment: Deployment, secured: Secured) -> None:
