@@ -24,7 +24,7 @@ from streams.local import ports
 from streams.local.kafka import Broker, Kafka
 from tests.acceptance.commands import FAUST, finish
 from tests.acceptance.deployment import Deployment
-from tests.acceptance.test_errors import COMMANDS, run, sentence
+from tests.acceptance.test_errors import AWAY, COMMANDS, run, sentence
 
 USER, PASSWORD = "alice", "right-horse"
 EVENTS = 2_000
@@ -149,7 +149,7 @@ def settings_environment(settings_environment: dict[str, str], secured: Secured)
     return {**settings_environment, "KAFKA_BOOTSTRAP_SERVERS": secured.bootstrap_servers}
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", ["SASL_SSL", "SSL"])  # the third is below
 async def test_everything_goes_through(deployment: Deployment, secured: Secured, protocol: str) -> None:
     settings = secured.access(protocol)
     relay, oracle = await deployment.generated(EVENTS)
@@ -200,6 +200,12 @@ async def test_who_is_refused_is_told_why(deployment: Deployment, secured: Secur
         assert done.code == 3, done.errors
         assert words in sentence(done)
         assert "horse" not in done.errors + done.output
+
+    environment = {**deployment.environment, **cases[0][0], "RELAY_URL": f"ws://{AWAY}/"}
+    for command in ("doctor", "status"):
+        told = await finish([*FAUST, command], environment, deployment.folder)
+        assert told.code == 3, told
+        assert "refuses us" in told.output + told.errors
 
 
 def test_the_document_names_these_rights() -> None:
