@@ -55,6 +55,7 @@ _STATUS: Final = "tests/acceptance/test_status.py::"
 _REPLAY: Final = "tests/acceptance/test_replay.py::"
 _STACK: Final = "tests/integration/test_local_stack.py::"
 _ITSELF: Final = Parsed("it is what runs this check")
+_SECURED: Final = ByTest("tests/acceptance/test_secured_kafka.py::test_everything_goes_through")
 _DOCKER: Final = Parsed("needs a Docker engine")
 
 #: What the documents call it -> what it is here.
@@ -63,6 +64,12 @@ _PSQL: Final = 'psql "$DATABASE_URL"'
 _DEMO: Final = ("firehose.demo", "firehose.events")
 
 COMMANDS: Final[dict[str, Check]] = {
+    # -- settings
+    "KAFKA_BOOTSTRAP_SERVERS=broker.example.org:9094": _SECURED,
+    "KAFKA_SECURITY_PROTOCOL=SASL_SSL": _SECURED,
+    "KAFKA_SASL_MECHANISM=SCRAM-SHA-512": _SECURED,
+    "KAFKA_SASL_USERNAME=…": _SECURED,
+    "KAFKA_SASL_PASSWORD=...": _SECURED,
     # -- make
     "make run": ByTest(f"{_RUN}test_a_run_takes_everything_and_says_so"),
     "make run BACKFILL_DAYS=…": ByTest(f"{_RUN}test_a_run_takes_everything_and_says_so"),
