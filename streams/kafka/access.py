@@ -36,10 +36,12 @@ log = logging.getLogger(__name__)
 START_PATIENCE: Final = 10.0
 #: Milliseconds that one server has to say why it refuses us.
 REFUSAL_MS: Final = 5_000
-#: What aiokafka raises where a broker does not answer, or is starting.
+#: What comes out of aiokafka where a broker does not answer, or is starting; a TimeoutError is an OSError too.
 _AWAY: Final = (
     KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError, NodeNotReadyError, CoordinatorNotAvailableError,
+    OSError,
 )  # fmt: skip
+#: What it raises where a broker does not let us in.
 _REFUSED: Final = (
     AuthenticationFailedError, AuthenticationMethodNotSupported,
     SaslAuthenticationFailed, UnsupportedSaslMechanismError,
@@ -88,10 +90,9 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
                 await admin.start()
                 break
             except KafkaError as error:
-                if not is_away(error) or asyncio.get_running_loop().time() > deadline:
-                    raise await explained(settings, error) from None
-                if (refused := await _refusal(settings)) is not None:
-                    raise refused from None
+                refusal = await _refusal(settings, error)
+                if refusal is not None or not is_away(error) or asyncio.get_running_loop().time() > deadline:
+                    raise refusal or broker_error(settings, error) from None
                 await asyncio.sleep(0.5)
         yield admin
     finally:
@@ -122,26 +123,26 @@ async def asked(settings: Settings, question: Callable[[AIOKafkaAdminClient], Aw
 
 async def explained(settings: Settings, error: BaseException) -> BrokerError:
     """The operator's sentence for a client that could not connect; why it was refused costs one more connection."""
-    return (await _refusal(settings) if is_away(error) else None) or broker_error(settings, error)
+    return await _refusal(settings, error) or broker_error(settings, error)
 
 
-async def _refusal(settings: Settings) -> BrokerError | None:
-    """Why the first server that refuses us does so, if one does.
+async def _refusal(settings: Settings, error: BaseException) -> BrokerError | None:
+    """Why the first server that refuses us does so, if one does; None for an error that says itself what it is.
 
     aiokafka's bootstrap only logs what each server answered, and raises that it could not connect
     (``AIOKafkaClient.bootstrap``): a wrong password would look like a broker that is down.
     """
-    if settings.kafka_security_protocol == "PLAINTEXT":
+    if not is_away(error) or settings.kafka_security_protocol == "PLAINTEXT":
         return None
     options = kafka_client_options(settings)
     for host, port, _ in collect_hosts(options.pop("bootstrap_servers")):
         try:
             (await create_conn(host, port, request_timeout_ms=REFUSAL_MS, **options)).close()
-        except _REFUSED as error:
-            return broker_error(settings, error)
-        except ssl.SSLCertVerificationError as error:
+        except _REFUSED as refused:
+            return broker_error(settings, refused)
+        except ssl.SSLCertVerificationError as refused:
             return BrokerError(
-                f"The certificate of Kafka at {host}:{port} is not trusted ({error.verify_message}): is "
+                f"The certificate of Kafka at {host}:{port} is not trusted ({refused.verify_message}): is "
                 "KAFKA_SSL_CAFILE right, and are the servers named as the certificate names them?"
             )
         except (KafkaError, OSError):  # away, or it gives no reason
@@ -160,7 +161,7 @@ def broker_error(settings: Settings, error: BaseException) -> BrokerError:
             f"Kafka at {where} refuses us: are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right "
             f"({shown(str(error), 300)})?"
         )
-    if is_away(error) or isinstance(error, OSError):  # TimeoutError is one
+    if is_away(error):
         names = "KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL"
         if settings.kafka_security_protocol.endswith("SSL"):
             names += " (and KAFKA_SSL_CAFILE, and KAFKA_SSL_CERTFILE where it asks for our certificate)"

@@ -189,6 +189,7 @@ async def test_who_is_refused_is_told_why(deployment: Deployment, secured: Secur
         ({**over_tls, "KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_MECHANISM=PLAIN is none of its mechanisms"),
         ({**over_tls, "KAFKA_SSL_CAFILE": str(secured.stranger)}, "is KAFKA_SSL_CAFILE right"),
         ({**over_tls, "KAFKA_SSL_CAFILE": "/nowhere.pem"}, "KAFKA_SSL_CAFILE: /nowhere.pem cannot be used: No such"),
+        ({**certificate, "KAFKA_SSL_CERTFILE": "/nowhere.pem"}, "KAFKA_SSL_CERTFILE or KAFKA_SSL_KEYFILE: "),
         ({**certificate, "KAFKA_SSL_KEYFILE": "/nowhere.pem"}, "KAFKA_SSL_CERTFILE or KAFKA_SSL_KEYFILE: "),
         ({**over_tls, "KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, "KAFKA_SECURITY_PROTOCOL"),
         (without, "KAFKA_SSL_CERTFILE where it asks"),
