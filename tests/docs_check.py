@@ -137,6 +137,16 @@ def shell_commands() -> list[Command]:
     return list(found.values())
 
 
+def setting_blocks() -> list[Block]:
+    """The blocks that hold nothing but settings, as an .env file does."""
+    return [
+        block
+        for document in DOCUMENTS
+        for block in blocks(document)
+        if block.language in SHELL and all(ASSIGNMENT.fullmatch(line.strip()) for line in block.lines if line.strip())
+    ]
+
+
 def sql_blocks() -> list[Command]:
     """The fenced blocks of SQL."""
     return [
@@ -264,7 +274,18 @@ def _setting_problems(assignment: str) -> list[str]:
     try:
         Settings(_env_file=None, **{name.lower(): value})  # type: ignore[arg-type, call-arg]
     except ValidationError as error:
-        return [f"{assignment}: {error.errors()[0]['msg']}"]
+        # What it asks for besides has no place: that is for the block as a whole (see setting_blocks).
+        return [f"{assignment}: {own['msg']}" for own in error.errors() if own["loc"]]
+    return []
+
+
+def block_problems(block: Block) -> list[str]:
+    """A sentence for each thing in which the settings of a block do not go together."""
+    assignments = [line.strip().split("=", 1) for line in block.lines if line.strip()]
+    try:
+        Settings(_env_file=None, **{name.lower(): value for name, value in assignments})  # type: ignore[arg-type, call-arg]
+    except ValidationError as error:
+        return [f"{block.document}:{block.line}: {each['msg']}" for each in error.errors()]
     return []
 
 

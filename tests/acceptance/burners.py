@@ -48,7 +48,8 @@ class Burners:
         """Iterations a second of all together, between two moments (monotonic)."""
         total = 0.0
         for file in self._files:
-            lines = [line.split() for line in file.read_text().splitlines() if line.count(" ") == 1]
+            # Whole lines only: the last one may be half written.
+            lines = [line.split() for line in file.read_text().split("\n")[:-1]]
             marks = [(float(at), int(n)) for at, n in lines if begin <= float(at) <= end]
             (first, before), (last, after) = marks[0], marks[-1]
             total += (after - before) / (last - first)

@@ -53,6 +53,12 @@ def test_what_is_not_executed_names_what_exists(command: docs_check.Command) -> 
     assert docs_check.problems(command.text) == [], str(command)
 
 
+def test_settings_that_stand_together_go_together() -> None:
+    blocks = docs_check.setting_blocks()
+    assert any("KAFKA_SASL_PASSWORD" in block.text for block in blocks)
+    assert [problem for block in blocks for problem in docs_check.block_problems(block)] == []
+
+
 @pytest.mark.parametrize(("command", "check"), EXECUTED, ids=[str(command) for command, _ in EXECUTED])
 async def test_a_command_does_what_the_document_says(
     filled: Filled, clone: Path, command: docs_check.Command, check: Run
