@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streams.errors import SettingsError
@@ -66,6 +65,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
     )
+    #: Where the embedded servers were found: they are waited for there, also while they are down.
+    _found: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # -- what to take
     backfill_days: int = Field(
@@ -254,16 +255,19 @@ class Settings(BaseSettings):
         return self._embedded("database_url", "Postgres", "DATABASE_URL")
 
     def as_environment(self) -> dict[str, str]:
-        """What was set, as environment variables for a child process. Secrets are in it."""
-        return {name.upper(): _as_text(getattr(self, name)) for name in self.model_fields_set}
+        """What was set or found, as environment variables for a child process. Secrets are in it."""
+        given = {name.upper(): _as_text(getattr(self, name)) for name in self.model_fields_set}
+        return {name.upper(): address for name, address in self._found.items()} | given
 
     def _embedded(self, key: str, what: str, name: str) -> str:
-        state = read_stack_state(self.local_dir)
-        if state is None or key not in state:
+        state = read_stack_state(self.local_dir) or {}
+        if key in state:
+            self._found[key] = state[key]
+        if key not in self._found:
             raise SettingsError(
                 f"No {what}: set {name} to your own, or start the embedded one with `make run` or `python -m streams.local up`."
             )
-        return state[key]
+        return self._found[key]
 
 
 def _as_text(value: object) -> str:
@@ -278,14 +282,11 @@ def read_stack_state(local_dir: Path) -> dict[str, str] | None:
     """What ``streams.local`` wrote about the embedded stack that is up, or None.
 
     The file ``stack.json`` holds the settings that point at it (``kafka_bootstrap_servers``, ``database_url``) and exists
-    only between up and down; after a machine's crash it may be stale, so the broker's port is tried.
+    only between up and down. Whether they answer is not asked: a server that was killed is one to wait for.
     """
     try:
-        state = json.loads((local_dir / "stack.json").read_text())
-        host, _, port = str(state["kafka_bootstrap_servers"]).rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=1.0):
-            return {str(k): str(v) for k, v in state.items()}
-    except (OSError, ValueError, KeyError):
+        return {str(k): str(v) for k, v in json.loads((local_dir / "stack.json").read_text()).items()}
+    except (OSError, ValueError, AttributeError):
         return None
 
 

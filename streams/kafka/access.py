@@ -161,6 +161,10 @@ def broker_error(settings: Settings, error: BaseException) -> BrokerError:
             f"Kafka at {where} refuses us: are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right "
             f"({shown(str(error), 300)})?"
         )
+    if is_away(error) and settings.kafka_bootstrap_servers is None:
+        return BrokerError(
+            f"The embedded Kafka cannot be reached at {where}: start it with `python -m streams.local up`."
+        )
     if is_away(error):
         names = "KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL"
         if settings.kafka_security_protocol.endswith("SSL"):

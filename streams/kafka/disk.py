@@ -19,7 +19,9 @@ _MARGIN: Final = 0.1
 def broker_folder(settings: Settings) -> Path | None:
     """The folder of the broker's data, where the broker is the embedded one; else None."""
     state = read_stack_state(settings.local_dir)
-    return settings.local_dir if state and state["kafka_bootstrap_servers"] == settings.bootstrap_servers() else None
+    return (
+        settings.local_dir if state and state.get("kafka_bootstrap_servers") == settings.bootstrap_servers() else None
+    )
 
 
 def check_disk(folder: Path | None, frames: int) -> str:

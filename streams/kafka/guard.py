@@ -65,12 +65,8 @@ class TopicGuard:
     async def run(self) -> None:
         """Look until cancelled, or until a fault."""
         while True:
-            admin = AIOKafkaAdminClient(**kafka_client_options(self._settings), request_timeout_ms=10_000)
             try:
-                await admin.start()
-                while True:
-                    await self._look(admin)
-                    await asyncio.sleep(LOOK_SECONDS)
+                await self._look_on()
             except BrokerError as error:  # not there to be asked for its ends
                 await self._note_away(error)
                 await asyncio.sleep(1.0)
@@ -80,8 +76,17 @@ class TopicGuard:
             except (KafkaError, OSError, TimeoutError) as error:
                 await self._note_away(error)
                 await asyncio.sleep(1.0)
-            finally:
-                await admin.close()
+
+    async def _look_on(self) -> None:
+        """Look with one connection, until it breaks or there is a fault."""
+        admin = AIOKafkaAdminClient(**kafka_client_options(self._settings), request_timeout_ms=10_000)
+        try:
+            await admin.start()
+            while True:
+                await self._look(admin)
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await admin.close()
 
     async def _look(self, admin: AIOKafkaAdminClient) -> None:
         async with asyncio.timeout(15):

@@ -201,8 +201,9 @@ def judged_topic(
     if int(configs.get("max.message.bytes", MAX_MESSAGE_BYTES)) < MAX_MESSAGE_BYTES:
         yield Finding("topic", "warn", f"max.message.bytes is {configs['max.message.bytes']}",
                       f"set it to {MAX_MESSAGE_BYTES}: a large record stops the ingest")  # fmt: skip
-    if configs.get("message.timestamp.type", "CreateTime") != "CreateTime":
-        yield Finding("topic", "warn", "message.timestamp.type is not CreateTime", "set it to CreateTime")
+    if configs.get("message.timestamp.type", "CreateTime") != "LogAppendTime":
+        yield Finding("topic", "warn", "message.timestamp.type is not LogAppendTime",
+                      "set it to LogAppendTime: else a wrong clock stops the ingest or loses events")  # fmt: skip
     retention = int(configs.get("retention.ms", "-1"))
     if 0 <= retention < 86_400_000:
         yield Finding("topic", "warn", f"retention {span(retention / 1000)}",

@@ -150,7 +150,7 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
 def _psql(settings: Settings) -> str:
     """The command to look into the database: the embedded one brings its own client."""
     state = read_stack_state(settings.local_dir)
-    if state is not None and state["database_url"] == settings.database_dsn():
+    if state is not None and state.get("database_url") == settings.database_dsn():
         return f"{sys.executable} -m streams.local psql"
     return f"psql '{_without_password(settings.database_dsn())}'"
 

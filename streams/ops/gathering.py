@@ -29,7 +29,7 @@ from aiokafka.errors import (
 )
 
 from streams import __version__
-from streams.errors import BrokerError, DatabaseError, MismatchError
+from streams.errors import DatabaseError, MismatchError
 from streams.kafka.access import explained, kafka_client_options
 from streams.kafka.changelog import Changelog
 from streams.kafka.members import changelog, members
@@ -130,7 +130,7 @@ class StatusReader:
         except (KafkaError, TimeoutError) as error:
             await self._close_kafka()
             await self._ask_database(database)  # it may have been Postgres that went away just now
-            raise await _away(self._settings, error) from None
+            raise await explained(self._settings, error) from None
         standing = told.standing
         self._speeds.add(time.monotonic(), sum(p.end for p in standing.partitions), standing.received, standing.pending)
         return _status(self._settings, told, rows, found, self._speeds)
@@ -444,12 +444,3 @@ def _latest(*moments: dt.datetime | None) -> dt.datetime | None:
 
 def _utc(time_us: int) -> dt.datetime:
     return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC)
-
-
-async def _away(settings: Settings, error: BaseException) -> BrokerError:
-    if isinstance(error, KafkaError):
-        return await explained(settings, error)
-    return BrokerError(
-        f"Kafka at {settings.bootstrap_servers()} does not answer: is it up, and are KAFKA_BOOTSTRAP_SERVERS and "
-        "KAFKA_SECURITY_PROTOCOL right?"
-    )

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streams.local import jars
 from streams.local.stack import Stack
 from streams.settings import read_stack_state
+from tests.acceptance.commands import INGEST, WORKER, Command, free_port
+from tests.acceptance.deployment import Relay
 
 Result = subprocess.CompletedProcess[str]
 COMMAND = [sys.executable, "-m", "streams.local"]
@@ -107,6 +110,35 @@ def test_killed_broker_and_server_come_back_with_their_data(folder: Path) -> Non
     assert asyncio.run(read(stack)) == (b"kept", "kept")
 
 
+async def test_who_found_it_waits_for_it(folder: Path, tmp_path: Path) -> None:
+    """Ingest and worker without an address of their own: Kafka is killed, all is down, and up again."""
+    stack = Stack(folder)
+    relay = await Relay("relay", ["--generate", "20000"], tmp_path).ready()
+    ports = {"WORKER_WEB_PORT": str(free_port()), "INGEST_WEB_PORT": str(free_port())}
+    environment = {"LOCAL_DIR": str(folder), "RELAY_URL": relay.url, "BACKFILL_PROFILE": "unlimited", **ports}
+    ingest = Command("ingest", [*INGEST, "--days", "-1", "--follow"], environment, tmp_path)
+    worker = Command("worker", WORKER, environment, tmp_path)
+    try:
+        while await received(stack) == 0:
+            assert (ingest.running, worker.running) == (True, True), ingest.tail() + worker.tail()
+            await asyncio.sleep(0.2)
+        os.kill(stack.kafka.pids()[0], signal.SIGKILL)
+        for command in (ingest, worker):
+            await command.line("The embedded Kafka cannot be reached at .* start it with .*Waiting for it")
+        assert local(folder, "down").returncode == 0
+        await asyncio.sleep(10)  # longer than the guard's look, and a heartbeat
+        assert (ingest.running, worker.running) == (True, True), ingest.tail() + worker.tail()
+        assert local(folder, "up").returncode == 0
+        deadline = time.monotonic() + 60
+        while await received(stack) < 20_000:
+            assert time.monotonic() < deadline, ingest.tail() + worker.tail()
+            await asyncio.sleep(0.2)
+        await asyncio.gather(ingest.stop(), worker.stop())
+    finally:
+        for command in (ingest, worker, relay):
+            command.kill()
+
+
 def test_a_frozen_stack_is_thawed(folder: Path) -> None:
     stack = Stack(folder)
     pids = stack.kafka.pids() + stack.postgres.pids()
@@ -162,6 +194,17 @@ def test_the_pinned_jars_are_one_cluster_of_versions() -> None:
     pinned = jars.pinned_jars()
     assert {jar.version for jar in pinned if jar.group == "org.apache.kafka"} == {jars.kafka_version()}
     assert all(len(jar.sha256) == 64 for jar in pinned)
+
+
+async def received(stack: Stack) -> int:
+    """What the sink has received, 0 while there is no schema yet."""
+    connection = await asyncpg.connect(stack.dsn)
+    try:
+        return int(await connection.fetchval("SELECT coalesce(sum(received), 0) FROM firehose.sink_offsets"))
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return 0
+    finally:
+        await connection.close()
 
 
 async def write(stack: Stack) -> None:

@@ -113,12 +113,13 @@ def test_log_lines_are_as_the_settings_say() -> None:
 
 
 def test_the_embedded_stack_is_looked_for_in_its_folder(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        address = f"127.0.0.1:{broker.getsockname()[1]}"
-        state = {"kafka_bootstrap_servers": address, "database_url": "postgresql://embedded/here"}
-        (tmp_path / "stack.json").write_text(json.dumps(state))
-        made = Settings(_env_file=None, local_dir=tmp_path)  # type: ignore[call-arg]
-        assert made.bootstrap_servers() == address
-        assert made.database_dsn() == "postgresql://embedded/here"
+    state = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": "postgresql://embedded/here"}
+    (tmp_path / "stack.json").write_text(json.dumps(state))
+    made = Settings(_env_file=None, local_dir=tmp_path)  # type: ignore[call-arg]
+    assert made.bootstrap_servers() == "127.0.0.1:9"
+    assert made.database_dsn() == "postgresql://embedded/here"
+    (tmp_path / "stack.json").unlink()  # it is down: who found it waits for it there, and so do his children
+    assert made.bootstrap_servers() == "127.0.0.1:9"
+    assert made.as_environment()["DATABASE_URL"] == "postgresql://embedded/here"
     with pytest.raises(SettingsError, match="No Kafka"):
-        Settings(_env_file=None, local_dir=tmp_path / "none").bootstrap_servers()  # type: ignore[call-arg]
+        Settings(_env_file=None, local_dir=tmp_path).bootstrap_servers()  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""`doctor`: what is judged, and the exit code. Its looks at real servers are in tests/integration/test_doctor.py."""
+"""`doctor`: what is judged, and the exit code. Its looks at real servers are in tests/integration/test_checkup.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streams.ops.checkup import Finding, _within, clock, exit_code, judged_datab
 from streams.settings import Settings
 
 GOOD_TOPIC = {"min.insync.replicas": "1", "cleanup.policy": "delete", "max.message.bytes": "8388608",
-              "message.timestamp.type": "CreateTime", "retention.ms": "604800000"}  # fmt: skip
+              "message.timestamp.type": "LogAppendTime", "retention.ms": "604800000"}  # fmt: skip
 GOOD_PARTITIONS = [{"partition": 0, "leader": 1, "isr": [1]}]
 GOOD_DATABASE = {"standby": False, "read_only": False, "encoding": "UTF8", "may_create": True, "may_public": True,
                  "may_write": True, "free": 90, "max_wal": 4 << 30, "buffers": 1 << 30}  # fmt: skip
@@ -36,7 +36,7 @@ def test_a_topic() -> None:
     assert topic([{"partition": 0, "leader": 1, "isr": [1]}], min_insync_replicas="2") == {"topic": "fail"}
     assert topic(cleanup_policy="compact") == {"topic": "fail"}
     assert topic(max_message_bytes="1000012") == {"topic": "warn"}
-    assert topic(message_timestamp_type="LogAppendTime") == {"topic": "warn"}
+    assert topic(message_timestamp_type="CreateTime") == {"topic": "warn"}
     assert topic(retention_ms="3600000") == {"topic": "warn"}
     assert topic(retention_ms="-1") == {}
     assert states(judged_topic(GOOD_TOPIC, GOOD_PARTITIONS, 1, 3)) == {"topic": "warn"}
