@@ -1,4 +1,4 @@
-"""Waiting between tries, longer each time and until told to stop; and saying the same trouble once a minute."""
+"""Waiting, for an answer or between tries, until told to stop; and saying the same trouble once a minute."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import asyncio
 import contextlib
 import random
 import time
-from typing import Final, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol, TypeVar
+
+T = TypeVar("T")
 
 #: Seconds between two lines about the same trouble.
 SAY_EVERY: Final = 60.0
 #: Seconds: the first wait, and the longest.
 FIRST, LONGEST = 0.5, 60.0
+#: Seconds after which an answer that does not come is trouble.
+SLOW: Final = 10.0
+
+
+class Ended(Exception):  # noqa: N818 (nobody's fault)
+    """We were told to stop while we waited for an answer."""
 
 
 class Log(Protocol):
@@ -43,6 +52,26 @@ class Patience:
         delay = min(LONGEST, FIRST * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), delay)
+
+    async def unless_ended(self, work: Coroutine[Any, Any, T], about: str = "", slow: str = "") -> T:
+        """What ``work`` gives; it is cancelled, and Ended raised, when we are told to stop before it is done.
+
+        ``slow`` is said, about ``about``, while it takes longer than SLOW.
+        """
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
+        try:
+            while True:
+                await asyncio.wait((task, stop), timeout=SLOW, return_when=asyncio.FIRST_COMPLETED)
+                if task.done():
+                    return task.result()
+                if self.ended:
+                    raise Ended
+                if slow:
+                    self.say(about, slow)
+        finally:
+            for each in (task, stop):
+                each.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
 
     def say(self, about: str, text: str) -> None:
         """Log trouble, at most once a minute for each thing it is about."""

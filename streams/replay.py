@@ -7,6 +7,7 @@ the first at the last watermark that Kafka has, the second at the last event tak
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from streams.ops.ingest_progress import IngestProgress
 from streams.ops.machine import resident
 from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.ops.process_state import IngestMode, IngestState, ingest_mode
-from streams.patience import Patience
+from streams.patience import Ended, Patience
 from streams.plan import Request, decide
 from streams.postgres.processes import Pause
 from streams.run_reader import Reading, RunReader
@@ -49,6 +50,8 @@ STOP_PATIENCE: Final = 5.0
 LOOK_AT_MEMORY: Final = 1.0
 #: Seconds after which a Kafka that takes nothing more counts as away; for a moment that is its pace.
 FULL_SECONDS: Final = 5.0
+#: Seconds after which that is said.
+SAY_FULL_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,31 +175,15 @@ class Replay:
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         works = (
-            self._show(reader), self._guard_retention(), guard.run(), self.pace.run(reader),
+            self._show(reader, guard), self._guard_retention(), guard.run(), self.pace.run(reader),
             self._watch_memory(), hog_memory(),
         )  # fmt: skip
         beside = [asyncio.create_task(work) for work in works]
-        attempt = 0
+        for task in beside:
+            task.add_done_callback(self._look_at)
         try:
-            while (publisher := await self._connect_publisher(reader)) is not None:
-                before = reader.start.position
-                try:
-                    reader.begin(publisher)
-                    await reader.read_until_done(publisher)
-                    await self._finish(publisher)
-                    break
-                except SendError as error:
-                    if isinstance(publisher.failure, MismatchError):
-                        raise publisher.failure from None
-                    self._patience.say("kafka", _not_taken(publisher, error))
-                    await self._check_topic(reader)
-                    reader.go_back(publisher)
-                    attempt = 0 if reader.start.position != before else attempt + 1
-                finally:
-                    self._publisher = None
-                    await publisher.stop()
-                if attempt:  # it takes nothing at all: asked again and again it would not either
-                    await self._patience.wait(attempt)
+            with contextlib.suppress(Ended):
+                await self._publish_again_and_again(reader)
         finally:
             for task in beside:
                 task.cancel()
@@ -205,6 +192,35 @@ class Replay:
             report_end(reader.start, reader.continuity, self.counts, head_reached=reader.head_reached)
         if self._fault is not None:
             raise self._fault
+
+    async def _publish_again_and_again(self, reader: RunReader) -> None:
+        """Until everything is in Kafka. Raises StreamsError, and Ended where we are stopped while we wait for Kafka."""
+        attempt = 0
+        while True:
+            publisher = await self._connect_publisher(reader)
+            before = reader.start.position
+            try:
+                reader.begin(publisher)
+                await reader.read_until_done(publisher)
+                await self._finish(publisher)
+                return
+            except SendError as error:
+                if isinstance(publisher.failure, MismatchError):
+                    raise publisher.failure from None
+                self._patience.say("kafka", _not_taken(publisher, error))
+                await self._check_topic(reader)
+                reader.go_back(publisher)
+                attempt = 0 if reader.start.position != before else attempt + 1
+            finally:
+                self._publisher = None
+                await publisher.stop()
+            if attempt:  # it takes nothing at all: asked again and again it would not either
+                await self._patience.wait(attempt)
+
+    def _look_at(self, task: asyncio.Task[None]) -> None:
+        """What works beside the reading must not end unseen: without it we would go on unguarded."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
 
     def _written(self) -> dict[int, int]:
         return self._publisher.written if self._publisher is not None else {}
@@ -221,16 +237,16 @@ class Replay:
         except TimeoutError:
             log.warning("Kafka did not take the last events in time: the next ingest takes them again")
 
-    async def _connect_publisher(self, reader: RunReader) -> Publisher | None:
-        """A started publisher; a broker that is away is waited for, except at the start. None: stopped meanwhile."""
+    async def _connect_publisher(self, reader: RunReader) -> Publisher:
+        """A started publisher; a broker that is away is waited for, except at the start. Raises Ended."""
         attempt = 0
-        while not self._patience.ended:
+        while True:
             publisher = Publisher(
                 self.settings, self.info, budget=self._budget(), on_change=self._on_publisher_change,
                 remembered=self._budgets.dids,
             )  # fmt: skip
             try:
-                await publisher.start()
+                await self._patience.unless_ended(publisher.start())
                 self._publisher = publisher
                 return publisher
             except KafkaError as error:
@@ -240,27 +256,33 @@ class Replay:
                 self._patience.say("kafka", f"{fault} Waiting for it.")
                 await self._patience.wait(attempt)
                 attempt += 1
-        return None
 
     async def _check_topic(self, reader: RunReader) -> None:
-        """After Kafka refused a batch: is the topic still the one that we write? Waits while the broker is away."""
+        """After Kafka refused a batch: is the topic still the one that we write? Waits while the broker is away.
+
+        Raises MismatchError where it is not, Ended.
+        """
         attempt = 0
-        while not self._patience.ended:
-            try:
-                info = await find_topic(self.settings)
-                if info is not None:
-                    check_partitions(info, self.info.partitions)
-                    state = await read_state(self.settings, info)
-                    if not reader.marked or state.topic_id == reader.topic_id:
-                        return
-                raise MismatchError(
-                    f"The topic {self.info.name} was deleted or re-created while we wrote to it: start again "
-                    f"to fill a new one, with another SINK_SCHEMA or an emptied one."
-                )
-            except BrokerError as error:
-                self._patience.say("kafka", str(error))
-                await self._patience.wait(attempt)
-                attempt += 1
+        while not await self._patience.unless_ended(self._is_the_topic(reader)):
+            await self._patience.wait(attempt)
+            attempt += 1
+
+    async def _is_the_topic(self, reader: RunReader) -> bool:
+        """Whether the topic is the one that we write; False while the broker is away."""
+        try:
+            info = await find_topic(self.settings)
+            if info is not None:
+                check_partitions(info, self.info.partitions)
+                state = await read_state(self.settings, info)
+                if not reader.marked or state.topic_id == reader.topic_id:
+                    return True
+        except BrokerError as error:
+            self._patience.say("kafka", str(error))
+            return False
+        raise MismatchError(
+            f"The topic {self.info.name} was deleted or re-created while we wrote to it: start again "
+            f"to fill a new one, with another SINK_SCHEMA or an emptied one."
+        )
 
     def _on_publisher_change(self) -> None:
         connection = self._reader.connection if self._reader is not None else None
@@ -291,11 +313,11 @@ class Replay:
 
     def _mode(self) -> tuple[IngestMode, str]:
         """What it does, and why."""
-        full = self._full_since is not None and time.monotonic() - self._full_since >= FULL_SECONDS
+        behind = self._publisher is None or self._full_for() >= FULL_SECONDS
         return ingest_mode(
             stopping=self._patience.ended, paused=self.pace.paused, planned=self.started,
             memory=self.memory.says if self.memory.state == "pause" else None,
-            kafka_behind=self._publisher is None or full, waits_for_group=self._waiting,
+            kafka_behind=behind or (self._reader is not None and self._reader.marking), waits_for_group=self._waiting,
             connected=self._reader is not None and self._reader.connection is not None, pace=self.pace.mode,
         )  # fmt: skip
 
@@ -336,14 +358,27 @@ class Replay:
         """Bytes that Kafka may owe us an answer for."""
         return SMALLEST_IN_FLIGHT if self.memory.state == "small" else self._budgets.unacknowledged
 
-    async def _show(self, reader: RunReader) -> None:
+    def _full_for(self) -> float:
+        """Seconds for which Kafka has owed us an answer for as much as we let it."""
+        return 0.0 if self._full_since is None else time.monotonic() - self._full_since
+
+    async def _show(self, reader: RunReader, guard: TopicGuard) -> None:
+        self._progress.begin()
         while True:
             await asyncio.sleep(1.0)
             self._show_once(reader)
+            if self._full_for() >= SAY_FULL_SECONDS and not guard.is_away:  # else the guard says so
+                self._patience.say("kafka", _NOT_ACKNOWLEDGED)
 
     def _show_once(self, reader: RunReader, *, final: bool = False) -> None:
         at = standing(reader.start, reader.continuity, self.counts)
         self._progress.show(at, left=self.pace.outlook.left, final=final)
+
+
+_NOT_ACKNOWLEDGED: Final = (
+    "Kafka does not acknowledge what was sent: is it up, and are enough replicas in sync (min.insync.replicas)? "
+    "Waiting for it."
+)
 
 
 def _not_taken(publisher: Publisher, error: SendError) -> str:

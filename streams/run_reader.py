@@ -7,6 +7,7 @@ each trouble with Kafka: ``replay.py`` hands over the one to read into.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from streams.ingest_pace import Look
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
-from streams.patience import Patience
+from streams.patience import Ended, Patience
 from streams.plan import Decision
 from streams.run_start import RunStart, plan_start
 from streams.settings import Settings
@@ -36,6 +37,9 @@ STALL: Final = 20.0
 PONG: Final = 15.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
+_NOT_MARKED: Final = (
+    "Kafka has not taken this run's watermarks yet: are enough replicas in sync (min.insync.replicas)? Waiting for it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,8 @@ class RunReader:
         self.connections = 0
         self.continuity = _continuity(start)
         self.head_reached = False
+        #: Whether Kafka has been given watermarks that must be there before we go on.
+        self.marking = False
         self._settings = settings
         self._reading = reading
         self._patience = patience
@@ -116,13 +122,25 @@ class RunReader:
     async def _announce(self, publisher: Publisher) -> None:
         """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
         crash_point("run.before_first_watermark")
-        await publisher.mark()
+        await self._mark(publisher)
         crash_point("run.after_first_watermark")
         self.start.announced = self.marked = True
+
+    async def _mark(self, publisher: Publisher) -> None:
+        """Watermarks now. aiokafka waits for replicas for ever, and without a word."""
+        self.marking = True
+        try:
+            await self._patience.unless_ended(publisher.mark(), "kafka", _NOT_MARKED)
+        finally:
+            self.marking = False
 
     # -- one connection until it ends, and the next
     async def read_until_done(self, publisher: Publisher) -> None:
         """Connect, and connect again, until the head is reached or we are stopped. Raises SendError, RelayError."""
+        with contextlib.suppress(Ended):
+            await self._read_on(publisher)
+
+    async def _read_on(self, publisher: Publisher) -> None:
         await self._announce(publisher)
         attempt = 0
         while not self._patience.ended and not self.head_reached:
@@ -163,13 +181,17 @@ class RunReader:
             self._reach_head()
             return "head"
         cursor = continuity.reconnected()
-        connection = await open_relay(
-            self._settings.relay_url, cursor, intake.frame, intake.text,
-            on_bytes=self._reading.on_bytes, max_size=self._reading.frame,
+        connection = await self._patience.unless_ended(
+            open_relay(
+                self._settings.relay_url, cursor, intake.frame, intake.text,
+                on_bytes=self._reading.on_bytes, max_size=self._reading.frame,
+            )
         )  # fmt: skip
         self.connection = connection
         self.connections += 1
         try:
+            if self._patience.ended:  # told just before there was a connection to finish
+                return "stopped"
             self._reading.on_connected()
             return await self._watch(connection)
         finally:
@@ -228,11 +250,9 @@ class RunReader:
     async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
         log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
-        await publisher.mark()
+        await self._mark(publisher)
         old, continuity = self.start, self.continuity
         start = await self._start_after_reset(old)
-        if start is None:
-            return
         start.missing = Gap(
             relay=self._relay, run=old.run, from_seq=continuity.last_seq + 1, to_seq=None,
             from_time=continuity.newest_time, to_time=reset.time or (start.oldest.time if start.oldest else None),
@@ -244,17 +264,18 @@ class RunReader:
         self.begin(publisher)
         await self._announce(publisher)
 
-    async def _start_after_reset(self, old: RunStart) -> RunStart | None:
-        """Where the new sequence begins; None when we are stopped before the relay could be asked."""
+    async def _start_after_reset(self, old: RunStart) -> RunStart:
+        """Where the new sequence begins. Raises Ended when we are stopped before the relay could be asked."""
         attempt = 0
-        while not self._patience.ended:
+        while True:
             try:
-                return await plan_start(self._settings.relay_url, Decision("reset", None, None), after_run=old.run)
+                return await self._patience.unless_ended(
+                    plan_start(self._settings.relay_url, Decision("reset", None, None), after_run=old.run)
+                )
             except RelayError as error:
                 self._patience.say("relay", str(error))
                 await self._patience.wait(attempt)
                 attempt += 1
-        return None
 
     # -- what others ask
     def look(self, received: int) -> Look:

@@ -39,6 +39,8 @@ SEND_TIMEOUT: Final = 40.0
 STOP_PATIENCE: Final = 1.0
 #: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
 DID_CACHE: Final = 100_000
+#: Characters: longer ones, up to 2,048, are legal, and a stranger could fill the memory with them.
+LONGEST_KEPT: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,9 @@ class Publisher:
         if len(self._where) >= self._remembered:
             self._where.clear()
         key = did.encode()
-        place = self._where[did] = (self._lanes[partition_for(key, self.partitions)], key)
+        place = (self._lanes[partition_for(key, self.partitions)], key)
+        if len(did) <= LONGEST_KEPT:
+            self._where[did] = place
         return place
 
     def _fill(self) -> None:

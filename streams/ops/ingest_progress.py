@@ -41,7 +41,10 @@ class IngestProgress:
         self._samples: deque[tuple[float, int]] = deque()
         self._said = 0.0
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+
+    def begin(self) -> None:
+        """From now on there is something to show. On a terminal that takes it over, until ``close``."""
+        if self._bar is None and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("[bold]ingest"), BarColumn(), TextColumn("{task.percentage:>5.1f} %"),
                 TextColumn("{task.fields[text]}"), console=Console(stderr=True), transient=True,

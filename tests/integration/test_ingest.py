@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from streams.local.stack import Stack
 from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings
+from tests.acceptance.proxy import Proxy
 from tests.conftest import SettingsFactory
 
 EVENTS = 30_000
@@ -328,3 +330,65 @@ async def test_a_reader_reads_nothing_until_it_is_told_from_where(settings: Sett
         found = await consumer.getmany(timeout_ms=5000)
         assert [message.value for message in found[tps[1]]] == [b"1", b"2"]
         assert len(found) == 1
+
+
+async def until(what: Callable[[], bool], task: asyncio.Task[None], seconds: float = 60.0) -> None:
+    """Wait for it, and fail where the ingest ends before."""
+    async with asyncio.timeout(seconds):
+        while not what():
+            assert not task.done(), await task
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stop_while_the_relay_is_being_connected(settings: SettingsFactory, relay: DevRelay) -> None:
+    """There is no connection to end yet; the handshake alone would be waited for longer than a stop may take."""
+    async with Proxy("127.0.0.1", relay.port) as proxy:
+        made = settings(relay_url=f"ws://127.0.0.1:{proxy.port}")
+        replay = replay_of(made, await ensure_topic(made))
+        task = asyncio.create_task(replay.run())
+        await until(lambda: replay.counts.events > 1000, task)
+        proxy.freeze()
+        proxy.cut()
+        connections = proxy.connections
+        await until(lambda: proxy.connections > connections, task)
+        replay.stop()
+        await asyncio.wait_for(task, 8)
+
+
+async def test_first_watermarks_that_kafka_does_not_take_are_waited_for_until_a_stop(
+    settings: SettingsFactory, relay: DevRelay, embedded: Stack, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """By itself aiokafka waits for ever, and without a word."""
+    made = settings(relay_url=relay.url)
+    replay = replay_of(made, await ensure_topic(made))
+    mark = Publisher.mark
+
+    async def mark_without_kafka(publisher: Publisher) -> None:
+        embedded.kafka.freeze()
+        await mark(publisher)
+
+    monkeypatch.setattr("streams.patience.SLOW", 0.2)
+    monkeypatch.setattr(Publisher, "mark", mark_without_kafka)
+    task = asyncio.create_task(replay.run())
+    try:
+        await until(lambda: "Kafka has not taken this run's watermarks yet" in capsys.readouterr().out, task)
+        assert replay.state().mode == "no broker"
+        replay.stop()
+        await asyncio.wait_for(task, 8)
+    finally:
+        embedded.kafka.thaw()
+    assert replay.counts.frames == 0
+
+
+async def test_what_works_beside_the_reading_does_not_end_unseen(
+    settings: SettingsFactory, relay: DevRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptors() -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    made = settings(relay_url=relay.url)
+    replay = Replay(made, Options(Request(-1, False, None, 0), follow=True, standby=False), await ensure_topic(made))
+    monkeypatch.setattr(replay.memory, "_rss", no_descriptors)
+    with pytest.raises(OSError, match="Too many open files"):
+        await asyncio.wait_for(replay.run(), 30)
