@@ -217,11 +217,14 @@ class Deployment:
         await self.until_applied(seconds)
 
     async def until_cursor(self, seq: int, seconds: float = 15.0) -> None:
-        """The cursor is written about once a second."""
-        for pause in self.patiently(f"the cursor at {seq} (it is at {await self.cursor()})", seconds):
-            if await self.cursor() == seq:
-                return
-            await asyncio.sleep(pause)
+        """The cursor is written about once a second; ``seconds``: for so long it may stand still."""
+        stood: int | None = None
+        since = time.monotonic()
+        while (at := await self.cursor()) != seq:
+            if at != stood:
+                stood, since = at, time.monotonic()
+            assert time.monotonic() - since < seconds, f"the cursor stands at {at}, not at {seq}\n{self.tails()}"
+            await asyncio.sleep(0.1)
 
     # -- what must be true at the end
 
