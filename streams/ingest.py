@@ -112,6 +112,8 @@ def _time(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no time (example: 2026-11-20T12:00:00Z)") from None
     if moment_given.tzinfo is None:
         moment_given = moment_given.replace(tzinfo=dt.UTC)
+    if moment_given.timestamp() < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is before 1970")
     return int(moment_given.timestamp() * 1e6)
 
 

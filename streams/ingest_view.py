@@ -41,7 +41,7 @@ def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standin
     return Standing(
         seq=continuity.last_seq, events=counts.events,
         frames=counts.frames, dead=counts.dead, begin=covered_from(start),
-        time=continuity.newest_time, head=start.head.time if start.head else None,
+        time=continuity.time, head=start.head.time if start.head else None,
     )  # fmt: skip
 
 
@@ -72,5 +72,5 @@ def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_
         head_reached=head_reached, frames=counts.frames, events=counts.events, repeated=counts.seen,
         filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
         skipped=dict(counts.skipped_types) or None, covered_from=moment(covered_from(start)),
-        covered_to=moment(continuity.newest_time), not_covered=uncovered,
+        covered_to=moment(continuity.time), not_covered=uncovered,
     )  # fmt: skip

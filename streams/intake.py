@@ -5,6 +5,7 @@ Every outcome is counted: published, seen before, filtered, skipped by type, dea
 
 from __future__ import annotations
 
+import time as clock
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,10 +90,9 @@ class Intake:
             return
         if continuity.missing is not None:
             self._report(continuity.missing)
-        newest = continuity.newest_time
         publisher = self.publisher
         try:
-            events = decode_events(kind, body, seq, time if time is not None else newest or 0, self.keep)
+            events = decode_events(kind, body, seq, time if time is not None else self._time(), self.keep)
         except FrameError as error:
             self._bury(seq, None, str(error), data)
         else:
@@ -104,10 +104,20 @@ class Intake:
                 for bad in events.bad:
                     self._bury(seq, events.did, bad.reason, bad.payload)
             counts.filtered += events.filtered
-        # The newest time, not the frame's: a frame that is repeated after a restart must not look newer than it.
-        publisher.moved(seq, newest)
+        publisher.moved(seq, continuity.time, continuity.newest_time)
         if seq >= self._head_seq:
+            self.settle()
             self._on_head()
+
+    def settle(self) -> None:
+        """The relay is quiet, or has sent what was asked for: nothing says that its last times are wrong."""
+        continuity = self.continuity
+        if continuity.settle(clock.time_ns() // 1000):
+            self.publisher.moved(continuity.last_seq, continuity.time, continuity.newest_time)
+
+    def _time(self) -> int:
+        """For a frame that has no time of its own, in µs."""
+        return self.continuity.time or self.continuity.newest_time or 0
 
     def text(self) -> None:
         """A text message: not of this protocol; a dead letter without a payload."""
@@ -124,7 +134,7 @@ class Intake:
         if self.continuity.see(seq, frame_time(body)) is Verdict.NEW:
             if self.continuity.missing is not None:
                 self._report(self.continuity.missing)
-            self.publisher.moved(seq, self.continuity.newest_time)
+            self.publisher.moved(seq, self.continuity.time, self.continuity.newest_time)
 
     def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
         self.counts.dead += 1

@@ -66,7 +66,7 @@ def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
 
 
 def _days_ago(request: Request) -> int | None:
-    return None if request.days < 0 else request.now - request.days * DAY_US
+    return None if request.days < 0 else max(request.now - request.days * DAY_US, 0)
 
 
 def shortfall(target: int | None, oldest: Sighting | None) -> Shortfall | None:

@@ -94,8 +94,9 @@ class RunReader:
 
         def watermark(position: Position) -> Watermark:
             return Watermark(
-                relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time
-            )
+                relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time,
+                newest=position.newest,
+            )  # fmt: skip
 
         if not start.announced:
             publisher.control(
@@ -117,7 +118,7 @@ class RunReader:
         self.head_reached = False
         if publisher.durable is not None:
             self.start.position = publisher.durable
-            self.start.known = publisher.durable.time is not None
+            self.start.known = publisher.durable.newest is not None
 
     async def _announce(self, publisher: Publisher) -> None:
         """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
@@ -178,6 +179,7 @@ class RunReader:
             head_seq=None if follow or head is None else head.seq, on_head=self._reach_head,
         )  # fmt: skip
         if not follow and head is not None and continuity.last_seq >= head.seq and continuity.known:
+            intake.settle()
             self._reach_head()
             return "head"
         cursor = continuity.reconnected()
@@ -193,7 +195,7 @@ class RunReader:
             if self._patience.ended:  # told just before there was a connection to finish
                 return "stopped"
             self._reading.on_connected()
-            return await self._watch(connection)
+            return await self._watch(connection, intake)
         finally:
             self.connection = None
             await connection.close()
@@ -211,7 +213,7 @@ class RunReader:
         self.finish("head")
 
     # -- silence
-    async def _watch(self, connection: RelayConnection) -> str:
+    async def _watch(self, connection: RelayConnection, intake: Intake) -> str:
         """Wait for the connection's end; judge silence meanwhile."""
         loop = asyncio.get_running_loop()
         counts, follow = self._counts, self._reading.follow
@@ -224,6 +226,7 @@ class RunReader:
             if counts.frames != frames or connection.paused:
                 frames, since = counts.frames, loop.time()
                 continue
+            intake.settle()
             silent = loop.time() - since
             if not follow and silent >= idle and self.at_head:
                 if await connection.answers(PONG):
@@ -255,7 +258,7 @@ class RunReader:
         start = await self._start_after_reset(old)
         start.missing = Gap(
             relay=self._relay, run=old.run, from_seq=continuity.last_seq + 1, to_seq=None,
-            from_time=continuity.newest_time, to_time=reset.time or (start.oldest.time if start.oldest else None),
+            from_time=continuity.time, to_time=reset.time or (start.oldest.time if start.oldest else None),
             reason=f"the relay's sequence was reset: {reset}",
         )  # fmt: skip
         self.start = start
@@ -283,7 +286,7 @@ class RunReader:
         start, continuity, connection = self.start, self.continuity, self.connection
         return Look(
             now=time.monotonic(), wall=time.time_ns() // 1000, received=received,
-            position=continuity.newest_time,
+            position=continuity.time,
             oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
             head=start.head.time if start.head is not None and not self._reading.follow else None,
             waits=connection is not None and not connection.paused,
@@ -291,4 +294,5 @@ class RunReader:
 
 
 def _continuity(start: RunStart) -> Continuity:
-    return Continuity(start.position.seq, start.position.time, known=start.known)
+    position = start.position
+    return Continuity(position.seq, position.newest, known=start.known, time=position.time)

@@ -98,7 +98,9 @@ async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
     run = max(time.time_ns() // 1000, after_run + 1)
     last = decision.resume_from
     if last is not None:
-        return RunStart(run, "resume", Position(last.seq, last.time), last.time is not None, None, oldest, head)
+        newest = last.newest if last.newest is not None else last.time  # older versions wrote one of them
+        position = Position(last.seq, last.time, newest)
+        return RunStart(run, "resume", position, newest is not None, None, oldest, head)
     first = oldest
     if oldest is not None and decision.target is not None:
         log.info("searching the relay for the time asked for", time=moment(decision.target))

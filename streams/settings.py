@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
@@ -201,6 +202,11 @@ class Settings(BaseSettings):
         if not value.startswith(("ws://", "wss://")):
             raise ValueError("a relay's address begins with ws:// or wss://")
         address = value.split("?", 1)[0]
+        try:
+            parts = urlsplit(address)
+            parts.port, (parts.hostname or "..").encode("idna")
+        except ValueError as error:
+            raise ValueError(f"a relay's address is wss://HOST or wss://HOST:PORT, and a path ({error})") from None
         return address.rstrip("/") + ENDPOINT if address.rstrip("/").count("/") == 2 else address
 
     @field_validator("log_level", mode="before")

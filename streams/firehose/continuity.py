@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from streams.firehose.stream_time import StreamTime
+
 
 class Verdict(enum.Enum):
     """What to do with a frame."""
@@ -30,17 +32,30 @@ class Missing:
 
 
 class Continuity:
-    """The position in the relay's sequence: the last seq taken, and the newest frame time seen (µs)."""
+    """The position in the relay's sequence: the last seq taken, and the newest time that any frame claimed (µs)."""
 
-    __slots__ = ("known", "last_seq", "missing", "newest_time", "proven")
+    __slots__ = ("_stream", "known", "last_seq", "missing", "newest_time", "proven")
 
-    def __init__(self, last_seq: int, newest_time: int | None, *, known: bool) -> None:
-        """``known``: the frame ``last_seq`` was taken; else it is only the place to begin behind."""
+    def __init__(self, last_seq: int, newest_time: int | None, *, known: bool, time: int | None = None) -> None:
+        """``known``: the frame ``last_seq`` was taken; else it is only the place to begin behind.
+
+        ``time``: up to when the stream was read, in µs.
+        """
         self.last_seq = last_seq
         self.newest_time = newest_time
+        self._stream = StreamTime(time)
         self.known = known
         self.proven = True
         self.missing: Missing | None = None
+
+    @property
+    def time(self) -> int | None:
+        """Up to when the stream was read, in µs, as far as that is believed: see ``StreamTime``."""
+        return self._stream.time
+
+    def settle(self, now: int) -> bool:
+        """The relay is quiet: see ``StreamTime.settle``."""
+        return self._stream.settle(now)
 
     def reconnected(self) -> int:
         """A connection begins: the cursor to ask for. Where a frame is known, it must come again as a proof."""
@@ -61,8 +76,11 @@ class Continuity:
         if not self.proven:
             self.proven = True
             if seq > self.last_seq + 1:
-                self.missing = Missing(self.last_seq + 1, seq - 1, newest, time)
+                read = self._stream.time
+                self.missing = Missing(self.last_seq + 1, seq - 1, read if read is not None else newest, time)
         self.last_seq = seq
-        if time is not None and (newest is None or time > newest):
-            self.newest_time = time
+        if time is not None:
+            self._stream.see(time)
+            if newest is None or time > newest:
+                self.newest_time = time
         return Verdict.NEW

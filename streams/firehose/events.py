@@ -16,6 +16,7 @@ import orjson
 from streams.firehose.atjson import decode_record, encode_with_record
 from streams.firehose.frames import FrameError, Scan, search_block
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
+from streams.firehose.tid import MAX_TIME_US
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
 SKIPPED_TYPES: Final = frozenset({"#handle", "#migrate", "#tombstone", "#info"})
@@ -64,12 +65,12 @@ def frame_seq(body: dict[str, Any]) -> int:
 
 
 def frame_time(body: dict[str, Any]) -> int | None:
-    """The frame's ``time`` in µs since the epoch; None where it has none that can be read (it is informal)."""
+    """The frame's ``time`` in µs since the epoch; None where it has none that can be (it is informal)."""
     try:
-        time = _from_iso(body["time"])
-        return (time - _EPOCH) // _MICROSECOND
+        time = (_from_iso(body["time"]) - _EPOCH) // _MICROSECOND
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return time if 0 <= time <= MAX_TIME_US else None  # "9999-12-31T23:59:59-23:59" is a day after it
 
 
 def decode_events(kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:

@@ -13,11 +13,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import CloseCode, Frame, Opcode
 
 from streams import __version__
 from streams.errors import RelayError
+from streams.firehose.syntax import shown
 
 #: Largest message in bytes. The protocol allows 5 MB; what is larger but arrives still gets its dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024
@@ -91,8 +92,8 @@ class _Connection(ClientConnection):
             if sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG:
                 self.ended.set_exception(OversizedMessage(sent.reason))
                 return
-            code, reason = self.protocol.close_code, self.protocol.close_reason
-            self.ended.set_result(f"closed by the relay: {code} {reason or ''}".strip() if code else "connection lost")
+            code, reason = self.protocol.close_code, shown(self.protocol.close_reason or "")
+            self.ended.set_result(f"closed by the relay: {code} {reason}".strip() if code else "connection lost")
 
 
 class RelayConnection:
@@ -186,9 +187,13 @@ async def open_relay(
         if status in _REFUSALS:
             raise RelayError(f"The relay at {relay_name(url)} refuses us: HTTP {status}; check RELAY_URL.") from None
         raise ConnectionError(f"HTTP {status}") from None
-    except InvalidURI as error:
-        raise RelayError(f"RELAY_URL is no address: {error}.") from None
+    except (InvalidURI, ValueError) as error:
+        raise RelayError(f"RELAY_URL is no address: {shown(str(error))}.") from None
+    except (InvalidProxy, ImportError) as error:
+        raise RelayError(
+            f"The proxy that the environment names cannot be used ({shown(str(error))}): unset it, or correct it."
+        ) from None
     except InvalidHandshake as error:
-        raise ConnectionError(str(error)) from None
+        raise ConnectionError(shown(str(error))) from None
     assert isinstance(connection, _Connection)
     return RelayConnection(connection)

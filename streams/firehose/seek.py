@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from streams.firehose.events import frame_seq, frame_time
 from streams.firehose.frames import ErrorFrame, FrameError, split_frame
-from streams.firehose.relay import open_relay
+from streams.firehose.relay import OversizedMessage, open_relay
 
 #: How much earlier than asked for the start may be, in µs.
 TOLERANCE: Final = 30_000_000
@@ -22,6 +24,13 @@ TOLERANCE: Final = 30_000_000
 MAX_LOOKS: Final = 80
 #: Seconds that a connection may stay silent before it counts as being at the head.
 SILENCE: Final = 3.0
+#: Frames of which a look takes the times, and seconds that it waits for those after the first.
+WITNESSES: Final = 9
+WITNESSED: Final = 0.5
+#: Of two that differ nobody can say which is wrong.
+_LEAST: Final = 3
+#: How far from its neighbours' a time may be, in µs, beside what is usual among them.
+_NEAR: Final = 300_000_000
 #: A cursor beyond any head (seqs are below 2^53), and a time after any frame's.
 _BEYOND: Final = (1 << 53) - 1
 _NEVER: Final = 1 << 62
@@ -29,7 +38,10 @@ _NEVER: Final = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A frame that was seen: its seq, and its time in µs (None where it has none that can be read)."""
+    """A frame that was seen: its seq, and its time in µs (None where it has none that can be read).
+
+    Where the frames after it say that its own is wrong, ``time`` is theirs.
+    """
 
     seq: int
     time: int | None
@@ -95,34 +107,84 @@ class Search:
         self._low = max(seen.seq, self._cursor + 1) if seen.seq <= self._cursor else seen.seq
 
 
+def believed_time(times: Sequence[int | None]) -> int | None:
+    """The first time; the middle one of all where the first is far from it and the others are not.
+
+    A time is what a PDS claims. One that was away sends what is days old, under seqs of today: a start that was found
+    by such a frame would be too late.
+    """
+    told = sorted(time for time in times if time is not None)
+    if not told:
+        return None
+    middle = told[len(told) // 2]
+    if times[0] is None:
+        return middle
+    if len(told) < _LEAST:
+        return times[0]
+    usual = statistics.median_low([abs(time - middle) for time in told])
+    return times[0] if abs(times[0] - middle) <= _NEAR + 8 * usual else middle
+
+
+class _Witnesses:
+    """The first frames of a connection. ``first``: there is one, or FutureCursor; ``enough``: there are all."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.first: asyncio.Future[None] = loop.create_future()
+        self.enough: asyncio.Future[None] = loop.create_future()
+        self._seen: list[Sighting] = []
+        self._future = False
+
+    def frame(self, data: bytes) -> None:
+        """Take a frame."""
+        if self.enough.done():
+            return
+        try:
+            _, body = split_frame(data)
+            self._seen.append(Sighting(frame_seq(body), frame_time(body)))
+        except ErrorFrame as error:
+            if error.name != "FutureCursor":
+                return
+            self._future = True
+        except FrameError:  # #info, or garbage: the next one may do
+            return
+        if not self.first.done():
+            self.first.set_result(None)
+        if self._future or len(self._seen) >= WITNESSES:
+            self.enough.set_result(None)
+
+    def said(self) -> Sighting | Absence:
+        """What they say."""
+        if self._seen:
+            return Sighting(self._seen[0].seq, believed_time([seen.time for seen in self._seen]))
+        return Absence.FUTURE if self._future else Absence.SILENT
+
+
 async def look(url: str, cursor: int | None, patience: float = SILENCE) -> Sighting | Absence:
     """The first frame that the relay sends from a cursor on (None: live), or why there is none.
 
     Raises RelayError where the relay refuses us, OSError or TimeoutError where it cannot be reached.
     """
-    seen: asyncio.Future[Sighting | Absence] = asyncio.get_running_loop().create_future()
-
-    def on_frame(data: bytes) -> None:
-        if seen.done():
-            return
-        try:
-            _, body = split_frame(data)
-            seen.set_result(Sighting(frame_seq(body), frame_time(body)))
-        except ErrorFrame as error:
-            if error.name == "FutureCursor":
-                seen.set_result(Absence.FUTURE)
-        except FrameError:  # #info, or garbage: the next one may do
-            return
-
-    connection = await open_relay(url, cursor, on_frame)
+    witnesses = _Witnesses()
+    connection = await open_relay(url, cursor, witnesses.frame)
+    ended = connection.ended
     try:
-        await asyncio.wait((seen, connection.ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if not seen.done() and connection.ended.done():
-            raise ConnectionError(connection.ended.result())
-        return seen.result() if seen.done() else Absence.SILENT
+        await asyncio.wait((witnesses.first, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not witnesses.first.done() and ended.done():
+            raise ConnectionError(_why(ended))
+        if witnesses.first.done():
+            await asyncio.wait((witnesses.enough, ended), timeout=WITNESSED, return_when=asyncio.FIRST_COMPLETED)
+        return witnesses.said()
     finally:
         with contextlib.suppress(Exception):
             await connection.close()
+
+
+def _why(ended: asyncio.Future[str]) -> str:
+    try:
+        return ended.result()
+    except OversizedMessage as error:
+        return f"it sends a message that is too large ({error})"
 
 
 async def find_start(url: str, oldest: Sighting, head: Sighting | None, target: int) -> Sighting:

@@ -14,6 +14,9 @@ ALPHABET: Final = "234567abcdefghijklmnopqrstuvwxyz"
 MAX_CLOCK_ID: Final = 1023
 #: The last microsecond that a TID can hold (year 2255).
 MAX_US: Final = (1 << 53) - 1
+#: The last second of the year 9999, to the microsecond. Postgres multiplies with 16 digits: what is nearer to the year
+#: 10000 would be in it, and most clients cannot read such a time.
+MAX_TIME_US: Final = 253_402_300_799_000_000
 
 _VALUES: Final = {character: value for value, character in enumerate(ALPHABET)}
 _TID: Final = re.compile(r"[234567a-j][2-7a-z]{12}", re.ASCII).fullmatch

@@ -80,13 +80,14 @@ class Control(msgspec.Struct, tag_field="kind", kw_only=True):
 class Watermark(Control, tag="watermark"):
     """Every event of this run with a lower or equal ``seq`` that belongs in this partition is before this message.
 
-    ``topic_id`` is made when the topic is first written. ``time`` is the newest frame time up to ``seq`` (None before
-    the first frame).
+    ``topic_id`` is made when the topic is first written. ``time`` is that up to which the stream was read (None before
+    the first frame); ``newest`` the newest that any frame claimed: one that is repeated is not newer. Both in µs.
     """
 
     topic_id: str
     seq: int
     time: int | None
+    newest: int | None = None
 
 
 class Run(Control, tag="run"):

@@ -45,10 +45,14 @@ LONGEST_KEPT: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the relay's sequence: everything with a lower or equal seq is done. ``time`` in µs."""
+    """A place in the relay's sequence: everything with a lower or equal seq is done.
+
+    ``time``: up to when the stream was read; ``newest``: the newest that any frame claimed. Both in µs.
+    """
 
     seq: int
     time: int | None
+    newest: int | None = None
 
 
 @dataclass(slots=True)
@@ -208,9 +212,9 @@ class Publisher:
         if self.unacknowledged > self.budget:
             self._fill()
 
-    def moved(self, seq: int, time_us: int | None) -> None:
-        """Say that everything up to ``seq`` was added: what the next watermark covers."""
-        self._position = Position(seq, time_us)
+    def moved(self, seq: int, time: int | None, newest: int | None) -> None:
+        """Say that everything up to ``seq`` was added: what the next watermark covers. See ``Position``."""
+        self._position = Position(seq, time, newest)
 
     def control(self, message: ControlMessage, partition: int = 0) -> None:
         """Append a control message."""

@@ -18,7 +18,7 @@ import msgspec
 
 from streams.errors import MismatchError
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
-from streams.firehose.tid import MAX_CLOCK_ID, is_tid, tid_from_us
+from streams.firehose.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
 from streams.kafka.messages import (
     FORMAT_VERSION,
     MAX_DEAD_PAYLOAD,
@@ -36,9 +36,6 @@ from streams.kafka.messages import (
 MAX_AHEAD_US: Final = 3_600_000_000
 #: Longest key in bytes, DID, collection and rkey together: a btree's row holds 2,704 with its headers.
 MAX_KEY_BYTES: Final = 2_660
-#: The last second of the year 9999, to the microsecond. Postgres multiplies with 16 digits: what is nearer to the year
-#: 10000 would be in it, and most clients cannot read such a time.
-MAX_TIME_US: Final = 253_402_300_799_000_000
 MAX_SEQ: Final = (1 << 63) - 1
 MAX_HANDLE: Final = 253
 MAX_STATUS: Final = 64

@@ -53,7 +53,7 @@ def check_frame(ingest: Ingest, data: bytes, *, filtered: bool) -> str:
     wanted = oracle.expect(data)
     position = ingest.intake.continuity.last_seq
     must(0 <= position < oracle.MAX_SEQ, f"the position is {position}: no seq of this protocol")
-    for seq, _ in tape.moves[moves:]:
+    for seq, *_ in tape.moves[moves:]:
         must(seq == position > last, f"moved from {last} to {seq}, but stands at {position}")
     if raised is not None:
         must((not new and wanted.frame is None) or raised == "reset", f"{raised}: but this frame is none")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from streams.firehose.continuity import Continuity
 from streams.kafka.messages import DeadLetter, Gap, RepoEnd, Run, Watermark, dead_payload, encode_control
 from tests.fuzz import hostile, seeds
 from tests.fuzz.through import NOW, Ingest, Message
@@ -67,8 +68,7 @@ def good() -> tuple[tuple[bytes, bytes], ...]:
     """Messages with a key, as the seeds' frames give them."""
     ingest = Ingest(filtered=False)
     for seed in seeds.frames():
-        ingest.intake.continuity.last_seq = 0
-        ingest.intake.continuity.newest_time = None
+        ingest.intake.continuity = Continuity(0, None, known=False)  # the seeds are not one sequence
         ingest.take(seed.data)
     return tuple((key, value) for key, value in ingest.tape.messages if key is not None)
 

@@ -68,7 +68,7 @@ class Tape:
     """The publisher's place: what it was given, as the messages that Kafka would get."""
 
     messages: list[tuple[bytes | None, bytes]] = field(default_factory=list)
-    moves: list[tuple[int, int | None]] = field(default_factory=list)
+    moves: list[tuple[int, int | None, int | None]] = field(default_factory=list)
 
     def add(self, did: str, values: list[bytes]) -> None:
         self.messages += [(did.encode(), value) for value in values]
@@ -77,8 +77,8 @@ class Tape:
         must(partition == 0, "a control message of a frame belongs into partition 0")
         self.messages.append((None, encode_control(message)))
 
-    def moved(self, seq: int, time_us: int | None) -> None:
-        self.moves.append((seq, time_us))
+    def moved(self, seq: int, time: int | None, newest: int | None) -> None:
+        self.moves.append((seq, time, newest))
 
 
 class Ingest:

@@ -18,6 +18,7 @@ from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle
+from streams.local.recording import Frame, iso_time
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.plan import Request
@@ -26,6 +27,7 @@ from streams.settings import Settings
 from tests.conftest import SettingsFactory
 
 PARTITIONS = 2
+DAY_US = 86_400_000_000
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +166,35 @@ async def test_gaps_bad_frames_and_texts_are_told(settings: SettingsFactory) -> 
     dead = sorted(control.reason[:10] for control in controls if isinstance(control, DeadLetter))
     assert len(dead) == 2, dead
     assert dead[0].startswith("a text")
+
+
+def claiming(frame: Frame, ahead_us: int) -> Frame:
+    """The frame as a PDS whose clock is wrong would have it: relays pass its time through."""
+    true, claimed = (b"dtimex\x18" + iso_time(us).encode() for us in (frame.time_us, frame.time_us + ahead_us))
+    assert len(true) == len(claimed) and frame.data.count(true) == 1
+    return frame._replace(data=frame.data.replace(true, claimed))
+
+
+async def test_a_pds_whose_clock_is_wrong_does_not_say_how_far_we_are(settings: SettingsFactory) -> None:
+    """One frame in fifty is three days ahead, one a year; what is covered, and what a restart knows, is true."""
+    made = Traffic(Plan(2000, seed=9, end_us=time.time_ns() // 1000), Oracle(keep_records=False)).frames()
+    frames = [frame._replace(time_us=frame.time_us // 1000 * 1000) for frame in made]  # as the frame itself says it
+    ahead = {len(frames) // 2: 365 * DAY_US} | dict.fromkeys(range(25, len(frames) - 1, 50), 3 * DAY_US)
+    store = FrameStore(claiming(frame, ahead[at]) if at in ahead else frame for at, frame in enumerate(frames))
+    thread = RelayThread(DevRelay(store, published=len(frames) // 2 + 10))
+    with thread as relay:
+        ours = settings(relay_url=relay.url, kafka_partitions=PARTITIONS)
+        info = await ensure_topic(ours)
+        await replay_of(ours, info).run()
+        state = await read_state(ours, info)
+        assert state.lowest is not None
+        assert state.lowest.time == frames[len(frames) // 2 + 9].time_us
+        assert state.lowest.newest == frames[len(frames) // 2].time_us + 365 * DAY_US
+        thread.call(lambda: relay.publish(len(frames)))
+        await replay_of(ours, info).run()  # it asks for a frame again that claims to be newer than all: no reset
+        state = await read_state(ours, info)
+        assert state.lowest is not None
+        assert (state.lowest.seq, state.lowest.time) == (frames[-1].seq, frames[-1].time_us)
+    events, controls = await in_topic(ours)
+    assert len(events) == 2000
+    assert not [control for control in controls if isinstance(control, Gap)]

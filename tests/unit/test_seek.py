@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.seek import MAX_LOOKS, TOLERANCE, Search, Sighting
+from streams.firehose.seek import MAX_LOOKS, TOLERANCE, WITNESSES, Search, Sighting, believed_time
 
 SECOND = 1_000_000
 
@@ -92,3 +93,43 @@ def test_what_is_found_is_never_newer_than_the_target(inclusive: bool) -> None:
         for head_known in (True, False):
             best, _ = run(relay, second * SECOND, head_known=head_known)
             assert best.time is not None and 0 <= second * SECOND - best.time <= TOLERANCE
+
+
+@given(st.lists(st.integers(0, 3600 * SECOND), min_size=3, max_size=8), st.integers(-30 * 86_400, 30 * 86_400))
+def test_the_first_frames_time_is_its_own_unless_its_neighbours_say_otherwise(steps: list[int], off: int) -> None:
+    evenly = [86_400 * SECOND + sum(steps[:n]) for n in range(len(steps) + 1)]
+    if max(steps) <= 8 * min(steps):  # a relay on which little happens
+        assert believed_time(evenly) == evenly[0]
+    within = [86_400 * SECOND + n * SECOND for n in range(WITNESSES)]
+    wrong = within[0] + off * SECOND
+    assert believed_time([wrong, *within[1:]]) in (wrong, within[4], within[5])
+    if abs(off) > 1000:
+        assert believed_time([wrong, *within[1:]]) != wrong
+
+
+def test_times_that_nobody_can_say() -> None:
+    assert believed_time([]) is None
+    assert believed_time([None, None]) is None
+    assert believed_time([None, 5, 7]) == 7
+    assert believed_time([3]) == 3
+    assert believed_time([3, 10**15]) == 3
+
+
+def test_frames_of_yesterday_under_seqs_of_today_do_not_make_a_start_late() -> None:
+    """A PDS that was away sends what is old: one frame in twenty is up to two days late, three days long."""
+    rnd = random.Random(3)
+    true = [n * 3 * SECOND for n in range(86_400)]
+    claimed = [time - rnd.randrange(2 * 86_400) * SECOND if rnd.random() < 0.05 else time for time in true]
+
+    class Relay(FakeRelay):
+        def after(self, cursor: int) -> Sighting | None:
+            at = bisect.bisect_left(self.seqs, cursor)
+            return Sighting(self.seqs[at], believed_time(claimed[at : at + WITNESSES])) if at < len(true) else None
+
+    relay = Relay([Sighting(10**10 + 7 * n, time) for n, time in enumerate(true)], inclusive=True)
+    late = []
+    for start in range(500):
+        target = 86_400 * SECOND + start * 300 * SECOND
+        best, _ = run(relay, target, head_known=True)
+        late.append(true[(best.seq - 10**10) // 7] - target)
+    assert max(late) < 60 * SECOND

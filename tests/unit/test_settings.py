@@ -207,3 +207,9 @@ def test_what_only_the_existing_service_knows_is_let_pass(monkeypatch: pytest.Mo
     monkeypatch.setenv("BACKFILL_DB_POOL_SIZE", "2")
     monkeypatch.setenv("LOG_LEVEL", "INFO")
     assert load_settings().log_level == "info"
+
+
+@pytest.mark.parametrize("given", ["wss://host:99999", "wss://host:abc", "wss://bsky..network", "wss://[::1", "wss://"])
+def test_a_relay_that_is_no_address_is_refused(given: str) -> None:
+    with pytest.raises(SettingsError, match="RELAY_URL: a relay's address is wss://HOST"):
+        load_settings(relay_url=given)

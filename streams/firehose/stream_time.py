@@ -1,0 +1,51 @@
+"""The time up to which a relay's stream was read, from what its frames claim. Pure.
+
+A frame's ``time`` is what its PDS claims, and relays pass it through (indigo's ``cmd/relay/relay/ingest.go``): one
+clock that is wrong must not move the stream of all others to tomorrow.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: A claim so far ahead of the stream, in µs, needs witnesses.
+JUMP: Final = 300_000_000
+#: Frames in a row that must claim such a time until it is believed.
+WITNESSES: Final = 8
+
+
+class StreamTime:
+    """``time``: the newest that is believed, in µs; None before the first."""
+
+    __slots__ = ("_claims", "time")
+
+    def __init__(self, time: int | None) -> None:
+        self.time = time
+        #: What the last frames in a row claimed, all of them far ahead.
+        self._claims: list[int] = []
+
+    def see(self, claimed: int) -> None:
+        """A new frame claims this time."""
+        time = self.time
+        if time is not None and claimed <= time + JUMP:
+            if claimed > time:
+                self.time = claimed
+            if self._claims:
+                self._claims.clear()
+            return
+        self._claims.append(claimed)
+        if len(self._claims) >= WITNESSES:
+            self.time = min(self._claims)
+            self._claims.remove(self.time)
+
+    def settle(self, now: int) -> bool:
+        """Nothing came that says otherwise: what was claimed last is believed, as far as it lies before ``now`` (µs).
+
+        Whether that changed anything. A quiet relay has no eight witnesses.
+        """
+        plausible = [claimed for claimed in self._claims if claimed <= now + JUMP]
+        if not plausible:
+            return False
+        self.time = max(plausible)
+        self._claims.clear()
+        return True

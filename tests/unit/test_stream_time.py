@@ -1,0 +1,70 @@
+"""Up to when a stream was read: a few clocks that are wrong do not say it, and a quiet relay has no witnesses."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.firehose.stream_time import JUMP, WITNESSES, StreamTime
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+BEGIN = 1_700_000_000 * SECOND
+
+
+def test_a_day_with_wrong_clocks_is_told_by_the_others() -> None:
+    """One frame in a hundred is an hour to a year ahead, one in twenty as much behind."""
+    rnd = random.Random(5)
+    stream, worst = StreamTime(None), 0
+    for n in range(100_000):
+        now = BEGIN + n * SECOND
+        kind = rnd.random()
+        off = rnd.randrange(3600, 365 * 86_400) * SECOND
+        stream.see(now + off if kind < 0.01 else now - off if kind < 0.06 else now)
+        if n > 100:
+            assert stream.time is not None
+            worst = max(worst, abs(stream.time - now))
+    assert worst < 10 * SECOND
+    assert not stream.settle(BEGIN + 10**6 * SECOND) or stream.time is not None
+
+
+@given(st.lists(st.integers(0, 30 * DAY), min_size=1, max_size=50))
+def test_a_quiet_relay_is_believed_to_the_last_frame(steps: list[int]) -> None:
+    stream, time = StreamTime(None), BEGIN
+    for step in steps:
+        time += step
+        stream.see(time)
+    stream.settle(time)
+    assert stream.time == time
+
+
+@given(st.lists(st.integers(BEGIN - DAY, BEGIN + DAY), min_size=1, max_size=50), st.integers(BEGIN, BEGIN + DAY))
+def test_it_never_goes_back_and_claims_no_more_than_was_claimed(times: list[int], now: int) -> None:
+    stream = StreamTime(BEGIN)
+    for time in times:
+        before = stream.time
+        stream.see(time)
+        assert before is not None and stream.time is not None
+        assert before <= stream.time <= max(BEGIN, *times)
+    stream.settle(now)
+    assert stream.time is not None and stream.time <= max(BEGIN, *times)
+
+
+def test_tomorrow_is_not_believed_because_nobody_says_otherwise() -> None:
+    stream = StreamTime(BEGIN)
+    stream.see(BEGIN + DAY)
+    assert not stream.settle(BEGIN + JUMP)
+    assert stream.time == BEGIN
+    stream.see(BEGIN + SECOND)
+    assert not stream.settle(BEGIN + 2 * DAY), "what came after it says otherwise"
+    assert stream.time == BEGIN + SECOND
+
+
+def test_where_all_say_so_it_is_our_clock_that_is_wrong() -> None:
+    stream = StreamTime(BEGIN)
+    for n in range(WITNESSES):
+        assert stream.time == BEGIN
+        stream.see(BEGIN + DAY + n)
+    assert stream.time == BEGIN + DAY
