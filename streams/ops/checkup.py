@@ -28,8 +28,10 @@ from streams.kafka.disk import broker_folder
 from streams.kafka.members import members
 from streams.kafka.retention import topic_configs
 from streams.kafka.topic import MAX_MESSAGE_BYTES, describe_topic
-from streams.ops.cgroups import find_cgroups
+from streams.memory import WORKER_AT_REST, WORKER_GROWTH, check_limit
+from streams.ops.cgroups import Cgroups, find_cgroups
 from streams.ops.ingest_progress import span
+from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.settings import Settings
@@ -88,7 +90,7 @@ def machine(settings: Settings) -> list[Finding]:
         *_python(),
         *_packages(),
         _files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        memory(settings, psutil.virtual_memory().available, find_cgroups().memory_limit()),
+        memory(settings, psutil.virtual_memory().available, find_cgroups()),
         _disk(settings),
     ]
 
@@ -119,17 +121,22 @@ def _files(limit: int) -> Finding:
     return Finding("open files", "ok", f"at most {limit}" if limit >= 0 else "no limit")
 
 
-def memory(settings: Settings, available: int, container: int | None) -> Finding:
-    """Whether BACKFILL_MAX_MEMORY_MB is there, for the ingest and for a worker."""
-    need = 2 * settings.memory_bytes
-    text = f"BACKFILL_MAX_MEMORY_MB {settings.backfill_max_memory_mb} a process, {available / _GB:.1f} GB available"
-    mend = "set BACKFILL_MAX_MEMORY_MB lower, or give more"
+def memory(settings: Settings, available: int, groups: Cgroups) -> Finding:
+    """Whether what a process may have is enough for it, as a worker judges at its start, and is there for two."""
+    limit, container = effective_memory_limit(settings, groups), container_says(settings, groups)
+    text = f"BACKFILL_MAX_MEMORY_MB {settings.backfill_max_memory_mb} a process"
     if container is not None:
-        text += f", the container's limit {container / _GB:.1f} GB"
-        if settings.memory_bytes > container:
-            return Finding("memory", "fail", text, mend, SettingsError.exit_code)
-    if need > (available if container is None else min(available, container)):
-        return Finding("memory", "warn", text, mend)
+        text = container.removesuffix(".")
+    try:
+        check_limit(limit, WORKER_AT_REST - WORKER_GROWTH, "worker")
+    except SettingsError as error:
+        why, _, mend = str(error).removesuffix(".").rpartition(". ")
+        if container is None:
+            return Finding("memory", "fail", why, mend.lower(), error.exit_code)
+        return Finding("memory", "fail", f"{text}; {why}", "give the container more", error.exit_code)
+    text = f"{text}; {available / _GB:.1f} GB available"
+    if 2 * limit > available:
+        return Finding("memory", "warn", text, "set BACKFILL_MAX_MEMORY_MB lower, or give more")
     return Finding("memory", "ok", text)
 
 

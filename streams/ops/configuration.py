@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
+from urllib.parse import unquote
 
 import msgspec
 from pydantic import SecretStr
@@ -13,8 +15,11 @@ from streams.settings import PROFILES, Settings
 Source = Literal["environment", ".env", "profile", "default", "embedded stack"]
 
 _HIDDEN: Final = "***"
-#: What follows in a URL's query and is secret.
-_SECRET_PARAMETERS: Final = frozenset({"password", "sslpassword", "passfile", "token"})
+#: A parameter of a URL's query whose name has one of these is secret. A file's name is not: the file guards itself.
+_SECRET: Final = ("password", "token", "secret")
+_HOST: Final = r"(?:\[[^\]]*\]|[^:\[\],]*)(?::\d*)?"
+#: A host, or several, with their ports.
+_HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
 #: The settings that the embedded stack stands in for.
 _EMBEDDED: Final = ("kafka_bootstrap_servers", "database_url")
 
@@ -78,13 +83,26 @@ def as_shown(value: object) -> str | None:
     return redacted(text) if "://" in text else text
 
 
-def redacted(url: str) -> str:
-    """An address without its password, wherever that stands; rather too much is hidden than too little."""
+def redacted(url: str, hidden: str = _HIDDEN) -> str:
+    """An address with ``hidden`` for its secrets, or without them; rather too much is hidden than too little."""
     scheme, _, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
+    place, mark, query = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    login, at, hosts = authority.rpartition("@")
+    query = "&".join(_parameters(query, hidden))
+    # A password that is not encoded as it must be ends nobody knows where.
+    if "@" in path + query or not _HOSTS.fullmatch(hosts):
+        return f"{scheme}://{_HIDDEN}"
     user, colon, _ = login.partition(":")
-    place, mark, query = place.partition("?")
-    if mark:
-        pairs = [pair.partition("=") for pair in query.split("&")]
-        query = "&".join(f"{k}{eq}{_HIDDEN if k.lower() in _SECRET_PARAMETERS else v}" for k, eq, v in pairs)
-    return f"{scheme}://{user}{colon}{_HIDDEN if colon else ''}{at}{place}{mark}{query}"
+    secret = f":{hidden}" if colon and hidden else ""
+    return f"{scheme}://{user}{secret}{at}{hosts}{slash}{path}{mark if query else ''}{query}"
+
+
+def _parameters(query: str, hidden: str) -> Iterator[str]:
+    """A query's parameters, the secret ones hidden or left out."""
+    for pair in query.split("&"):
+        name, equals, _ = pair.partition("=")
+        if not any(word in unquote(name).lower() for word in _SECRET):
+            yield pair
+        elif hidden:
+            yield f"{name}{equals}{hidden}"

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from streams.firehose.relay import relay_name
 from streams.firehose.syntax import shown
+from streams.ops.configuration import redacted
 from streams.ops.standing import Holdings, SinkStanding
 from streams.settings import Settings, read_stack_state
 
@@ -139,7 +140,7 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
         *(f"                {gap}" for gap in gaps),
         f"  dead letters  {dead:,}",
         *(f"                {count:,} × {shown(reason)}" for reason, count in holdings.dead_letters[:5]),
-        f"  data          schema {settings.sink_schema} in {_without_password(settings.database_dsn())}",
+        f"  data          schema {settings.sink_schema} in {redacted(settings.database_dsn())}",
         "",
         "A query to try (the most liked posts):",
         f'  {_psql(settings)} -c "{_query(settings.sink_schema)}"',
@@ -152,17 +153,11 @@ def _psql(settings: Settings) -> str:
     state = read_stack_state(settings.local_dir)
     if state is not None and state.get("database_url") == settings.database_dsn():
         return f"{sys.executable} -m streams.local psql"
-    return f"psql '{_without_password(settings.database_dsn())}'"
+    return f"psql '{redacted(settings.database_dsn(), hidden='')}'"
 
 
 def _query(schema: str) -> str:
     return f"SELECT post_uri, count(*) AS likes FROM {schema}.likes GROUP BY 1 ORDER BY 2 DESC LIMIT 5"  # noqa: S608 (shown, not run)
-
-
-def _without_password(dsn: str) -> str:
-    scheme, _, rest = dsn.partition("://")
-    user, at, place = rest.rpartition("@")
-    return f"{scheme}://{user.partition(':')[0]}{at}{place}"
 
 
 def _time(moment: datetime | None) -> str:

@@ -39,7 +39,7 @@ from streams.ops.coverage import GapTimes, Times, stretches
 from streams.ops.process_state import DOWN_AFTER, IngestState, WorkerState, plan_text
 from streams.ops.standing import SinkStanding, StandingReader
 from streams.ops.status import Counted, Letter, Partition, Paused, Process, Rates, Status
-from streams.ops.troubles import Beside, troubles
+from streams.ops.troubles import Beside, reaches_head, troubles
 from streams.postgres.database import Connection, Database
 from streams.postgres.processes import Pause, Seen, pause_of, processes
 from streams.postgres.queries import query
@@ -358,7 +358,7 @@ def _status(settings: Settings, told: _Told, rows: _Rows, found: tuple[Process, 
         dead_letters=rows.dead_letters,
         gaps=rows.gaps,
         rates=rates,
-        seconds_left=seconds_left(standing.pending, rates, ingest.left if ingest else None) if last else None,
+        seconds_left=None,
         paused=None if rows.pause is None
         else Paused(rows.pause.asked_at, rows.pause.asked_by, rows.pause.reason, rows.pause.ingest),
         processes=found,
@@ -368,14 +368,17 @@ def _status(settings: Settings, told: _Told, rows: _Rows, found: tuple[Process, 
         troubles=(),
     )  # fmt: skip
     beside = Beside(told.members, rows.schema, told.trouble, rows.gap_rows, newest, speeds.lag_grows())
-    return msgspec.structs.replace(status, troubles=troubles(status, beside))
+    left = seconds_left(status.lag, rates, ingest.left if ingest else None, all_read=reaches_head(newest, status))
+    return msgspec.structs.replace(status, seconds_left=left if last else None, troubles=troubles(status, beside))
 
 
-def seconds_left(lag: int, rates: Rates, ingest_left: float | None) -> float | None:
+def seconds_left(lag: int, rates: Rates, ingest_left: float | None, *, all_read: bool) -> float | None:
     """Seconds until all that was asked for is in Postgres, at these rates; None where that cannot be said.
 
-    What the ingest will yet bring counts too, while it says how long it will take.
+    What the ingest will yet bring counts too, while it says how long it will take. ``all_read``: that is nothing.
     """
+    if ingest_left is None and not all_read:
+        return None
     to_come = (rates.kafka or 0.0) * (ingest_left or 0.0)
     if lag + to_come < 1:
         return ingest_left or 0.0

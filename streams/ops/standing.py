@@ -33,8 +33,8 @@ class PartitionStanding:
 
     @property
     def pending(self) -> int:
-        """Messages in Kafka that are not in Postgres."""
-        return max(self.end - self.next_offset, 0)
+        """Messages in Kafka that are not in Postgres; those that left the topic before are none of them."""
+        return max(self.end - max(self.next_offset, self.begin), 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from streams.firehose.syntax import shown
 from streams.ops.ingest_progress import span
 from streams.ops.status import Process, Status, Stretch
-from streams.ops.troubles import process_name
+from streams.ops.troubles import process_name, replaced
 
 #: Columns where the output is no terminal.
 PLAIN_WIDTH: Final = 120
@@ -113,18 +113,22 @@ def _processes(status: Status) -> Iterable[RenderableType]:
     if not status.processes:
         return
     table = _table("process", "state", "memory", "does")
+    gone = replaced(status.processes)
     for process in status.processes:
-        table.add_row(process_name(process), _alive(process, status.at), _memory(process), Text(_does(process)))
+        state = _alive(process, status.at, is_replaced=process in gone)
+        table.add_row(process_name(process), state, _memory(process), Text(_does(process)))
     yield table
 
 
-def _alive(process: Process, at: dt.datetime) -> Text:
+def _alive(process: Process, at: dt.datetime, *, is_replaced: bool) -> Text:
     if process.alive:
         return Text("up", style="green")
     ago = span(max((at - process.seen_at).total_seconds(), 0.0))
-    return Text(
-        f"ended {ago} ago" if process.ended_at else f"down, seen {ago} ago", style="dim" if process.ended_at else "red"
-    )
+    if process.ended_at is not None:
+        return Text(f"ended {ago} ago", style="dim")
+    if is_replaced:
+        return Text(f"lost, seen {ago} ago, and replaced", style="dim")
+    return Text(f"down, seen {ago} ago", style="red")
 
 
 def _memory(process: Process) -> str:

@@ -87,7 +87,7 @@ def _ingest(status: Status, newest: dt.datetime | None) -> Iterator[str]:
     known = [p for p in status.processes if p.kind == "ingest"]
     if any(p.alive for p in known):
         return
-    behind = status.head is not None and (newest is None or (status.head - newest).total_seconds() > _AT_HEAD)
+    behind = status.head is not None and not reaches_head(newest, status)
     if not known:
         # An ingest needs no database, and then nobody here hears of it: what it writes is seen.
         if not status.rates.kafka and (status.run is None or behind):
@@ -180,6 +180,33 @@ def _letters(at: dt.datetime, letters: Sequence[Letter], count: int) -> Iterator
         yield (
             f"A dead letter: {shown(letters[0].reason, 200)}{_more(count)}: faust -A streams.agents dead-letters list."
         )
+
+
+def reaches_head(moment: dt.datetime | None, status: Status) -> bool:
+    """Whether the relay has had nothing later than ``moment`` for a while, as far as that is known.
+
+    The head is what was asked for when the ingest started, or what it has read since. An ingest that follows may be far
+    behind the clock all the same: that shows while its events' time moves on. Where it does not, the relay is quiet.
+    """
+    if moment is None or status.head is None:
+        return False
+    for state in (p.ingest for p in status.processes if p.alive and p.ingest is not None):
+        if state.time is not None and state.speed and (status.at - state.time).total_seconds() > _AT_HEAD:
+            return False
+    return (status.head - moment).total_seconds() <= _AT_HEAD
+
+
+def replaced(processes: Sequence[Process]) -> frozenset[Process]:
+    """Those that were lost and are made up for: one for one, by what started after they were last seen and is there."""
+    found: set[Process] = set()
+    for kind in ("worker", "ingest"):
+        started = sorted(p.started_at for p in processes if p.kind == kind and p.alive)
+        lost = [p for p in processes if p.kind == kind and not p.alive and p.ended_at is None]
+        for process in sorted(lost, key=lambda p: p.seen_at, reverse=True):
+            if started and started[-1] > process.seen_at:
+                started.pop()
+                found.add(process)
+    return frozenset(found)
 
 
 def process_name(process: Process) -> str:

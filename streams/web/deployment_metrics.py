@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from streams.ops.status import Status
+from streams.ops.troubles import replaced
 from streams.web.metrics import PREFIX, gauge
 
 _NAME: Final = f"{PREFIX}_deployment"
@@ -67,15 +68,14 @@ def _times(status: Status) -> Iterator[Metric]:
 
 
 def _processes(status: Status) -> Iterator[Metric]:
-    """Processes that are there, and those that are silent and have not ended in order."""
+    """Processes that are there, and those that are silent, have not ended in order, and were not replaced."""
     family = GaugeMetricFamily(
         f"{_NAME}_processes", "Processes, by kind and whether they are there.", labels=["kind", "state"]
     )
+    again = replaced(status.processes)
     for kind in ("worker", "ingest"):
-        for state, alive in (("alive", True), ("down", False)):
-            count = sum(
-                process.kind == kind and process.alive is alive and (alive or process.ended_at is None)
-                for process in status.processes
-            )
-            family.add_metric([kind, state], count)
+        of_kind = [process for process in status.processes if process.kind == kind]
+        down = [p for p in of_kind if not p.alive and p.ended_at is None and p not in again]
+        family.add_metric([kind, "alive"], sum(process.alive for process in of_kind))
+        family.add_metric([kind, "down"], len(down))
     yield family

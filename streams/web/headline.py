@@ -9,6 +9,7 @@ import msgspec
 
 from streams.ops.process_state import IngestState, WorkerState
 from streams.ops.status import Status
+from streams.ops.troubles import reaches_head
 from streams.web.figures import Figures
 from streams.web.words import clock, duration, number, stranger
 
@@ -49,26 +50,33 @@ def headline(status: Status | None, trouble: str | None, figures: Figures, now: 
 
 
 def _working(status: Status, workers: list[WorkerState], ingest: IngestState | None, now: dt.datetime) -> Headline:
-    up_to = clock(status.covered_to, now)
     waits: list[WorkerState | IngestState] = [*(w for w in workers if w.mode in _WAITS)]
     if ingest is not None and ingest.mode in _WAITS:
         waits.append(ingest)
     if waits:
         first = waits[0]
         return Headline("wait", first.mode, f"Waiting: {first.mode}.", stranger(first.why, 300))
-    if status.lag <= _AT_REST and not _far_from_head(status, ingest):
-        detail = "" if ingest is not None else "No ingest runs: nothing new is read from the relay."
-        return Headline("good", "caught up", f"Caught up: everything up to {up_to} UTC is in Postgres.", detail)
+    if status.lag <= _AT_REST and (rest := _at_rest(status, now)) is not None:
+        return rest
     left = status.seconds_left
     text = f"Catching up: {duration(left)} to go at this speed." if left is not None else "Catching up."
     return Headline("busy", "catching up", text, pace(workers))
 
 
-def _far_from_head(status: Status, ingest: IngestState | None) -> bool:
-    """Whether the ingest has still to read what the relay has had for a while."""
-    if ingest is None or ingest.time is None or ingest.head is None:
-        return False
-    return (ingest.head - ingest.time).total_seconds() > 60
+def _at_rest(status: Status, now: dt.datetime) -> Headline | None:
+    """How it stands while nothing waits in Kafka; None while there is more to come."""
+    runs = any(process.kind == "ingest" and process.alive for process in status.processes)
+    up_to = clock(status.covered_to, now)
+    if reaches_head(status.covered_to, status):
+        detail = "" if runs else "No ingest runs: nothing new is read from the relay."
+        return Headline("good", "caught up", f"Caught up: everything up to {up_to} UTC is in Postgres.", detail)
+    # An ingest needs no database, and then nobody here hears of it: what it writes is seen.
+    if not runs and not status.rates.kafka:
+        what = "Nothing is" if status.covered_to is None else f"What came after {up_to} UTC is not"
+        return Headline("bad", "no ingest", "No ingest runs.", f"{what} read from the relay until one is started.")
+    if not status.received:
+        return Headline("busy", "nothing yet", "Nothing has come from the relay yet.", "")
+    return None
 
 
 def pace(workers: list[WorkerState]) -> str:

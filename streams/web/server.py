@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the database may take to say that it is there.
 _PROBE_SECONDS: Final = 2.0
+#: Seconds that a scrape or the page waits for the Status, and goes on without it: Prometheus gives up after 10 s.
+_SCRAPE_SECONDS: Final = 3.0
+#: Seconds that the Status is waited for by who asks for nothing else.
+_STATUS_SECONDS: Final = 8.0
 #: Seconds that an idle connection is kept, and that answers may take when the server ends.
 _KEEP_ALIVE: Final = 15.0
 _STOP_SECONDS: Final = 0.5
@@ -121,7 +125,7 @@ class WebServer:
     # -- the page
 
     async def _view(self) -> View:
-        status = await self._watcher.latest()
+        status = await self._watcher.latest(_SCRAPE_SECONDS)
         now = dt.datetime.now(dt.UTC)
         return view(status, self._watcher.trouble, self._figures(), self._history, now)
 
@@ -132,7 +136,7 @@ class WebServer:
         return web.Response(text=render(await self._view()), content_type="text/html")
 
     async def _status(self, _: web.Request) -> web.Response:
-        status = await self._watcher.latest()
+        status = await self._watcher.latest(_STATUS_SECONDS)
         if status is None:
             body = msgspec.json.encode({"error": self._watcher.trouble})
             return web.Response(body=body, content_type="application/json", status=503)
@@ -141,7 +145,7 @@ class WebServer:
     # -- for machines
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        status = await self._watcher.latest()
+        status = await self._watcher.latest(_SCRAPE_SECONDS)
         deployment = CollectorRegistry()
         deployment.register(DeploymentFigures(status if self._watcher.trouble is None else None))
         encode, kind = choose_encoder(request.headers.get("Accept", ""))

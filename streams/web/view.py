@@ -14,6 +14,7 @@ import msgspec
 from streams import __version__
 from streams.ops.process_state import IngestState, WorkerState
 from streams.ops.status import Partition, Process, Status
+from streams.ops.troubles import replaced
 from streams.web.charts import Charts, charts
 from streams.web.coverage_view import Coverage, coverage
 from streams.web.drawing import bar
@@ -91,7 +92,7 @@ class CollectionRow(msgspec.Struct, frozen=True):
 
 
 class ProcessRow(msgspec.Struct, frozen=True):
-    """A process. ``state``: alive, down, ended."""
+    """A process. ``state``: alive, down, ended, replaced."""
 
     kind: str
     place: str
@@ -115,9 +116,10 @@ class LetterRow(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """The page."""
+    """The page. ``announced`` is read out whenever it changes, so nothing stands there that changes each second."""
 
     title: str
+    announced: str
     at: str
     place: str
     version: str
@@ -145,6 +147,7 @@ def view(status: Status | None, trouble: str | None, figures: Figures, history: 
     processes = status.processes[:MOST_PROCESSES] if status is not None else ()
     return View(
         title=f"{said.title} · atproto-streams",
+        announced=f"{said.title}, {plural(len(troubles), 'trouble')}" if troubles else said.title,
         at=f"{now:%H:%M:%S} UTC",
         place=f"{status.topic} → {status.schema}" if status is not None else f"one {figures.kind}",
         version=__version__,
@@ -160,7 +163,7 @@ def view(status: Status | None, trouble: str | None, figures: Figures, history: 
         collections=_collections(status),
         collections_note=_collections_note(status),
         charts=charts(figures, history),
-        processes=tuple(_process(process, now) for process in processes) or (_own(figures),),
+        processes=_processes(status, now) or (_own(figures),),
         processes_note=_more(len(processes), len(status.processes) if status else 0, "process", "the first"),
         letters=_letters(status, now),
         letters_note=_letters_note(status),
@@ -273,13 +276,22 @@ def _collections_note(status: Status | None) -> str:
     return f"and {plural(len(rest), 'other')} with {number(sum(c.count for c in rest))}" if rest else ""
 
 
-def _process(process: Process, now: dt.datetime) -> ProcessRow:
+def _processes(status: Status | None, now: dt.datetime) -> tuple[ProcessRow, ...]:
+    if status is None:
+        return ()
+    gone = replaced(status.processes)
+    return tuple(_process(p, now, lost="replaced" if p in gone else "down") for p in status.processes[:MOST_PROCESSES])
+
+
+def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessRow:
+    """``lost``: its state where it is not there and did not end in order."""
     state = process.worker if process.worker is not None else process.ingest
-    alive = "alive" if process.alive else "ended" if process.ended_at is not None else "down"
+    alive = "alive" if process.alive else "ended" if process.ended_at is not None else lost
     said = {
         "alive": f"alive, since {ago(process.started_at, now).removesuffix(' ago')}",
         "down": f"down: last seen {ago(process.seen_at, now)}",
         "ended": f"ended {ago(process.ended_at, now)}",
+        "replaced": f"lost: last seen {ago(process.seen_at, now)}, and replaced",
     }[alive]
     row = _row(process.kind, state if process.alive else None)
     return msgspec.structs.replace(

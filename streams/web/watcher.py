@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, Protocol
 
+from streams.cancelling import end_tasks
 from streams.errors import StreamsError
 from streams.ops.status import Status
 
@@ -38,19 +39,24 @@ class Watcher:
         self._open_reader = open_reader
         self._stack: AsyncExitStack | None = None
         self._reader: Reader | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._gathering: asyncio.Task[None] | None = None
         self._status: Status | None = None
         self._tried_at = self._read_at = self._asked_at = float("-inf")
         #: Why there is no Status, or why it is an old one.
         self.trouble: str | None = None
 
-    async def latest(self) -> Status | None:
-        """A Status of this moment; an older one, or none, while it cannot be read: ``trouble`` says why."""
+    async def latest(self, patience: float) -> Status | None:
+        """A Status of this moment; an older one, or none, while it cannot be read: ``trouble`` says why.
+
+        Whoever asks waits for ``patience`` seconds at most. The gathering is one for all, and goes on without them.
+        """
         self._asked_at = time.monotonic()
-        async with self._one_at_a_time:
-            if time.monotonic() - self._tried_at >= FRESH:
-                await self._gather()
-                self._tried_at = time.monotonic()
+        if self._gathering is None and self._asked_at - self._tried_at >= FRESH:
+            self._gathering = asyncio.create_task(self._gather())
+        if (gathering := self._gathering) is not None:
+            await asyncio.wait({gathering}, timeout=patience)
+            if not gathering.done() and self.trouble is None:
+                self.trouble = f"Kafka or Postgres has not answered for {patience:.0f} s; the answer is waited for."
         if self.trouble is not None and time.monotonic() - self._read_at > STALE:
             return None
         return self._status
@@ -58,10 +64,7 @@ class Watcher:
     async def _gather(self) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
-                if self._reader is None:
-                    self._stack = AsyncExitStack()
-                    self._reader = await self._stack.enter_async_context(self._open_reader())
-                self._status = await self._reader.gather()
+                self._status = await (await self._open()).gather()
             self._read_at, self.trouble = time.monotonic(), None
         except StreamsError as error:
             self.trouble = str(error)
@@ -69,17 +72,29 @@ class Watcher:
             self.trouble = f"Kafka and Postgres did not answer within {PATIENCE:.0f} s."
         except Exception as error:
             # The page must not end what it shows.
-            if self.trouble is None:
+            trouble = f"The status cannot be read: {type(error).__name__}."
+            if self.trouble != trouble:
                 log.warning("The status could not be read: %r", error, exc_info=error)
-            self.trouble = f"The status cannot be read: {type(error).__name__}."
+            self.trouble = trouble
+        finally:
+            self._gathering, self._tried_at = None, time.monotonic()
+
+    async def _open(self) -> Reader:
+        if self._reader is None:
+            self._stack = AsyncExitStack()
+            self._reader = await self._stack.enter_async_context(self._open_reader())
+        return self._reader
 
     async def rest(self) -> None:
         """Give the connections back if nobody has asked for a while; to be called now and then."""
-        if time.monotonic() - self._asked_at >= CLOSE_AFTER and not self._one_at_a_time.locked():
+        if time.monotonic() - self._asked_at >= CLOSE_AFTER and self._gathering is None:
             await self.close()
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back; a gathering that is under way ends."""
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            await end_tasks([gathering])
         stack, self._stack, self._reader = self._stack, None, None
         if stack is not None:
             try:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import socket
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,9 +32,13 @@ class Known:
     def __init__(self) -> None:
         self.asked = self.opened = self.closed = 0
         self.fault: BaseException | None = None
+        self.is_asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.answers.set()
 
     async def gather(self) -> Status:
         self.asked += 1
+        self.is_asked.set()
+        await self.answers.wait()
         if self.fault is not None:
             raise self.fault
         return samples.status()
@@ -128,6 +137,34 @@ async def test_a_deployment_that_cannot_be_read_is_said_and_comes_back(served: S
     assert "Catching up: 1 h 44 min" in (await served.get("/"))[1]
 
 
+async def test_a_deployment_that_hangs_keeps_no_scrape_waiting(served: Served) -> None:
+    served.known.answers.clear()
+    began = time.monotonic()
+    metrics, page, status = await asyncio.gather(*(served.get(path) for path in ("/metrics", "/", "/status.json")))
+    assert time.monotonic() - began < 10, "Prometheus has given up"
+    assert (metrics[0], page[0], status[0]) == (200, 200, 503)
+    assert "atproto_streams_deployment_up 0.0" in metrics[1]
+    assert "atproto_streams_deployment_lag_messages" not in metrics[1]
+    assert 'atproto_streams_worker_events_total{outcome="applied"}' in metrics[1]
+    assert "has not answered for 3 s" in page[1]
+    assert "has not answered" in json.loads(status[1])["error"]
+    assert served.known.asked == 1
+    served.known.answers.set()
+    await asyncio.sleep(0)
+    assert "atproto_streams_deployment_up 1.0" in (await served.get("/metrics"))[1]
+    assert served.known.asked == 1, "what was asked first has answered"
+    assert "has not answered" not in (await served.get("/"))[1]
+
+
+async def test_it_closes_in_time_while_a_deployment_hangs(served: Served) -> None:
+    served.known.answers.clear()
+    asking = asyncio.create_task(served.get("/status.json"))
+    await served.known.is_asked.wait()
+    async with asyncio.timeout(10):
+        await served.server.close()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
 async def test_ready_or_not_and_why(served: Served) -> None:
     assert (await served.get("/readyz"))[0] == 200
     served.database = OSError("no route to it")
@@ -222,3 +259,17 @@ def test_an_address_that_is_not_ours_is_a_setting() -> None:
     with pytest.raises(SettingsError, match=r"The web port cannot be opened on 192\.0\.2\.1"):
         hold_port("192.0.2.1", free_port(), "WORKER_WEB_PORT")
     assert TRIES == 100
+
+
+DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
+
+
+async def test_the_image_asks_for_its_health_at_the_port_of_the_settings(served: Served) -> None:
+    found = re.search(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert found is not None
+    command = [sys.executable, *json.loads(found[1])[1:]]
+    for port, code in ((served.server.address.rpartition(":")[2], 0), (str(free_port()), 1)):
+        asking = await asyncio.create_subprocess_exec(
+            *command, env={**os.environ, "WORKER_WEB_PORT": port}, stderr=asyncio.subprocess.DEVNULL
+        )
+        assert await asking.wait() == code

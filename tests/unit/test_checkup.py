@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streams.errors import BrokerError, DatabaseError
+from streams.errors import BrokerError, DatabaseError, SettingsError
+from streams.ops.cgroups import Cgroups
 from streams.ops.checkup import Finding, _within, clock, exit_code, judged_database, judged_topic, memory
 from streams.settings import Settings
 
@@ -17,8 +19,8 @@ GOOD_DATABASE = {"standby": False, "read_only": False, "encoding": "UTF8", "may_
                  "may_write": True, "free": 90, "max_wal": 4 << 30, "buffers": 1 << 30}  # fmt: skip
 
 
-def settings() -> Settings:
-    return Settings(_env_file=None)  # type: ignore[call-arg]
+def settings(**changes: int) -> Settings:
+    return Settings(_env_file=None, **changes)  # type: ignore[arg-type, call-arg]
 
 
 def states(findings: Any) -> dict[str, str]:
@@ -58,11 +60,34 @@ def test_a_database() -> None:
     assert database(max_wal=64 << 20, buffers=16 << 20) == {"max_wal_size": "warn", "shared_buffers": "warn"}
 
 
-def test_memory_and_clocks() -> None:
-    assert memory(settings(), 8 << 30, None).state == "ok"
-    assert memory(settings(), 256 << 20, None).state == "warn"
-    assert memory(settings(), 8 << 30, 600 << 20).state == "warn"  # one process fits, two do not
-    assert memory(settings(), 8 << 30, 256 << 20).state == "fail"
+GB = 1 << 30
+NO_CONTAINER = Cgroups((), (), ())
+
+
+def container(folder: Path, megabytes: int) -> Cgroups:
+    (folder / "memory.max").write_text(f"{megabytes << 20}\n")
+    return Cgroups((folder,), (), ())
+
+
+def test_memory_is_judged_as_at_the_start(tmp_path: Path) -> None:
+    assert memory(settings(), 8 * GB, NO_CONTAINER).state == "ok"
+    assert memory(settings(), GB // 4, NO_CONTAINER).state == "warn"
+    little = memory(settings(backfill_max_memory_mb=150), 8 * GB, NO_CONTAINER)
+    assert (little.state, little.code, little.mend) == ("fail", SettingsError.exit_code, "set it to 198 or more")
+    assert little.text.startswith("BACKFILL_MAX_MEMORY_MB: 150 MB are not enough for the worker")
+    # A container that has less is no fault while that is enough: it is what the process will have.
+    within = memory(settings(backfill_max_memory_mb=2048), 8 * GB, container(tmp_path, 1024))
+    assert within.state == "ok"
+    assert "this process may have 921 MB of it" in within.text
+    assert memory(settings(), 8 * GB, container(tmp_path, 600)).state == "ok"
+    assert memory(settings(backfill_days=7), 8 * GB, container(tmp_path, 600)).state == "ok"
+    shared = memory(settings(backfill_days=7), 8 * GB, container(tmp_path, 256))  # with the ingest
+    assert (shared.state, shared.mend) == ("fail", "give the container more")
+    assert memory(settings(), 8 * GB, container(tmp_path, 256)).state == "ok"
+    assert memory(settings(), 8 * GB, container(tmp_path, 128)).state == "fail"
+
+
+def test_clocks() -> None:
     assert clock("relay", 0.2).text == "as the relay's"
     assert clock("relay", -5.0).text == "5.0 s ahead of the relay's"
     assert clock("relay", 100.0).state == "warn"

@@ -57,10 +57,36 @@ def test_one_setting_overrides_its_profile() -> None:
         "postgresql://host/db?user=u&password=hunter2&sslmode=require",
         "wss://user:hunter2@relay.example/xrpc",
         "postgresql://user:a?hunter2@host/db",
+        "postgresql://user:12/hunter2@host/db",
+        "postgresql://user:12?hunter2@host/db",
+        "postgresql://user:a#hunter2@host/db",
+        "postgresql://user:a%40hunter2@[::1]:5432/db",
+        "postgresql://host/db?password=s3@hunter2",
+        "postgresql://host:5432/db?user=u&password=hunter2@s3&sslmode=require",
+        "postgresql://user:x@host/db?p%61ssword=hunter2",
+        "postgresql://one:5432,two:5433/db?sslpassword=hunter2",
+        "postgresql://host?PASSWORD=hunter2",
+        "wss://relay.example/xrpc?access_token=hunter2",
     ],
 )
 def test_no_password_is_shown(url: str) -> None:
     assert "hunter2" not in redacted(url)
+    assert "hunter2" not in redacted(url, hidden="")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "without"),
+    [
+        ("postgresql://u:x@h:1/d", "postgresql://u:***@h:1/d", "postgresql://u@h:1/d"),
+        ("postgresql://u:x@[::1]:1/d", "postgresql://u:***@[::1]:1/d", "postgresql://u@[::1]:1/d"),
+        ("postgresql://u:x@a:1,b:2/d", "postgresql://u:***@a:1,b:2/d", "postgresql://u@a:1,b:2/d"),
+        ("postgresql://h/d?user=u&password=s3@x", "postgresql://h/d?user=u&password=***", "postgresql://h/d?user=u"),
+        ("postgresql://h/d?password=x", "postgresql://h/d?password=***", "postgresql://h/d"),
+        ("postgresql://u:a/b@h/d", "postgresql://***", "postgresql://***"),
+    ],
+)
+def test_what_is_left_of_an_address(url: str, shown: str, without: str) -> None:
+    assert (redacted(url), redacted(url, hidden="")) == (shown, without)
 
 
 def test_secrets_are_not_in_what_is_shown() -> None:
@@ -72,5 +98,8 @@ def test_secrets_are_not_in_what_is_shown() -> None:
 
 
 def test_an_address_without_a_secret_stays_as_it_is() -> None:
-    for url in ("postgresql://user@host:5432/db?sslmode=require", "wss://relay.example/xrpc/a.b", "wss://[::1]:80/"):
-        assert redacted(url) == url
+    for url in (
+        "postgresql://user@host:5432/db?sslmode=require", "wss://relay.example/xrpc/a.b", "wss://[::1]:80/",
+        "postgresql:///db?host=/run/postgresql&passfile=/etc/pgpass", "postgresql://me%40corp@one,two:5433/db",
+    ):  # fmt: skip
+        assert redacted(url) == redacted(url, hidden="") == url

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import promql_parser
 import pytest
 import yaml
@@ -16,10 +17,13 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from streams.ops.status import Paused, Process, Status
 from streams.web.deployment_metrics import DeploymentFigures
 from streams.web.figures import Figures
 from streams.web.metrics import PREFIX, ProcessFigures
 from tests import web_samples as samples
+from tests.promql import Scrape, Vector, fires, scraped, silent, together
+from tests.web_samples import before
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 ALERTS = yaml.safe_load((CONTRIB / "prometheus" / "alerts.yml").read_text())
@@ -101,6 +105,27 @@ def test_the_deployments_figures_are_the_statuss() -> None:
     assert values(worker, "atproto_streams_deployment_processes", kind="ingest", state="alive") == [1]
 
 
+def down(*processes: Process) -> float:
+    made = CollectorRegistry()
+    made.register(DeploymentFigures(samples.status(processes=processes)))
+    value = made.get_sample_value("atproto_streams_deployment_processes", {"kind": "worker", "state": "down"})
+    assert value is not None
+    return value
+
+
+def test_a_lost_worker_is_down_until_another_has_started_in_its_place() -> None:
+    lost = [samples.process("worker", "a", n, alive=False, seen_at=before(minutes=n)) for n in (3, 2)]
+    old, new, newer = (samples.process("worker", "a", 9, started_at=before(minutes=m)) for m in (5, 2.5, 1))
+    assert down(*lost) == 2
+    assert down(old, *lost) == 2
+    assert down(new, *lost) == 1
+    assert down(newer, *lost) == 1, "one for one"
+    assert down(new, newer, *lost) == 0
+    assert down(samples.process("ingest", "a", 9, started_at=before(minutes=1)), *lost) == 2
+    ended = samples.process("worker", "a", 9, alive=False, started_at=before(minutes=1), ended_at=before(seconds=9))
+    assert down(ended, *lost) == 2, "what has ended, too, is there for nobody"
+
+
 def test_a_status_that_cannot_be_read_is_said() -> None:
     made = CollectorRegistry()
     made.register(DeploymentFigures(None))
@@ -165,6 +190,85 @@ def test_the_alerts_that_were_asked_for_are_there_and_say_what_to_do() -> None:
     for rule in RULES:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert set(rule["annotations"]) == {"summary", "description"}
+
+
+WORKER, INGEST = "atproto-streams-worker", "atproto-streams-ingest"
+LOST = samples.process("worker", "host-b", 977, alive=False, seen_at=before(minutes=4))
+AGAIN = samples.process("worker", "host-b", 980, started_at=before(minutes=3))
+
+
+def healthy(**changes: Any) -> Status:
+    return msgspec.structs.replace(samples.caught_up(), **changes)
+
+
+def worker(status: Status | None = None, mode: str = "paced", instance: str = "a:6066") -> Scrape:
+    figures = samples.worker_figures(state=msgspec.structs.replace(samples.WORKER, mode=mode))
+    return scraped(WORKER, instance, ProcessFigures(lambda: figures), DeploymentFigures(status or healthy()))
+
+
+def blind(instance: str = "a:6066") -> Scrape:
+    return scraped(WORKER, instance, ProcessFigures(samples.worker_figures), DeploymentFigures(None))
+
+
+def ingest(status: Status | None = None, **state: Any) -> Scrape:
+    figures = samples.ingest_figures(state=msgspec.structs.replace(samples.INGEST, **state))
+    return scraped(INGEST, "a:6166", ProcessFigures(lambda: figures), DeploymentFigures(status or healthy()))
+
+
+def fired(alert: str, now: Scrape, then: Scrape | None = None) -> Vector:
+    [rule] = [rule for rule in RULES if rule["alert"] == alert]
+    return fires(rule["expr"], now, now if then is None else then)
+
+
+def waiting(lag: int = 200_000, received: int = 10, **changes: Any) -> Status:
+    return healthy(lag=lag, received=received, **changes)
+
+
+@pytest.mark.parametrize(
+    ("alert", "is_fired", "now", "then"),
+    [
+        ("RelayWindowRunsOut", True, ingest(window_left=3600.0, left=7200.0), None),
+        # --follow, or an ingest that stands still: when it is there cannot be said.
+        ("RelayWindowRunsOut", True, ingest(window_left=3600.0, left=None), None),
+        ("RelayWindowRunsOut", False, ingest(window_left=3600.0, left=1800.0), None),
+        ("RelayWindowRunsOut", False, ingest(window_left=36_000.0, left=None), None),
+        ("RelayWindowRunsOut", False, ingest(window_left=None, left=None), None),
+        ("LagGrows", True, worker(waiting()), worker(waiting(150_000))),
+        ("LagGrows", False, worker(waiting()), worker(waiting(250_000))),
+        ("DeadLetters", True, worker(healthy(dead_letters=3)), worker()),
+        ("DeadLetters", False, worker(healthy(dead_letters=3)), worker(healthy(dead_letters=3))),
+        ("Gap", True, worker(healthy(gaps=3)), worker()),
+        ("Gap", False, together(worker(healthy(gaps=3)), worker(healthy(gaps=3), instance="b")), blind()),
+        ("NoProgress", True, worker(waiting()), None),
+        # No worker is scraped, be it that none runs: the ingest's port says the same of the deployment.
+        ("NoProgress", True, ingest(waiting()), None),
+        ("NoProgress", False, ingest(waiting(received=20)), ingest(waiting())),
+        ("NoProgress", False, worker(waiting(paused=Paused(before(hours=1), "me", "", False))), None),
+        ("NoProgress", False, worker(waiting(lag=0)), None),
+        ("WorkerDown", False, worker(), None),
+        ("WorkerDown", False, together(blind(), ingest()), None),
+        ("WorkerDown", True, silent(WORKER, "a:6066"), None),
+        ("WorkerDown", True, together(worker(), silent(WORKER, "b:6066")), None),
+        # compose's single worker is gone, and its name with it.
+        ("WorkerDown", True, {}, None),
+        ("WorkerDown", True, worker(healthy(processes=(*healthy().processes, LOST))), None),
+        ("WorkerDown", False, worker(healthy(processes=(*healthy().processes, AGAIN, LOST))), None),
+        ("MemoryPause", False, together(worker(), ingest()), None),
+        ("MemoryPause", True, ingest(mode="memory"), None),
+        ("StatusUnreadable", True, together(blind(), blind("b:6066")), None),
+        ("StatusUnreadable", False, together(blind(), worker(instance="b:6066")), None),
+    ],
+)
+def test_a_rule_fires_when_it_must_also_where_something_is_not_known(
+    alert: str, is_fired: bool, now: Scrape, then: Scrape | None
+) -> None:
+    assert bool(fired(alert, now, then)) is is_fired
+
+
+def test_a_worker_without_memory_is_one_alert_whichever_way_it_waits() -> None:
+    waits, small = (fired("MemoryPause", worker(mode=mode)) for mode in ("memory", "small batches"))
+    assert waits == small != {}
+    assert {("instance", "a:6066"), ("job", WORKER)} == set(next(iter(waits)))
 
 
 def test_prometheus_and_grafana_find_what_compose_names() -> None:

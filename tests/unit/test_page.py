@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.ops.status import Counted, Paused, Status
+from streams.ops.status import Counted, Paused, Rates, Status
 from streams.web import words
 from streams.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, span
 from streams.web.figures import Figures
@@ -194,7 +194,53 @@ def test_the_headline_is_the_worst_that_is_true() -> None:
     assert made(None).headline.tone == "wait"
 
 
+def at_rest(**changes: Any) -> tuple[str, str, str]:
+    """A deployment without a message in Kafka that waits for Postgres."""
+    shown = made(msgspec.structs.replace(samples.caught_up(), lag=0, **changes)).headline
+    return shown.tone, shown.text, shown.detail
+
+
+def test_caught_up_is_what_has_all_that_the_relay_has() -> None:
+    worker, ingest = samples.caught_up().processes
+    ended = msgspec.structs.replace(ingest, alive=False, ended_at=before(minutes=1))
+    still = Rates(None, 0.0, 0.0)
+    assert at_rest()[1].startswith("Caught up: everything up to 14:03:19 UTC")
+    assert at_rest(processes=(worker, ended), rates=still) == (
+        "good", "Caught up: everything up to 14:03:19 UTC is in Postgres.",
+        "No ingest runs: nothing new is read from the relay.",
+    )  # fmt: skip
+    # Killed half way, and what it had read is applied.
+    assert at_rest(processes=(worker,), rates=still, covered_to=before(hours=30), seconds_left=None) == (
+        "bad", "No ingest runs.", "What came after 24 Nov 08:03 UTC is not read from the relay until one is started.",
+    )  # fmt: skip
+    # Nothing was ever read.
+    nothing: dict[str, Any] = {"covered_to": None, "head": None, "received": 0, "seconds_left": None}
+    assert at_rest(processes=(worker,), rates=still, **nothing) == (
+        "bad", "No ingest runs.", "Nothing is read from the relay until one is started.",
+    )  # fmt: skip
+    assert at_rest(**nothing)[:2] == ("busy", "Nothing has come from the relay yet.")
+    # It follows, and is hours behind; or nobody hears of it, and it writes.
+    assert ingest.ingest is not None
+    late = msgspec.structs.replace(ingest.ingest, time=before(hours=3), head=before(hours=40), left=None, speed=0.8)
+    behind = msgspec.structs.replace(ingest, ingest=late)
+    then = {"covered_to": before(hours=3), "head": before(hours=3), "seconds_left": None}
+    assert at_rest(processes=(worker, behind), **then)[:2] == ("busy", "Catching up.")
+    assert at_rest(processes=(worker,), covered_to=before(hours=3), seconds_left=None)[:2] == ("busy", "Catching up.")
+    quiet = msgspec.structs.replace(ingest, ingest=msgspec.structs.replace(late, speed=0.0))
+    assert at_rest(processes=(worker, quiet), **then)[0] == "good", "the relay is quiet, and that is no fault"
+
+
+def test_what_is_read_out_does_not_change_each_second() -> None:
+    page = Parsed(render(made(samples.status(troubles=("The lag grows by 5 messages/s.", "A gap.")))))
+    read_out = [e for e in page.elements if "aria-live" in e.attributes or e.attributes.get("role") == "status"]
+    assert [element.text for element in read_out] == ["catching up, 2 troubles"]
+    assert made(samples.caught_up()).announced == "caught up"
+
+
 def test_processes_are_alive_down_or_ended() -> None:
+    again = samples.process("worker", "host-b", 980, started_at=before(minutes=3))
+    rows = made(samples.status(processes=(*samples.status().processes, again))).processes
+    assert (rows[2].state, rows[2].said) == ("replaced", "lost: last seen 4 min ago, and replaced")
     ended = samples.process("ingest", "c", 3, alive=False, ended_at=before(minutes=3))
     rows = made(samples.status(processes=(*samples.status().processes, ended))).processes
     assert [(row.state, row.said) for row in rows] == [

@@ -16,7 +16,7 @@ from streams.ops.gathering import Speeds, of_interest, seconds_left
 from streams.ops.process_state import IngestState, Memory, WorkerState, ingest_mode
 from streams.ops.status import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
 from streams.ops.status_text import page, strip
-from streams.ops.troubles import Beside, troubles
+from streams.ops.troubles import Beside, reaches_head, troubles
 from streams.postgres.processes import Seen
 
 NOW = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
@@ -150,12 +150,25 @@ def test_strangers_strings_cannot_write_to_the_terminal() -> None:
         processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode="no relay")),
     )
     said = troubles(status, beside(members=(EVIL,), gaps=(GapTimes(None, None, EVIL, NOW),)))
-    output = io.StringIO()
-    console = Console(file=output, width=200, highlight=False, markup=False, no_color=True)
-    console.print(page(msgspec.structs.replace(status, troubles=said)))
-    for text in (output.getvalue(), *said):
+    shown = printed(msgspec.structs.replace(status, troubles=said))
+    for text in (shown, *said):
         assert not {"\x1b", "\x07", "\u202e"} & set(text)
-    assert "[bold]x[/bold]" in output.getvalue(), "and is shown as it is, not as markup"
+    assert "[bold]x[/bold]" in shown, "and is shown as it is, not as markup"
+
+
+def printed(status: Status) -> str:
+    output = io.StringIO()
+    Console(file=output, width=200, highlight=False, markup=False, no_color=True).print(page(status))
+    return output.getvalue()
+
+
+def test_a_lost_worker_is_down_until_it_is_replaced() -> None:
+    lost = worker(host="two", alive=False, seen_at=ago(180))
+    down = printed(msgspec.structs.replace(WELL, processes=(worker(started_at=ago(200)), lost)))
+    assert "down, seen 3m00s ago" in down
+    again = printed(msgspec.structs.replace(WELL, processes=(worker(started_at=ago(100)), lost)))
+    assert "lost, seen 3m00s ago, and replaced" in again
+    assert "down" not in again
 
 
 def test_a_short_gap_is_seen_in_the_strip() -> None:
@@ -179,17 +192,44 @@ def test_rates_are_differences_over_ten_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lag", "rates", "ingest_left", "left"),
+    ("lag", "rates", "ingest_left", "all_read", "left"),
     [
-        (0, Rates(None, 0.0, 0.0), None, 0.0),
-        (100, Rates(None, 0.0, 10.0), None, 10.0),
-        (100, Rates(None, 0.0, 0.0), None, None),
-        (100, Rates(None, 5.0, 10.0), 20.0, 20.0),
-        (1000, Rates(None, 10.0, 10.0), 20.0, 120.0),
+        (0, Rates(None, 0.0, 0.0), None, True, 0.0),
+        (100, Rates(None, 0.0, 10.0), None, True, 10.0),
+        (100, Rates(None, 0.0, 0.0), None, True, None),
+        (100, Rates(None, 5.0, 10.0), 20.0, False, 20.0),
+        (1000, Rates(None, 10.0, 10.0), 20.0, False, 120.0),
+        # The relay has more, and nobody says when it will be read.
+        (0, Rates(None, 0.0, 0.0), None, False, None),
+        (100, Rates(None, 5.0, 10.0), None, False, None),
     ],
 )
-def test_time_left(lag: int, rates: Rates, ingest_left: float | None, left: float | None) -> None:
-    assert seconds_left(lag, rates, ingest_left) == left
+def test_time_left(lag: int, rates: Rates, ingest_left: float | None, all_read: bool, left: float | None) -> None:
+    assert seconds_left(lag, rates, ingest_left, all_read=all_read) == left
+
+
+@pytest.mark.parametrize(
+    ("reached", "covered_to", "head", "processes"),
+    [
+        (True, ago(20), NOW, (worker(),)),
+        (False, ago(30 * 3600), NOW, (worker(),)),  # killed half way
+        (False, None, NOW, (worker(), ingest())),
+        (False, None, None, (worker(),)),  # nothing was ever read
+        (True, ago(86_400), ago(86_400), (worker(),)),  # done a day ago
+        # --follow: past the head of its start, and the head is no more than what it has read.
+        (False, ago(7200), ago(7200), (worker(), ingest(time=ago(7200), head=ago(90_000), speed=0.9, left=None))),
+        (True, ago(2), ago(1), (worker(), ingest(time=ago(1), head=ago(90_000), speed=1.0, left=None))),
+        # Nothing comes from a quiet relay.
+        (True, ago(7200), ago(7200), (worker(), ingest(time=ago(7200), head=ago(90_000), speed=0.0, left=None))),
+        (False, ago(7200), NOW, (worker(), ingest(time=ago(7200), speed=0.0, left=None))),
+        (True, ago(20), NOW, (worker(), ingest(time=ago(7200), alive=False))),
+    ],
+)
+def test_whether_the_head_is_reached(
+    reached: bool, covered_to: dt.datetime | None, head: dt.datetime | None, processes: tuple[Process, ...]
+) -> None:
+    status = msgspec.structs.replace(WELL, covered_to=covered_to, head=head, processes=processes)
+    assert reaches_head(covered_to, status) is reached
 
 
 def test_who_is_shown() -> None:
