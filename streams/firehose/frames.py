@@ -93,12 +93,6 @@ class Scan:
             raise
 
 
-def find_block(car: bytes, cid: bytes) -> bytes:
-    """The block of one CID: searched for, and where that fails, looked up in a scan of the CAR. Raises FrameError."""
-    block = search_block(car, cid)
-    return Scan(car).block(cid) if block is None else block
-
-
 def search_block(car: bytes, cid: bytes) -> bytes | None:
     """The block of one CID, by looking for the CID from the end of the CAR (records come last). None: scan it.
 
@@ -123,13 +117,6 @@ def search_block(car: bytes, cid: bytes) -> bytes | None:
             break
         at = car.rfind(cid, 0, at)
     return None
-
-
-def scan_car(car: bytes) -> dict[bytes, tuple[int, int]]:
-    """Where every block of a CAR is: ``{cid: (start, end)}``. Raises FrameError where the CAR is broken."""
-    found: dict[bytes, tuple[int, int]] = {}
-    _scan(car, found)
-    return found
 
 
 def _scan(car: bytes, found: dict[bytes, tuple[int, int]]) -> None:

@@ -18,7 +18,6 @@ MAX_US: Final = (1 << 53) - 1
 #: 10000 would be in it, and most clients cannot read such a time.
 MAX_TIME_US: Final = 253_402_300_799_000_000
 
-_VALUES: Final = {character: value for value, character in enumerate(ALPHABET)}
 _TID: Final = re.compile(r"[234567a-j][2-7a-z]{12}", re.ASCII).fullmatch
 
 
@@ -31,13 +30,3 @@ def tid_from_us(us: int, clock_id: int = 0) -> str:
     """The TID of a time in microseconds since the epoch, which is held within what a TID can say."""
     number = min(max(us, 0), MAX_US) << 10 | clock_id
     return "".join([ALPHABET[number >> shift & 31] for shift in range(60, -1, -5)])
-
-
-def us_from_tid(tid: str) -> int:
-    """The microseconds since the epoch in a TID. Raises ValueError where the text is none."""
-    if not is_tid(tid):
-        raise ValueError(f"{tid[:20]!r} is no TID")
-    number = 0
-    for character in tid:
-        number = number << 5 | _VALUES[character]
-    return number >> 10

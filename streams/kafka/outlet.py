@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from streams.kafka.publisher import BATCH_BYTES, DID_CACHE, STOP_PATIENCE, make_producer
+from streams.kafka.publisher import BATCH_BYTES, DID_CACHE, close_producer, make_producer
 from streams.kafka.topic import TopicInfo, partition_for
 from streams.settings import Settings
 
@@ -58,17 +58,13 @@ class Outlet:
         try:
             await self._producer.start()
         except BaseException:
-            await self._stop()
+            await close_producer(self._producer)
             raise
         self.lanes = [Lane(p, self._producer.create_batch()) for p in range(self._info.partitions)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stop()
-
-    async def _stop(self) -> None:
-        # stop() waits for what is still unsent, until that has expired; nobody needs it.
-        await asyncio.wait((asyncio.ensure_future(self._producer.stop()),), timeout=STOP_PATIENCE)
+        await close_producer(self._producer)
 
     def lane_of(self, key: bytes) -> Lane:
         """Where messages of the key go."""

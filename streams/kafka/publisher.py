@@ -190,11 +190,7 @@ class Publisher:
         """Give up what is open; call ``drain`` first to keep it."""
         for task in (*self._tasks, *(lane.task for lane in self._lanes)):
             task.cancel()
-        # stop() waits for what is still unsent, until that has expired: it goes on by itself, and nobody waits for it.
-        closing = asyncio.get_running_loop().create_task(self.producer.stop(), name="producer-stop")
-        _CLOSING.add(closing)
-        closing.add_done_callback(_closed)
-        await asyncio.wait((closing,), timeout=STOP_PATIENCE)
+        await close_producer(self.producer)
 
     # -- the hot path
     def add(self, did: str, values: Iterable[bytes]) -> None:
@@ -336,6 +332,14 @@ class Publisher:
 
 #: Producers that are still closing: asyncio itself keeps no reference to a task.
 _CLOSING: Final[set[asyncio.Task[None]]] = set()
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Close it. It waits for what is unsent until that has expired: it does so by itself, and nobody waits long."""
+    closing = asyncio.get_running_loop().create_task(producer.stop(), name="producer-stop")
+    _CLOSING.add(closing)
+    closing.add_done_callback(_closed)
+    await asyncio.wait((closing,), timeout=STOP_PATIENCE)
 
 
 def _closed(closing: asyncio.Task[None]) -> None:
