@@ -13,6 +13,7 @@ import structlog
 from streams.errors import RelayError, SettingsError
 from streams.firehose.relay import relay_name
 from streams.firehose.seek import Sighting, find_head, find_start, look
+from streams.firehose.tid import MAX_TIME_US
 from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.messages import Gap, Watermark
 from streams.kafka.publisher import Position
@@ -98,8 +99,8 @@ async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
     run = max(time.time_ns() // 1000, after_run + 1)
     last = decision.resume_from
     if last is not None:
-        newest = last.newest if last.newest is not None else last.time  # older versions wrote one of them
-        position = Position(last.seq, last.time, newest)
+        newest = _held(last.newest if last.newest is not None else last.time)  # older versions wrote one of them
+        position = Position(last.seq, _held(last.time), newest)
         return RunStart(run, "resume", position, newest is not None, None, oldest, head)
     first = oldest
     if oldest is not None and decision.target is not None:
@@ -114,6 +115,11 @@ async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
             from_time=short.from_time, to_time=short.to_time, reason="the relay keeps no older events",
         )  # fmt: skip
     return start
+
+
+def _held(time: int | None) -> int | None:
+    """A watermark's time; None where it is one that nobody can hold: older versions took what a frame claimed."""
+    return time if time is not None and 0 <= time <= MAX_TIME_US else None
 
 
 async def _window(url: str) -> tuple[Sighting | None, Sighting | None]:

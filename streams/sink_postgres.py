@@ -20,7 +20,7 @@ from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError
 from streams.firehose.syntax import shown
 from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
-from streams.postgres.database import Abandoned, Connection, Database
+from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
 
 #: SQLSTATE that ``apply_batch`` raises where the topic is another than the one whose position is stored.
@@ -142,7 +142,8 @@ class PostgresSink:
 
         # (5) One statement, which is one transaction: a frozen worker holds none open.
         async def call(connection: Connection, *mode: Sequence[object] | None) -> asyncpg.Record | None:
-            row = await connection.fetchrow(query("apply_batch"), *arguments, *mode)
+            async with longer(connection, failures) as timeout:
+                row = await connection.fetchrow(query("apply_batch"), *arguments, *mode, timeout=timeout)
             # A commit whose answer was lost looks like a fence when it is repeated.
             return row or (await self._row(connection, partition) if failures else None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import Awaitable
 from typing import Any
 
@@ -17,6 +18,8 @@ from streams.settings import Settings
 
 #: Seconds between two looks at a build.
 LOOK_EVERY = 1.0
+#: Looks after which it is said, where there is no terminal, whose transaction a build waits for.
+TELL_AFTER = 10
 
 _EPILOG = """\b
 Examples:
@@ -86,8 +89,8 @@ def status(profile: str | None, *, as_json: bool) -> None:
             click.echo(json.dumps([_as_json(state) for state in found]))
             return
         for state in found:
-            percent = "" if state.percent is None else f" {state.percent:.0f} %"
-            click.echo(f"{state.index.name:22}{state.state + percent:14}{size(state.size):>9}  {state.index.answers}")
+            line = f"{state.index.name:22}{state.state + percent(state):14}{size(state.size):>9}  {state.index.answers}"
+            click.echo(f"{line}{waiting(state)}")
 
     run_command(main)
 
@@ -97,24 +100,38 @@ def size(number: int) -> str:
     return f"{number / 1_048_576:.1f} MB"
 
 
+def percent(state: State) -> str:
+    """How far a build is, where that is known."""
+    return "" if state.percent is None else f" {state.percent:.0f} %"
+
+
+def waiting(state: State) -> str:
+    """For whom a build waits, if for anybody."""
+    return "" if state.waits_for is None else f" (waits for the transaction of pid {state.waits_for} to end)"
+
+
 def _as_json(state: State) -> dict[str, object]:
     return {
         "name": state.index.name, "profiles": state.index.profiles, "table": state.index.table, "state": state.state,
-        "percent": state.percent, "bytes": state.size, "answers": state.index.answers,
+        "percent": state.percent, "waits_for": state.waits_for, "bytes": state.size, "answers": state.index.answers,
     }  # fmt: skip
 
 
 def _watcher(database: Database) -> Watch:
-    """Shows how far a build is: on a terminal only, where the line can be written again."""
+    """Shows how far a build is, on a terminal, where the line can be written again; elsewhere only a long wait."""
 
     async def watch(build: Awaitable[Any], index: Index) -> None:
         work = asyncio.ensure_future(build)
+        waits: Counter[int | None] = Counter()
         try:
             while not (await asyncio.wait({work}, timeout=LOOK_EVERY))[0]:
+                [now] = await states(database, (index,))
+                waits[now.waits_for] += 1
+                line = f"{index.name}: building{percent(now)}{waiting(now)}"
                 if sys.stdout.isatty():
-                    [now] = await states(database, (index,))
-                    done = "" if now.percent is None else f" {now.percent:.0f} %"
-                    click.echo(f"\r\x1b[K{index.name}: building{done}", nl=False)
+                    click.echo(f"\r\x1b[K{line}", nl=False)
+                elif now.waits_for is not None and waits[now.waits_for] == TELL_AFTER:
+                    click.echo(line)
         finally:
             if sys.stdout.isatty():
                 click.echo("\r\x1b[K", nl=False)

@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from streams.errors import HeldError, StreamsError
+import asyncpg
+
+from streams.errors import DatabaseError, HeldError, StreamsError
+from streams.firehose.syntax import shown
 from streams.kafka.members import running_workers
 from streams.ops.logs import set_up_logging
 from streams.postgres.database import Database
@@ -16,7 +19,10 @@ from streams.settings import Settings, load_settings
 
 
 def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:
-    """Call it with the settings and exit with what it returns; a StreamsError is its sentence and its code."""
+    """Call it with the settings and exit with what it returns; a StreamsError is its sentence and its code.
+
+    So is what ``Database.run`` leaves to its caller, a value that Postgres refuses, where no caller knows better.
+    """
     try:
         settings = load_settings()
         set_up_logging(settings)
@@ -24,6 +30,9 @@ def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> 
     except StreamsError as error:
         sys.stderr.write(f"{error}\n")
         code = error.exit_code
+    except asyncpg.PostgresError as error:
+        sys.stderr.write(f"Postgres refuses a value ({error.sqlstate}: {shown(str(error), 300)}): see what it names.\n")
+        code = DatabaseError.exit_code
     except KeyboardInterrupt:
         code = 130
     sys.exit(code or 0)

@@ -13,7 +13,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from streams.kafka.messages import (
 from streams.kafka.outlet import Lane, Outlet
 from streams.kafka.progress import Progress
 from streams.kafka.retention import topic_retention
+from streams.kafka.silence import Silence
 from streams.kafka.topic import (
     MAX_MESSAGE_BYTES,
     TopicInfo,
@@ -54,8 +55,6 @@ from streams.settings import Settings
 MEMORY_SHARE: Final = 6
 #: Messages taken at once from what was fetched.
 CHUNK: Final = 4000
-#: Seconds without a message after which the rest of a partition counts as a hole (aborted transactions).
-PATIENCE: Final = 20.0
 #: Messages of a target's partitions that are looked at, to tell an unfinished copy from somebody else's topic.
 _LOOK: Final = 200
 _TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -242,11 +241,11 @@ class _Copy:
             progress = Progress(total, self._tell)
             todo = {tp: begins[tp] for tp in tps if ends[tp] > begins[tp]}
             read_from(consumer, todo)
-            quiet_since = time.monotonic()
+            silence = Silence(consumer)
             while todo:
                 for lock in self._locks:
                     lock.check()
-                found = await self._fetch(consumer, todo)
+                found = await self._fetch(consumer, todo, ends)
                 for tp, batch in found.items():
                     if tp in todo:
                         self._take(batch, ends[tp])
@@ -257,17 +256,32 @@ class _Copy:
                     del todo[tp]
                 progress.show(total - sum(ends[tp] - offset for tp, offset in todo.items()))
                 if found:
-                    quiet_since = time.monotonic()
-                elif time.monotonic() - quiet_since > PATIENCE:
-                    await consumer.end_offsets(list(todo))  # raises where the broker is away
-                    break
+                    silence.broken()
+                else:
+                    self._check_ends(await silence.ends(todo), ends)
 
-    async def _fetch(self, consumer: AIOKafkaConsumer, todo: dict[TopicPartition, int]) -> dict[TopicPartition, Any]:
+    def _check_ends(self, found: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
+        """Refuse a source that has lost its end: the target would get a watermark that says more than it holds.
+
+        Raises MismatchError.
+        """
+        for tp, end in found.items():
+            if end < ends[tp]:
+                raise MismatchError(
+                    f"{tp.topic}/{tp.partition} ended at the offset {ends[tp]} and ends at {end} now: its broker lost "
+                    f"messages, or it was made anew, while it was copied. {self._target.name} is unfinished: run the "
+                    f"ingest once, which takes what is lost again, then copy again."
+                )
+
+    async def _fetch(
+        self, consumer: AIOKafkaConsumer, todo: dict[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, Any]:
         """The next messages. What retention took from before our position is a gap of the copy."""
         try:
             found: dict[TopicPartition, Any] = await consumer.getmany(timeout_ms=1000, max_records=CHUNK)
             return found
         except OffsetOutOfRangeError:
+            self._check_ends(await consumer.end_offsets(list(todo)), ends)
             starts = await consumer.beginning_offsets(list(todo))
             for tp, start in starts.items():
                 position = todo[tp]

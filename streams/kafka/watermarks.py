@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -13,13 +12,12 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from streams.errors import MismatchError
 from streams.kafka.access import broker_error
 from streams.kafka.messages import FORMAT_VERSION, Watermark, decode_control
+from streams.kafka.silence import Silence
 from streams.kafka.topic import TopicInfo, check_partitions, read_from, reader
 from streams.settings import Settings
 
 #: How many messages before the end are looked through first; then ten times as many, and so on.
 _FIRST_LOOK: Final = 200
-#: Seconds for one partition's fetch to answer.
-_PATIENCE: Final = 20.0
 
 
 class _Version(msgspec.Struct):
@@ -105,7 +103,7 @@ async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, sta
     consumer.pause(*others)
     read_from(consumer, {tp: start})
     last: Watermark | None = None
-    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    silence = Silence(consumer)
     while await consumer.position(tp) < end:
         try:
             batches = await consumer.getmany(tp, timeout_ms=500)
@@ -114,11 +112,10 @@ async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, sta
         for message in batches.get(tp, ()):
             if message.offset < end and message.key is None:
                 last = as_watermark(message.value) or last
-        now = asyncio.get_running_loop().time()
         if batches:
-            deadline = now + _PATIENCE
-        elif now > deadline:
-            break  # a hole at the end (aborted transactions of a foreign producer)
+            silence.broken()
+        else:  # a broker that came back may have lost the log's end
+            end = min(end, (await silence.ends([tp])).get(tp, end))
     return last
 
 

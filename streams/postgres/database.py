@@ -13,7 +13,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -36,8 +36,13 @@ MIN_SERVER: Final = 140_000
 #: Seconds that the first connection may take, retries included: a server that is just starting.
 START_TIMEOUT: Final = 20.0
 CONNECT_TIMEOUT: Final = 10.0
-#: Longer than the server's own limit, so that it is the server that ends a statement.
-COMMAND_TIMEOUT: Final = 310.0
+#: Seconds that the server gives a statement. The deletion of an account with millions of records is the longest one.
+STATEMENT_TIMEOUT: Final = 300.0
+#: Seconds that we wait for longer than the server's own limit, so that it is the server that ends a statement.
+MARGIN: Final = 10.0
+#: How much longer a statement may take than the try before it, which the server ended.
+MORE: Final = 4
+LONGEST_STATEMENT: Final = 86_400.0
 #: Seconds for what has no limit, because the driver wants to know.
 FOR_EVER: Final = 30 * 86_400.0
 #: A call whose caller has lost interest is dropped after so long.
@@ -52,8 +57,7 @@ _SESSION: Final = {
     # A frozen worker must not hold rows: its transaction is ended, and so is a wait for such a one.
     "idle_in_transaction_session_timeout": "10000",
     "lock_timeout": "20000",
-    # The deletion of an account with millions of records is the longest statement.
-    "statement_timeout": "300000",
+    "statement_timeout": f"{STATEMENT_TIMEOUT * 1000:.0f}",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -68,6 +72,10 @@ _NO_DATABASE: Final = "3D000"
 _NO_PERMISSION: Final = "42501"
 _READ_ONLY: Final = "25006"
 _NOT_OURS_STATES: Final = ("42P01", "42703", "42883", "3F000", "42P10", "42804", "42P13")
+
+
+class NotOursError(MismatchError):
+    """The schema is not as we made it."""
 
 
 class Abandoned(Exception):  # noqa: N818 (nothing went wrong)
@@ -262,7 +270,7 @@ class Database:
         connection: Connection = await asyncpg.connect(
             self._dsn,
             timeout=CONNECT_TIMEOUT,
-            command_timeout=COMMAND_TIMEOUT,
+            command_timeout=STATEMENT_TIMEOUT + MARGIN,
             server_settings={
                 **_SESSION,
                 "search_path": f'"{self.schema}"',
@@ -302,22 +310,52 @@ class Database:
         if state == _READ_ONLY:
             return DatabaseError(f"{at} is read-only ({reason}): point DATABASE_URL at the primary.")
         if state in _NOT_OURS_STATES:
-            return MismatchError(
+            return NotOursError(
                 f"{at}: the schema {self.schema}, or public.firehose_cursor, is not as we made it ({reason}): "
                 "restore it, or set SINK_SCHEMA to another."
             )
         return DatabaseError(f"{at} refuses a statement ({reason}, SQLSTATE {state}).")
 
 
-@contextlib.asynccontextmanager
-async def unlimited(connection: Connection) -> AsyncIterator[None]:
+def unlimited(connection: Connection) -> contextlib.AbstractAsyncContextManager[None]:
     """A statement in here (with ``timeout=FOR_EVER``) takes as long as it takes, and ends when its client is gone."""
-    await connection.execute("SET statement_timeout = 0; SET client_connection_check_interval = '1s'")
+    return _limited(connection, 0)
+
+
+@contextlib.asynccontextmanager
+async def longer(connection: Connection, failures: Sequence[BaseException]) -> AsyncIterator[float | None]:
+    """A statement in here may take longer each time that the server ended it for its length; yields its ``timeout``.
+
+    It grows, and is never without end: so a database that is frozen in the middle of it is noticed.
+    """
+    cut = sum(isinstance(error, asyncpg.QueryCanceledError) for error in failures)
+    if not cut:
+        yield None
+        return
+    seconds = min(STATEMENT_TIMEOUT * MORE**cut, LONGEST_STATEMENT)
+    log.warning("A statement was ended for its length: it is given %.0f s now.", seconds)
+    async with _limited(connection, seconds):
+        yield seconds + MARGIN
+
+
+@contextlib.asynccontextmanager
+async def _limited(connection: Connection, seconds: float) -> AsyncIterator[None]:
+    """A statement in here takes so long at most (0: as long as it takes), and ends when its client is gone."""
+    await connection.execute(
+        f"SET statement_timeout = {seconds * 1000:.0f}; SET client_connection_check_interval = '1s'"
+    )
     try:
         yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute("RESET statement_timeout; RESET client_connection_check_interval")
+    except asyncpg.PostgresError:
+        await _unlimit(connection)
+        raise
+    else:  # after any other error nobody uses the connection again, and it may not answer
+        await _unlimit(connection)
+
+
+async def _unlimit(connection: Connection) -> None:
+    if not connection.is_closed():
+        await connection.execute("RESET statement_timeout; RESET client_connection_check_interval")
 
 
 async def _version(connection: Connection) -> None:

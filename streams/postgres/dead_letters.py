@@ -19,7 +19,7 @@ import asyncpg
 from streams.errors import DatabaseError, SettingsError
 from streams.firehose.syntax import shown
 from streams.postgres.batch import Batch, BatchBuilder
-from streams.postgres.database import Connection, Database
+from streams.postgres.database import Connection, Database, longer
 from streams.postgres.letters import Letter, Message, letter_of, unpack
 from streams.postgres.queries import query
 
@@ -169,13 +169,14 @@ class Replayer:
 
     async def _chunk(self, which: Which, after: int) -> tuple[int | None, Replayed]:
         """The next letters of a partition: the last one's offset (None: there was none), and what became of them."""
+        failures: list[BaseException] = []
 
         async def call(connection: Connection) -> tuple[int | None, Replayed]:
-            async with connection.transaction():
-                return await self._replay(_Chunk(connection, which.topic, self._group), which, after)
+            async with longer(connection, failures) as timeout, connection.transaction():
+                return await self._replay(_Chunk(connection, which.topic, self._group, timeout), which, after)
 
         try:
-            return await self._database.run(call)
+            return await self._database.run(call, failures=failures)
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the letters of {which.topic}/{which.partition} after offset {after} as a whole "
@@ -223,10 +224,11 @@ class Replayer:
 
 
 class _Chunk:
-    """The statements of one transaction."""
+    """The statements of one transaction; ``timeout`` is that of a merge."""
 
-    def __init__(self, connection: Connection, topic: str, group: str) -> None:
+    def __init__(self, connection: Connection, topic: str, group: str, timeout: float | None) -> None:
         self._connection = connection
+        self._timeout = timeout
         self._topic = topic
         self._group = group
         self._partition = -1
@@ -263,7 +265,9 @@ class _Chunk:
         columns = batch.columns()
         one_by_one = (columns[8], [payloads[offset] for offset in columns[8]]) if columns[8] else (None, None)
         head = (self._topic, self._partition, self._group, self._base, self._base, 0, None, None, None, None)
-        row = await self._connection.fetchrow(query("apply_batch"), *head, *columns[:8], batch.extras(), *one_by_one)
+        row = await self._connection.fetchrow(
+            query("apply_batch"), *head, *columns[:8], batch.extras(), *one_by_one, timeout=self._timeout
+        )
         assert row is not None, "the position is locked"
         self._applied += row["batch_applied"]
         self._dead += row["batch_dead"]

@@ -20,8 +20,6 @@ from streams.postgres.queries import query
 
 #: How all of them are called: what has another name is the user's own.
 PREFIX: Final = "ix_"
-#: How long a build may wait for the writers that were there before it.
-LOCK_PATIENCE: Final = "60s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +79,16 @@ PROFILES: Final = ("appview", "analytics")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is of an index: "missing", "building", "invalid" (a build that was interrupted) or "ready"."""
+    """What is of an index: "missing", "building", "invalid" (a build that was interrupted) or "ready".
+
+    ``waits_for``: the pid of the session in Postgres whose transaction a build waits for.
+    """
 
     index: Index
     state: str
     size: int
-    percent: float | None
+    percent: float | None = None
+    waits_for: int | None = None
 
 
 #: Awaits a build, and shows how far it is.
@@ -107,11 +109,12 @@ async def states(database: Database, indexes: tuple[Index, ...]) -> list[State]:
 
 def _state(index: Index, row: asyncpg.Record | None) -> State:
     if row is None:
-        return State(index, "missing", 0, None)
+        return State(index, "missing", 0)
     if row["building"]:
         total = row["total"] or 0
-        return State(index, "building", row["size"], min(100.0, 100.0 * row["done"] / total) if total else None)
-    return State(index, "ready" if row["valid"] else "invalid", row["size"], None)
+        percent = min(100.0, 100.0 * row["done"] / total) if total else None
+        return State(index, "building", row["size"], percent, row["waits_for"])
+    return State(index, "ready" if row["valid"] else "invalid", row["size"])
 
 
 async def create(database: Database, index: Index, watch: Watch) -> float:
@@ -158,7 +161,8 @@ async def _alone(connection: Connection, schema: str) -> AsyncIterator[None]:
         raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
     try:
         async with unlimited(connection):
-            await connection.execute(f"SET lock_timeout = '{LOCK_PATIENCE}'")
+            # A build waits for every transaction that was there before it: one that gave up would be built again.
+            await connection.execute("SET lock_timeout = 0")
             yield
     finally:
         if not connection.is_closed():  # a session that is gone holds nothing

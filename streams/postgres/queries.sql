@@ -176,11 +176,12 @@ SELECT relkind = 'v' AS is_view, obj_description(oid, 'pg_class') AS comment
 FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname = $1;
 
 -- name: index_states
--- What is of the indexes of these names: whether each is valid, being built and how far, and its bytes.
+-- What is of the indexes of these names: whether each is valid, being built and how far, waits for whom, and its bytes.
 SELECT c.relname AS name, i.indisvalid AND i.indisready AS valid, p.pid IS NOT NULL AS building,
        pg_relation_size(c.oid) AS size,
        CASE WHEN p.tuples_total > 0 THEN p.tuples_total ELSE p.blocks_total END AS total,
-       CASE WHEN p.tuples_total > 0 THEN p.tuples_done ELSE p.blocks_done END AS done
+       CASE WHEN p.tuples_total > 0 THEN p.tuples_done ELSE p.blocks_done END AS done,
+       CASE WHEN p.phase LIKE 'waiting for %' THEN nullif(p.current_locker_pid, 0) END AS waits_for
 FROM pg_class AS c
 JOIN pg_index AS i ON i.indexrelid = c.oid
 LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = c.oid
@@ -355,7 +356,11 @@ WHERE a.attrelid = to_regclass('rebuilt.' || quote_ident($1)) AND a.attnum > 0 A
               WHERE b.attrelid = to_regclass('live.' || quote_ident($1)) AND b.attname = a.attname AND NOT b.attisdropped);
 
 -- name: set_seeded
-UPDATE rebuilt.rebuild_state SET seeded = true;
+UPDATE rebuilt.rebuild_state SET seeded = true, begins = $1;
+
+-- name: pass_over
+-- What is before it in the partition stands in the seed, and is not read.
+UPDATE rebuilt.rebuild_state SET begins = jsonb_set(begins, ARRAY[$1::text, 'passed'], to_jsonb($2::bigint));
 
 -- name: oldest_records
 -- The accounts of the oldest records of before a time.
@@ -578,10 +583,12 @@ WHERE d.defaclnamespace = 'live'::regnamespace
 ORDER BY step;
 
 -- name: carry_dead_letters
--- Those of other topics, and those of before the rebuild's beginning: all others it has met itself, if they still are any.
+-- Those of other topics, and those of before what the rebuild has read: all others it has met itself, if they still are any.
 INSERT INTO rebuilt.dead_letters ({columns})
 SELECT {columns} FROM live.dead_letters AS d
-WHERE (d.topic <> $1 OR d."offset" < (SELECT (s.begins -> d.partition::text ->> 'offset')::bigint FROM rebuilt.rebuild_state AS s))
+WHERE (d.topic <> $1 OR d."offset" < (
+           SELECT greatest((b.begin ->> 'offset')::bigint, (b.begin ->> 'passed')::bigint)
+           FROM rebuilt.rebuild_state AS s CROSS JOIN LATERAL (SELECT s.begins -> d.partition::text AS begin) AS b))
   AND NOT EXISTS (SELECT FROM rebuilt.actors AS a
                   WHERE a.did = d.did AND (d.time <= a.purged_at OR (d.time IS NULL AND a.status = 'deleted')))
 ON CONFLICT DO NOTHING;

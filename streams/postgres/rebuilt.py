@@ -9,13 +9,14 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import asyncpg
 
 from streams.errors import HeldError, MismatchError
-from streams.postgres.database import FOR_EVER, Connection, Database, unlimited
+from streams.firehose.syntax import shown
+from streams.postgres.database import FOR_EVER, Connection, Database, NotOursError, unlimited
 from streams.postgres.lexicon_view import literal, quoted
 from streams.postgres.queries import query
 
@@ -28,11 +29,16 @@ LOCK_LOOK: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Where a rebuild began in a partition; ``time`` (µs) and ``seq`` are those of the first event there, if any."""
+    """Where a rebuild began in a partition; ``time`` (µs) and ``seq`` are those of the first event there, if any.
+
+    Of what is below ``covered`` the seed has the rows; what is below ``passed`` was therefore not read.
+    """
 
     offset: int
     time: int | None = None
     seq: int | None = None
+    covered: int = 0
+    passed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +96,7 @@ async def standing(database: Database, live: str, schema: str) -> State | None:
 
     try:
         return await database.run(call)
-    except MismatchError as error:
-        if "as we made it" not in str(error):
-            raise
+    except NotOursError:
         raise MismatchError(f"The schema {schema} is not ours: give another --schema.") from None
 
 
@@ -101,10 +105,13 @@ def _state(row: asyncpg.Record) -> State:
     return State(row["topic"], row["consumer_group"], row["live"], begins, row["seed"], row["seeded"])
 
 
+def _text(begins: Mapping[int, Begin]) -> str:
+    return json.dumps({str(partition): asdict(begin) for partition, begin in begins.items()})
+
+
 async def begin(database: Database, state: State) -> None:
     """Make the schema, and write down what the rebuild must know of itself."""
     await database.migrate()
-    begins = {str(p): {"offset": b.offset, "time": b.time, "seq": b.seq} for p, b in state.begins.items()}
 
     async def call(connection: Connection) -> None:
         async with connection.transaction():
@@ -112,7 +119,7 @@ async def begin(database: Database, state: State) -> None:
             if await connection.fetchrow(both("rebuild_state", state.live, database.schema)) is None:
                 await connection.execute(
                     both("add_rebuild", state.live, database.schema),
-                    state.topic, state.group, state.live, json.dumps(begins), state.seed,
+                    state.topic, state.group, state.live, _text(state.begins), state.seed,
                 )  # fmt: skip
 
     await database.run(call)
@@ -128,10 +135,11 @@ async def copied(connection: Connection, table: str, live: str, rebuilt: str) ->
     )
 
 
-async def seed(database: Database, live: str, keep_going: Callable[[], bool]) -> int:
+async def seed(database: Database, live: str, group: str, keep_going: Callable[[], bool]) -> int:
     """Copy the live records and accounts, in one transaction; returns how many rows. A second call does nothing.
 
-    Raises Abandoned where ``keep_going`` says no: then nothing was copied.
+    Up to where the live ``group`` stood then is written down. Raises Abandoned where ``keep_going`` says no: then
+    nothing was copied.
     """
 
     async def call(connection: Connection) -> int:
@@ -141,10 +149,18 @@ async def seed(database: Database, live: str, keep_going: Callable[[], bool]) ->
             if found is not None and not found["seeded"]:
                 for table in ("actors", "records"):
                     rows += int((await copied(connection, table, live, database.schema)).split()[-1])
-                await connection.execute(both("set_seeded", live, database.schema))
+                held = await connection.fetch(both("live_positions", live, database.schema), found["topic"], group)
+                covered = {row["partition"]: row["next_offset"] for row in held}
+                begins = {p: replace(b, covered=covered.get(p, 0)) for p, b in _state(found).begins.items()}
+                await connection.execute(both("set_seeded", live, database.schema), _text(begins))
         return rows
 
     return await database.run(call, keep_going=keep_going)
+
+
+async def pass_over(database: Database, live: str, partition: int, offset: int) -> None:
+    """Write down that what is before the offset is not read: the topic has lost it, and the seed has its rows."""
+    await database.run(lambda c: c.execute(both("pass_over", live, database.schema), str(partition), offset))
 
 
 async def take_over(
@@ -152,29 +168,37 @@ async def take_over(
 ) -> None:
     """Make in the rebuilt schema the views and indexes that only the live one has, and fill what it has filled.
 
-    Raises Abandoned where ``keep_going`` says no: what was made is there.
+    Raises Abandoned where ``keep_going`` says no; MismatchError for what cannot be made of the rebuilt rows. What was
+    made is there.
     """
 
-    async def execute(*statements: str) -> None:
+    async def execute(what: str, *statements: str) -> None:
         async def call(connection: Connection) -> None:
             async with unlimited(connection), connection.transaction():
                 for statement in statements:
                     await connection.execute(statement, timeout=FOR_EVER)
 
-        await rebuilt.run(call, keep_going=keep_going)
+        try:
+            await rebuilt.run(call, keep_going=keep_going)
+        except asyncpg.PostgresError as error:  # what the rows themselves forbid: all else has its sentence already
+            raise MismatchError(
+                f"The {what} of {live.schema} cannot be made in {rebuilt.schema} ({shown(str(error), 300)}): "
+                f"drop it in {live.schema}, swap, and make it again."
+            ) from None
 
     async def wanted(name: str) -> list[asyncpg.Record]:
         return await live.run(lambda connection: connection.fetch(both(name, live.schema, rebuilt.schema)))
 
     for view in await wanted("views_to_carry"):
-        await execute(*_view(view))
+        await execute(f"view {view['name']}", *_view(view))
         tell(f"made the view {view['name']}")
     for index in await wanted("indexes_to_carry"):
-        await execute(index["definition"])
+        await execute(f"index {index['name']}", index["definition"])
         tell(f"built the index {index['name']}")
     for aggregate in await wanted("aggregates_to_fill"):
-        await execute(f"REFRESH MATERIALIZED VIEW {quoted(aggregate['name'])}")
-        tell(f"filled {aggregate['name']}")
+        name = aggregate["name"]
+        await execute(f"filled view {name}", f"REFRESH MATERIALIZED VIEW {quoted(name)}")
+        tell(f"filled {name}")
 
 
 def _view(row: asyncpg.Record) -> list[str]:

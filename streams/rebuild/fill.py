@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ from streams.errors import HeldError
 from streams.kafka.progress import Progress
 from streams.kafka.slices import Slice, rewound, split
 from streams.lanes import Lanes
-from streams.sink_postgres import PostgresSink, Written
+from streams.postgres.rebuilt import Begin
+from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.throttle import Throttle
 
 log = logging.getLogger(__name__)
@@ -50,12 +51,22 @@ class _Event:
 
 
 class Filler:
-    """Reads with a consumer that is assigned to every partition, and writes through lanes. ``start`` it first."""
+    """Reads with a consumer that is assigned to every partition, and writes through lanes. ``start`` it first.
+
+    ``passed`` writes down up to where a partition is not read because the seed has its rows.
+    """
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, sink: PostgresSink, throttle: Throttle, tell: Callable[[str], None]
+        self,
+        consumer: AIOKafkaConsumer,
+        sink: PostgresSink,
+        throttle: Throttle,
+        tell: Callable[[str], None],
+        passed: Callable[[int, int], Awaitable[None]],
     ) -> None:
         self._consumer, self._sink, self._throttle, self._tell = consumer, sink, throttle, tell
+        self._passed = passed
+        self._begins: Mapping[int, Begin] = {}
         self._lanes = Lanes(self, sink, throttle, on_written=self._on_written, on_fault=self.fail)
         self._tps: dict[int, TopicPartition] = {tp.partition: tp for tp in consumer.assignment()}
         self._read: dict[int, int] = {}
@@ -118,11 +129,13 @@ class Filler:
         if self._stopping:
             raise Stopped
 
-    async def start(self, begins: Mapping[int, int]) -> None:
+    async def start(self, begins: Mapping[int, Begin]) -> None:
         """Go to the schema's positions, and where it has none to ``begins``. Raises MismatchError for a shorter log."""
+        self._begins = begins
         tps = list(self._tps.values())
         starts, ends = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
-        found = await self._sink.positions(set(self._tps), begins)
+        defaults = {p: begins[p].offset if p in begins else 0 for p in self._tps}
+        found = await self._sink.positions(set(self._tps), defaults)
         for partition, tp in self._tps.items():
             offset = found[partition]
             if offset > ends[tp]:
@@ -130,7 +143,20 @@ class Filler:
             await self._go(tp, offset, starts[tp])
 
     async def _go(self, tp: TopicPartition, offset: int, log_start: int) -> None:
-        """Read on at the offset, or at the log's start where that is later: then what lies between is a gap."""
+        """Read on at the offset, or at the log's start where that is later.
+
+        Then what lies between is a gap, but for what the seed has the rows of.
+        """
+        begin = self._begins.get(tp.partition)
+        covered = 0 if begin is None else min(begin.covered, log_start)
+        if offset < covered:
+            await self._passed(tp.partition, covered)
+            await self._move(tp, offset, covered)
+            self._tell(
+                f"{tp.topic}/{tp.partition} lost the offsets {offset} to {covered - 1} (retention): their rows were "
+                "copied already"
+            )
+            offset = covered
         if offset < log_start:
             await self._sink.jump(tp.partition, offset, log_start)
             self._tell(f"{tp.topic}/{tp.partition} lost the offsets {offset} to {log_start - 1} (retention): a gap")
@@ -156,18 +182,40 @@ class Filler:
         progress = Progress(sum(target - self._read[p] for p, target in todo.items()), self._tell)
         while todo:
             self.check()
+            done = set()
             if deadline is not None and time.monotonic() > deadline:
                 return False
             await self._throttle.room(lambda: self.wanted)
             for partition, messages in (await self._fetch(todo)).items():
                 await self._submit(partition, [m for m in messages if m.offset < todo[partition]])
-                if messages[-1].offset >= todo[partition]:
+                if messages[-1].offset >= todo[partition]:  # there is nothing below the target any more
                     self._consumer.seek(self._tps[partition], self._read[partition])
-            for partition in [p for p, target in todo.items() if await self._position(p) >= target]:
+                    done.add(partition)
+            done |= {p for p in todo.keys() - done if await self._position(p) >= todo[p]}
+            for partition in done:
                 self._consumer.pause(self._tps[partition])
                 del todo[partition]
             progress.show(progress.total - sum(target - self._read[p] for p, target in todo.items()))
-        return await self._settle(deadline)
+        if not await self._settle(deadline):
+            return False
+        await self._bridge(targets)
+        return True
+
+    async def _bridge(self, targets: Mapping[int, int]) -> None:
+        """Move the positions over the holes in front of the targets; all that was read is written."""
+        for partition, target in targets.items():
+            if (offset := self._read[partition]) < target:
+                await self._move(self._tps[partition], offset, target)
+                self._read[partition] = self._written[partition] = target
+
+    async def _move(self, tp: TopicPartition, offset: int, to: int) -> None:
+        """Move the database's position without writing anything. Raises HeldError, and what the sink raises."""
+        try:
+            await self._sink.write(tp.partition, offset, to, (), lambda: self.wanted)
+        except Fenced:
+            self.check()
+            self.reseek(TP(tp.topic, tp.partition))
+            self.check()
 
     async def _position(self, partition: int) -> int:
         """Behind what was read, and behind a hole after it."""

@@ -21,11 +21,12 @@ from streams.firehose.collections import compile_patterns
 from streams.kafka.access import broker_error
 from streams.kafka.guard import TopicGuard
 from streams.kafka.messages import decode_message
+from streams.kafka.silence import Silence
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
 from streams.ops.machine import Machine
 from streams.ops.niceness import step_back
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
-from streams.postgres.rebuilt import Begin, State, begin, both, hold, seed, standing, take_over
+from streams.postgres.rebuilt import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
 from streams.postgres.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
 from streams.rebuild.fill import Filler, Stopped
@@ -48,8 +49,8 @@ TRIES: Final = 8
 NEAR_SECONDS: Final = 2.0
 #: Share of BACKFILL_MAX_MEMORY_MB for what was fetched.
 MEMORY_SHARE: Final = 6
-#: Messages in which a partition's first event is looked for, and seconds.
-_LOOK, _LOOK_SECONDS = 500, 10.0
+#: Messages in which a partition's first event is looked for.
+_LOOK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class _Rebuild:
             sink = PostgresSink(
                 self._rebuilt, topic=self._names.topic, group=self._names.rebuilt_group, keep=self._keep
             )
-            self._filler = filler = Filler(consumer, sink, throttle, self._tell)
+            self._filler = filler = Filler(consumer, sink, throttle, self._tell, self._passed)
             if on_stop is not None:
                 on_stop(filler.stop)
             gone = "it was read. Rebuild from the topic that is there into another --schema."
@@ -238,9 +239,13 @@ class _Rebuild:
             await check_objects(self._live, names)
         if self._state.seed and not self._state.seeded:
             self._tell(f"copying the rows of {names.live} …")
-            self._tell(f"{await seed(self._rebuilt, names.live, self._wanted_still):,} rows copied.")
+            rows = await seed(self._rebuilt, names.live, names.group, self._wanted_still)
+            self._tell(f"{rows:,} rows copied.")
             crash_point("rebuild.after_seed")
-        await filler.start({p: self._state.begins[p].offset if p in self._state.begins else 0 for p in range(len(tps))})
+            seeded = await standing(self._rebuilt, names.live, names.rebuilt)
+            assert seeded is not None
+            self._state = seeded
+        await filler.start(self._state.begins)
         if not (wanted.compare or wanted.swap):
             ends = {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
             await filler.to(ends)
@@ -255,6 +260,9 @@ class _Rebuild:
             self._judge(await self._compare())
         if wanted.swap:
             await self._swap()
+
+    async def _passed(self, partition: int, offset: int) -> None:
+        await pass_over(self._rebuilt, self._names.live, partition, offset)
 
     def _wanted_still(self) -> bool:
         return self._filler.wanted
@@ -386,10 +394,15 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
 async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:
     """The first event at or behind the offset: what is older than it is of before the beginning."""
     read_from(consumer, {tp: offset})
-    deadline = time.monotonic() + _LOOK_SECONDS
+    silence = Silence(consumer)
     looked = 0
-    while offset < end and looked < _LOOK and await consumer.position(tp) < end and time.monotonic() < deadline:
-        for message in (await consumer.getmany(tp, timeout_ms=500, max_records=_LOOK)).get(tp, ()):
+    while offset < end and looked < _LOOK and await consumer.position(tp) < end:
+        messages = (await consumer.getmany(tp, timeout_ms=500, max_records=_LOOK)).get(tp, ())
+        if messages:
+            silence.broken()
+        else:  # a broker that came back may have lost the log's end
+            end = min(end, (await silence.ends([tp])).get(tp, end))
+        for message in messages:
             looked += 1
             if message.key is None or message.value is None:
                 continue

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from streams.errors import HeldError, MismatchError, SettingsError
-from streams.kafka import lock
+from streams.kafka import lock, silence
 from streams.kafka.access import admin_client
 from streams.kafka.copying import copy_topic
 from streams.kafka.messages import DeadLetter, Gap, RepoEnd, Watermark, dead_payload, encode_control
 from streams.kafka.topic import ensure_topic, partition_for, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.oracle import State
+from streams.local.stack import Stack
 from streams.settings import Settings
 from tests.acceptance.commands import FAUST, Command, Finished, finish
 from tests.acceptance.deployment import Deployment
@@ -227,6 +228,57 @@ async def test_what_retention_takes_from_before_the_copy_is_a_gap(settings: Sett
     assert len(messages) == 31
     gaps = [orjson.loads(value)["reason"] for _, value in messages[None] if b'"gap"' in value]
     assert gaps == [f"{made.kafka_topic}/0 lost the offsets 0 to 19 while it was copied"]
+
+
+async def marked(made: Settings, events: int) -> None:
+    """A topic of one partition with so many events, and its watermark."""
+    await ensure_topic(made)
+    mark = Watermark(relay="r", run=1, topic_id="id", seq=events, time=None)
+    await add(made, *((f"key{n}".encode(), b'{"kind": "commit"}') for n in range(events)), (None, encode_control(mark)))
+
+
+async def test_a_broker_that_is_silent_for_long_does_not_cut_the_copy_short(
+    embedded: Stack, settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is away aiokafka says nothing, and its end_offsets waits for it."""
+    monkeypatch.setattr(silence, "PATIENCE", 0.5)
+    made, into = settings(kafka_partitions=1), settings(kafka_topic=f"{settings().kafka_topic}.whole")
+    await marked(made, 50)
+    loop = asyncio.get_running_loop()
+
+    def tell(line: str) -> None:
+        if "51 messages" in line:  # it knows the end and has read nothing
+            embedded.kafka.freeze()
+            loop.call_later(4, embedded.kafka.thaw)
+
+    done = await copy_topic(made, into.kafka_topic, partitions=None, retention_hours=None, tell=tell)
+    messages = await by_key(into)
+    assert done.messages == 50
+    assert len(messages.pop(None)) == 1
+    assert len(messages) == 50
+
+
+async def test_a_source_that_loses_its_end_is_no_whole_copy(
+    settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "PATIENCE", 0.5)
+    made, into = settings(kafka_partitions=1), settings(kafka_topic=f"{settings().kafka_topic}.cut")
+    await marked(made, 5)
+    asked = AIOKafkaConsumer.end_offsets
+    once = [2]
+
+    async def end_offsets(self: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Once, as the copy begins, it says that there is more."""
+        ends = await asked(self, tps)
+        if tps[0].topic == made.kafka_topic:
+            once[0] -= 1
+            return {tp: end + (not once[0]) for tp, end in ends.items()}
+        return ends  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(AIOKafkaConsumer, "end_offsets", end_offsets)
+    with pytest.raises(MismatchError, match="ended at the offset 7 and ends at 6 now"):
+        await copied(made, into.kafka_topic)
+    assert not (await read_state(into, await ensure_topic(into))).watermarks
 
 
 async def test_refusals(deployment: OneTopic, settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,10 @@ import asyncpg
 import pytest
 
 from benchmarks.views import PLANS, explain, fill, nodes, popular
-from streams.postgres.indexes import INDEXES, PROFILES, of_profile
+from streams.commands import indexes as indexes_command
+from streams.postgres import database as database_module
+from streams.postgres.database import Database
+from streams.postgres.indexes import INDEXES, PROFILES, create, of_profile, states
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.conftest import migrated
 
@@ -115,6 +118,52 @@ async def test_beside_a_writer_and_after_an_interruption(
     )
     assert left == []
     assert await connection.fetchval("SELECT to_regclass('mine')") is not None
+
+
+async def test_a_build_waits_for_an_open_transaction_and_is_not_begun_again(
+    connection: asyncpg.Connection[Any],
+    settings_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(database_module._SESSION, "lock_timeout", "500")
+    monkeypatch.setattr(indexes_command, "LOOK_EVERY", 0.1)
+    index = next(index for index in INDEXES if index.name == "ix_like_post")
+    database = Database(settings_environment["DATABASE_URL"], settings_environment["SINK_SCHEMA"])
+    oid = f"SELECT '{index.name}'::regclass::oid"
+    watcher = indexes_command._watcher(database)
+    reader: asyncpg.Connection[Any] = await asyncpg.connect(
+        settings_environment["DATABASE_URL"], server_settings={"search_path": settings_environment["SINK_SCHEMA"]}
+    )
+    try:
+        async with reader.transaction(isolation="repeatable_read"):
+            await reader.fetchval("SELECT count(*) FROM records_like")
+            building = asyncio.create_task(create(database, index, watcher))
+            while (await states(database, (index,)))[0].waits_for is None:
+                assert not building.done()
+                await asyncio.sleep(0.05)
+            first = await connection.fetchval(oid)
+            await asyncio.sleep(2)
+            [state] = await states(database, (index,))
+            assert (state.state, state.waits_for) == ("building", await reader.fetchval("SELECT pg_backend_pid()"))
+        await building
+        [state] = await states(database, (index,))
+        assert (state.state, await connection.fetchval(oid)) == ("ready", first)
+    finally:
+        await reader.close()
+        await database.close()
+    assert capsys.readouterr().out.count("waits for the transaction of pid") == 1
+
+
+async def test_a_value_that_postgres_refuses_is_a_sentence(
+    connection: asyncpg.Connection[Any], settings_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A view of the user's own, which cannot be computed."""
+    await connection.execute("CREATE MATERIALIZED VIEW mine AS SELECT 1 / count(*) AS n FROM records WITH NO DATA")
+    done = await finish([*FAUST, "aggregates", "refresh", "mine"], settings_environment, tmp_path)
+    assert (done.code, done.errors) == (
+        4, "Postgres refuses a value (22012: division by zero): see what it names.\n"
+    )  # fmt: skip
 
 
 async def test_one_builder_at_a_time(

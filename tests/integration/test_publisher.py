@@ -75,7 +75,7 @@ async def test_a_refused_batch_gets_no_watermark_and_is_told(settings: SettingsF
     async with begun(settings()) as site:
         assert await site.marked() == {0: 1, 1: 1}
         site.publisher.add(DID, [REFUSED])
-        site.publisher.moved(7, 70)
+        site.publisher.moved(7, 70, 70)
         with pytest.raises(SendError):
             await site.publisher.mark()
         await site.refused()
@@ -88,12 +88,12 @@ async def test_a_refused_batch_gets_no_watermark_and_is_told(settings: SettingsF
 async def test_a_watermark_covers_only_what_was_there_when_it_began(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
         site.publisher.add(DID, [b"{}"])
-        site.publisher.moved(7, 70)
+        site.publisher.moved(7, 70, 70)
         marking = asyncio.create_task(site.publisher.mark())
         await asyncio.sleep(0)  # it waits for the batch by now
-        site.publisher.moved(9, 90)
+        site.publisher.moved(9, 90, 90)
         await marking
-        assert site.publisher.durable == Position(7, 70)
+        assert site.publisher.durable == Position(7, 70, 70)
         assert await site.marked() == {0: 7, 1: 7}
 
 
@@ -107,7 +107,7 @@ async def test_a_position_is_durable_only_when_its_watermarks_are(settings: Sett
 
 async def test_a_watermark_of_the_run_before_makes_nothing_of_this_one_durable(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
-        site.publisher.moved(7, 70)
+        site.publisher.moved(7, 70, 70)
         marking = asyncio.create_task(site.publisher.mark())
         await asyncio.sleep(0)
         site.publisher.mark_with(marks_of(2), Position(3, None))  # the relay's sequence was reset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -314,6 +315,84 @@ async def test_what_retention_takes_from_before_the_fill_is_a_gap(world: World) 
     assert "a gap" in await world.rebuild()
     [gap] = await world.rows("gaps", "fresh")
     assert ("to_offset", end) in gap
+
+
+async def test_what_retention_takes_while_the_live_rows_are_copied_is_no_gap(world: World) -> None:
+    """Only what the live one had not applied either is lost; letters of what is not read are carried over."""
+    await some_events(world)
+    bad = model.commit(DIDS[1], "bad", 200, 1)
+    bad["commit"]["rev"] = "none"
+    await world.produce(bad)
+    await world.apply()
+    covered = {p: len(messages) for p, messages in world.log.items()}
+    expected = await world.state()
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if "copying the rows" in line:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, world.cut(0, covered[0])).result()
+                thread.submit(asyncio.run, world.cut(1, covered[1] - 1)).result()
+
+    await rebuild(world.settings, Wanted("fresh", seed=True, swap=True, keep_as="before"), tell)
+    assert len([line for line in lines if "copied already" in line]) == 2
+    assert not [line for line in lines if "a gap" in line]
+    assert await world.state() == expected
+
+    # Killed in between, and what was lost meanwhile is more than the live one had.
+    def dies(line: str) -> None:
+        if "rows copied" in line:
+            raise KeyError(line)
+
+    with pytest.raises(KeyError):
+        await rebuild(world.settings, Wanted("again", seed=True), dies)
+    await world.produce(*(model.commit(did, "late", 300, 1) for did in DIDS))
+    end = len(world.log[0])
+    await world.cut(0, end - 1)
+    assert f"lost the offsets {covered[0]} to {end - 2} (retention): a gap" in await world.rebuild("again")
+    [gap] = await world.rows("gaps", "again")
+    assert {("offset", covered[0]), ("to_offset", end - 1)} < set(gap)
+
+
+async def test_a_hole_in_front_of_where_the_live_one_stands(world: World) -> None:
+    """A marker of a foreign producer's transaction is no message: nothing comes of it, and the position passes it."""
+    await some_events(world)
+    event = model.commit(DIDS[0], "inside", 300, 1)
+    partition = partition_for(DIDS[0].encode(), PARTITIONS)
+    foreign = AIOKafkaProducer(bootstrap_servers=world.settings.bootstrap_servers(), transactional_id="foreign")
+    async with foreign, foreign.transaction():
+        value = json.dumps(event).encode()
+        sent = await foreign.send_and_wait(world.settings.kafka_topic, value, key=DIDS[0].encode(), partition=partition)
+    inside = model.Message(sent.offset, DIDS[0].encode(), value)
+    marker = sent.offset + 1
+    await world.sink.write(partition, sent.offset, marker + 1, [inside])
+    for after in range(2):  # the marker is the last of the log, and then it is not
+        async with asyncio.timeout(30):
+            assert "holds exactly what" in await world.rebuild(f"fresh{after}", compare=True)
+        position = f"SELECT next_offset FROM fresh{after}.sink_offsets WHERE partition = $1"
+        assert await world.look.fetchval(position, partition) == marker + 1
+        later = f"later {after}".encode()
+        last = await world.producer.send_and_wait(world.settings.kafka_topic, later, partition=partition)
+        assert last.offset == marker + 1 + after
+    # And all of it, from where each of them stands.
+    async with asyncio.timeout(30):
+        await world.rebuild("fresh0")
+        await world.rebuild("fresh1")
+    for schema in ("fresh0", "fresh1"):
+        letters = await world.look.fetch(f'SELECT "offset" FROM {schema}.dead_letters WHERE "offset" > $1', marker)
+        assert sorted(row["offset"] for row in letters) == [marker + 1, marker + 2]
+
+
+async def test_an_index_that_the_rebuilt_rows_do_not_bear_is_a_sentence(world: World) -> None:
+    await some_events(world)
+    await world.look.execute(f"CREATE UNIQUE INDEX mine ON {world.live}.actors ((handle IS NULL)) WHERE did = 'x'")
+    await world.rebuild()
+    await world.look.execute(f"UPDATE pg_index SET indpred = NULL WHERE indexrelid = '{world.live}.mine'::regclass")
+    with pytest.raises(MismatchError, match=f"The index mine of {world.live} cannot be made in fresh .*mine.*drop it"):
+        await world.rebuild(swap=True)
+    await world.look.execute(f"DROP INDEX {world.live}.mine")
+    assert "swapped in" in await world.rebuild(swap=True)
 
 
 async def test_refusals(world: World) -> None:

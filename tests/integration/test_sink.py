@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from streams.errors import MismatchError
 from streams.firehose.tid import tid_from_us
 from streams.kafka.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
+from streams.postgres import database as database_module
 from streams.postgres.database import Database
 from streams.sink_postgres import Fenced, PostgresSink, Revoked, Written
 from tests import merge_model as model
@@ -171,6 +172,57 @@ class Cutting(Database):
             return result
 
         return await super().run(cut, **more)
+
+
+@pytest.fixture
+async def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A stage whose server ends a statement after 0.3 s, and whose records take 0.8 s."""
+    monkeypatch.setitem(database_module._SESSION, "statement_timeout", "300")
+    monkeypatch.setattr(database_module, "STATEMENT_TIMEOUT", 0.3)
+    monkeypatch.setattr(database_module, "ABANDON_AFTER", 0.2)
+    await stage.sink.positions({0}, {0: 0})
+    await stage.look.execute("""
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.8); RETURN NEW; END';
+        CREATE TRIGGER slow AFTER INSERT ON records FOR EACH ROW EXECUTE FUNCTION slow()""")
+    database = Database(stage.dsn, "firehose", 1)
+    yield replace(stage, database=database, sink=PostgresSink(database, topic="t", group="g"))
+    await database.close()
+
+
+async def test_what_takes_longer_than_a_statement_may_gets_more_time(impatient: Stage) -> None:
+    async with asyncio.timeout(10):
+        assert (await impatient.write(model.commit(DID, "a", 1, 1))).applied == 1
+    assert await impatient.keys() == {"a": "bafy1"}
+    # The same session, afterwards, has the limit that it had.
+    assert await impatient.database.run(lambda c: c.fetchval("SHOW statement_timeout")) == "300ms"
+    assert await impatient.database.run(lambda c: c.fetchval("SHOW client_connection_check_interval")) == "0"
+
+
+async def test_what_gets_more_time_is_fenced_and_given_up_as_before(impatient: Stage) -> None:
+    records = [model.message(0, model.commit(DID, "a", 1, 1))]
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ 'apply_batch' AND pid <> $1"
+    me = await impatient.look.fetchval("SELECT pg_backend_pid()")
+    await impatient.look.execute(
+        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql "
+        "AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'"
+    )
+    begin = time.monotonic()
+    with pytest.raises(Revoked):
+        await impatient.sink.write(0, 0, 1, records, lambda: time.monotonic() < begin + 1)
+    assert time.monotonic() - begin < 5
+    while await impatient.look.fetchval(busy, me):  # the server notices within a second
+        assert time.monotonic() - begin < 10
+        await asyncio.sleep(0.1)
+    assert await impatient.sink.positions({0}, {}) == {0: 0}
+
+    writing = asyncio.create_task(impatient.sink.write(0, 0, 1, records))
+    await asyncio.sleep(0.5)  # it was ended once
+    await impatient.look.execute("DROP TRIGGER slow ON records")
+    other = Database(impatient.dsn, "firehose", 1)
+    await PostgresSink(other, topic="t", group="g").write(0, 0, 2, [])
+    await other.close()
+    with pytest.raises(Fenced):
+        await writing
 
 
 async def test_cut_sessions_are_retried_and_a_revoked_slice_is_given_up(stage: Stage) -> None:

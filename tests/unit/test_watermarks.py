@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from streams.kafka.messages import Watermark
-from streams.kafka.watermarks import TopicState
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.kafka import silence
+from streams.kafka.messages import Watermark, encode_control
+from streams.kafka.watermarks import TopicState, last_watermark
+
+TP = TopicPartition("t", 0)
 
 
 def mark(run: int, seq: int) -> Watermark:
@@ -27,3 +37,64 @@ def test_a_partition_without_a_watermark_means_nowhere() -> None:
     state = TopicState({1: mark(1, 7)}, False, 2)
     assert state.lowest is None
     assert state.topic_id == "t"
+
+
+@dataclass
+class Message:
+    offset: int
+    value: bytes
+    key: bytes | None = None
+
+
+class Quiet:
+    """A consumer of one partition, whose broker gives nothing for the first ``silent`` fetches."""
+
+    def __init__(self, messages: list[Message], silent: int, end: int) -> None:
+        self.messages, self.silent, self.end = messages, silent, end
+        self.at = self.looks = 0
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TP}
+
+    def pause(self, *tps: TopicPartition) -> None: ...
+
+    def resume(self, *tps: TopicPartition) -> None: ...
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.at = offset
+
+    async def position(self, tp: TopicPartition) -> int:
+        return self.at
+
+    async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        self.looks += 1
+        return {TP: self.end}
+
+    async def getmany(self, *tps: TopicPartition, timeout_ms: int) -> dict[TopicPartition, Any]:
+        if self.silent:
+            self.silent -= 1
+            return {}
+        found = [message for message in self.messages if message.offset >= self.at]
+        self.at = self.end
+        return {TP: found} if found else {}
+
+
+async def test_a_broker_that_was_silent_for_long_is_still_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "PATIENCE", 0.0)
+    made = Quiet([Message(1, encode_control(mark(1, 7)))], silent=silence.LOOKS, end=2)
+    consumer: Any = made
+    assert await last_watermark(consumer, TP, 0, 2) == mark(1, 7)
+    assert made.looks == silence.LOOKS
+
+
+async def test_a_broker_that_lost_the_logs_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "PATIENCE", 0.0)
+    consumer: Any = Quiet([], silent=1000, end=0)
+    assert await last_watermark(consumer, TP, 0, 2) is None
+
+
+async def test_a_broker_that_gives_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "PATIENCE", 0.0)
+    consumer: Any = Quiet([], silent=1000, end=2)
+    with pytest.raises(KafkaError, match="gives none"):
+        await last_watermark(consumer, TP, 0, 2)

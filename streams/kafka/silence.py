@@ -1,0 +1,47 @@
+"""Silence of a partition: whether the broker is away, or the log ends earlier than it did when it was asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+#: Seconds without a message after which the broker is asked where the log ends.
+PATIENCE: Final = 20.0
+#: Times that it is asked. One that answers each time, and gives nothing of what it says is there, is given up.
+LOOKS: Final = 5
+
+
+class Silence:
+    """Measures how long nothing has come of what is still to come. It is never taken for the end of anything.
+
+    aiokafka says nothing while a broker is away. A hole (a transaction's marker, what compaction took) is none: the
+    consumer's position passes it.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._since = time.monotonic()
+        self._looks = 0
+
+    def broken(self) -> None:
+        """Something came."""
+        self._since = time.monotonic()
+        self._looks = 0
+
+    async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where the partitions end now, after long silence; nothing before.
+
+        Raises KafkaError where the broker stays away (aiokafka waits 40 s for it), or gives nothing for LOOKS times.
+        """
+        if time.monotonic() - self._since < PATIENCE:
+            return {}
+        if self._looks == LOOKS:
+            raise KafkaError(f"it answers, and gives none of the messages that it says are in {sorted(tps)}")
+        self._looks += 1
+        found: dict[TopicPartition, int] = await self._consumer.end_offsets(list(tps))
+        self._since = time.monotonic()
+        return found
