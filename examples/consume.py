@@ -25,7 +25,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.errors import SettingsError, StreamsError
@@ -98,9 +98,13 @@ async def consume(printer: Printer, group: str, collection: str, *, from_beginni
                 f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC, or make one with `make demo`."
             )
         consumer.subscribe([settings.kafka_topic])
-        taken = 0
+        taken, placed = 0, set[TopicPartition]()
         while count is None or taken < count:
             done = {}
+            for partition in consumer.assignment() - placed:
+                placed.add(partition)
+                if await consumer.committed(partition) is None:  # else what comes while we are away is passed over
+                    done[partition] = await consumer.position(partition)
             for partition, messages in (await consumer.getmany(timeout_ms=1000, max_records=500)).items():
                 for message in messages:
                     if taken == count:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from streams.errors import MismatchError
 from streams.firehose.seek import Sighting
-from streams.kafka.messages import Watermark
+from streams.kafka.messages import Gap, Watermark
 
 DAY_US = 86_400_000_000
 #: What a relay keeps less than was asked is worth a gap from here on, in µs: times are informal.
@@ -32,11 +32,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How to begin. ``target``: the time to begin at (None: the oldest kept, or ``resume_from``)."""
+    """How to begin. ``target``: the time to begin at (None: the oldest kept, or ``resume_from``).
+
+    ``held``: up to where the topic holds something that the run does not go on from.
+    """
 
     mode: Mode
     target: int | None
     resume_from: Watermark | None
+    held: Watermark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,9 @@ def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
     if last is None:
         return Decision("start", target, None)
     if request.restart:
-        return Decision("restart", target, None)
+        return Decision("restart", target, None, last)
     if request.from_time is not None:
-        return Decision("overlap", target, None)
+        return Decision("overlap", target, None, last)
     if last.relay != relay:
         raise MismatchError(
             f"The topic holds events of {last.relay}, and {relay} is another relay: its seqs mean something else. "
@@ -81,3 +85,18 @@ def iso(time_us: int | None) -> str:
     if time_us is None:
         return "unknown"
     return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def passed_over(held: Watermark | None, relay: str, run: int, first: Sighting | None, target: int | None) -> Gap | None:
+    """What lies between what the topic holds and ``first``, where a run begins behind that; None for nothing."""
+    if held is None or first is None:
+        return None
+    same = held.relay == relay
+    if first.seq <= held.seq + 1 if same else first.time is None or held.time is None or first.time <= held.time:
+        return None
+    ends = [time for time in (first.time, target) if time is not None]
+    return Gap(
+        relay=relay, run=run, from_seq=held.seq + 1 if same else None, to_seq=first.seq - 1 if same else None,
+        from_time=held.time, to_time=min(ends, default=None),
+        reason="passed over: the run was told to begin behind it (--restart or --from-time)",
+    )  # fmt: skip

@@ -38,7 +38,7 @@ from streams.ops.process_state import IngestMode, IngestState, ingest_mode
 from streams.patience import Ended, Patience
 from streams.plan import Request, decide
 from streams.postgres.processes import Pause
-from streams.run_reader import Reading, RunReader
+from streams.run_reader import NOT_TAKEN, Reading, RunReader
 from streams.run_start import ResumePoint, plan_start, report_plan, resume_point
 from streams.settings import Settings
 
@@ -202,14 +202,14 @@ class Replay:
             try:
                 reader.begin(publisher)
                 await reader.read_until_done(publisher)
-                await self._finish(publisher)
+                await self._finish(reader, publisher)
                 return
             except SendError as error:
                 if isinstance(publisher.failure, MismatchError):
                     raise publisher.failure from None
                 self._patience.say("kafka", _not_taken(publisher, error))
-                await self._check_topic(reader)
                 reader.go_back(publisher)
+                await self._check_topic(reader)
                 attempt = 0 if reader.start.position != before else attempt + 1
             finally:
                 self._publisher = None
@@ -225,17 +225,21 @@ class Replay:
     def _written(self) -> dict[int, int]:
         return self._publisher.written if self._publisher is not None else {}
 
-    async def _finish(self, publisher: Publisher) -> None:
+    async def _finish(self, reader: RunReader, publisher: Publisher) -> None:
         """Everything that was taken into Kafka; when we were told to stop, for a few seconds only."""
-        if self.lost_lock:
-            return
         try:
-            async with asyncio.timeout(STOP_PATIENCE if self._patience.ended else None):
-                crash_point("drain.before")
-                await publisher.drain()
-                crash_point("drain.after")
-        except TimeoutError:
-            log.warning("Kafka did not take the last events in time: the next ingest takes them again")
+            crash_point("drain.before")
+            await reader.until_taken(publisher.drain())
+        except Ended:
+            if self.lost_lock:
+                return
+            try:
+                async with asyncio.timeout(STOP_PATIENCE):
+                    await publisher.drain()
+            except TimeoutError:
+                log.warning("Kafka did not take the last events in time: the next ingest takes them again")
+                return
+        crash_point("drain.after")
 
     async def _connect_publisher(self, reader: RunReader) -> Publisher:
         """A started publisher; a broker that is away is waited for, except at the start. Raises Ended."""
@@ -360,7 +364,9 @@ class Replay:
 
     def _full_for(self) -> float:
         """Seconds for which Kafka has owed us an answer for as much as we let it."""
-        return 0.0 if self._full_since is None else time.monotonic() - self._full_since
+        if self._publisher is None or not self._publisher.full or self._full_since is None:
+            return 0.0
+        return time.monotonic() - self._full_since
 
     async def _show(self, reader: RunReader, guard: TopicGuard) -> None:
         self._progress.begin()
@@ -368,17 +374,11 @@ class Replay:
             await asyncio.sleep(1.0)
             self._show_once(reader)
             if self._full_for() >= SAY_FULL_SECONDS and not guard.is_away:  # else the guard says so
-                self._patience.say("kafka", _NOT_ACKNOWLEDGED)
+                self._patience.say("kafka", NOT_TAKEN)
 
     def _show_once(self, reader: RunReader, *, final: bool = False) -> None:
         at = standing(reader.start, reader.continuity, self.counts)
         self._progress.show(at, left=self.pace.outlook.left, final=final)
-
-
-_NOT_ACKNOWLEDGED: Final = (
-    "Kafka does not acknowledge what was sent: is it up, and are enough replicas in sync (min.insync.replicas)? "
-    "Waiting for it."
-)
 
 
 def _not_taken(publisher: Publisher, error: SendError) -> str:

@@ -16,9 +16,10 @@ from streams.errors import RelayError, StreamsError
 from streams.firehose.relay import relay_name
 from streams.firehose.seek import look
 from streams.kafka.topic import ensure_topic
-from streams.local.demo import NAMES, DemoRelay, begin_empty, verdict
+from streams.local.demo import EVERYTHING, NAMES, DemoRelay, begin_empty, verdict
 from streams.local.stack import Stack
 from streams.ops.display import Display, summary
+from streams.ops.logs import print_anywhere
 from streams.ops.processes import IngestProcess, WorkerProcess
 from streams.ops.signals import on_stop_signals
 from streams.ops.standing import StandingReader, standing_reader
@@ -51,7 +52,8 @@ async def run(*, demo: bool) -> int:
     if given.backfill_days == 0 and "backfill_days" in given.model_fields_set:
         _say("Nothing to do: the backfill is off (BACKFILL_DAYS=0). Set it to a number of days, or -1 for everything.")
         return 0
-    if not demo and given.relay_url == DEFAULT_RELAY and not await _reachable(given.relay_url):
+    theirs = given.kafka_bootstrap_servers is not None or given.database_url is not None
+    if not demo and not theirs and given.relay_url == DEFAULT_RELAY and not await _reachable(given.relay_url):
         _say(f"The default relay {relay_name(DEFAULT_RELAY)} cannot be reached from here, and RELAY_URL is not set: "
              f"running the demo instead, with generated traffic.")  # fmt: skip
         demo = True
@@ -86,7 +88,7 @@ async def _target(given: Settings, stack: dict[str, str], *, demo: bool) -> Targ
     if "backfill_profile" not in given.model_fields_set:
         overrides["backfill_profile"] = "unlimited"  # a person who types the command is waiting
     if "backfill_days" not in given.model_fields_set:
-        overrides["backfill_days"] = -1 if demo else 1
+        overrides["backfill_days"] = 1
     if given.kafka_bootstrap_servers is None and stack:
         overrides["kafka_bootstrap_servers"] = stack["KAFKA_BOOTSTRAP_SERVERS"]
     if given.database_url is None and stack:
@@ -96,7 +98,7 @@ async def _target(given: Settings, stack: dict[str, str], *, demo: bool) -> Targ
     relay = DemoRelay(given.local_dir)
     _say("Generating the demo's traffic ...")
     await relay.start()
-    settings = load_settings(**{**overrides, **NAMES, "relay_url": relay.url})
+    settings = load_settings(**{**overrides, **NAMES, **EVERYTHING, "relay_url": relay.url})
     await begin_empty(settings)
     return Target(settings, relay)
 
@@ -169,6 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--demo", action="store_true", help="generated traffic, in its own topic and schema")
     parser.add_argument("--version", action="version", version=__version__)
     arguments = parser.parse_args(argv)
+    print_anywhere()
     try:
         return asyncio.run(run(demo=arguments.demo))
     except StreamsError as error:

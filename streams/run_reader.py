@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -37,8 +37,9 @@ STALL: Final = 20.0
 PONG: Final = 15.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
-_NOT_MARKED: Final = (
-    "Kafka has not taken this run's watermarks yet: are enough replicas in sync (min.insync.replicas)? Waiting for it."
+NOT_TAKEN: Final = (
+    "Kafka has not acknowledged what was sent: is it up, and are enough replicas in sync (min.insync.replicas)? "
+    "Waiting for it."
 )
 
 
@@ -70,7 +71,7 @@ class RunReader:
         self.connections = 0
         self.continuity = _continuity(start)
         self.head_reached = False
-        #: Whether Kafka has been given watermarks that must be there before we go on.
+        #: Whether Kafka has been given what must be there before we go on.
         self.marking = False
         self._settings = settings
         self._reading = reading
@@ -109,8 +110,9 @@ class RunReader:
                     head_seq=start.head.seq if start.head else None, head_time=start.head.time if start.head else None,
                 )
             )  # fmt: skip
-            if start.missing is not None:
-                publisher.control(start.missing)
+            for gap in (start.passed_over, start.missing):
+                if gap is not None:
+                    publisher.control(gap)
         publisher.mark_with(watermark, start.position)
 
     def go_back(self, publisher: Publisher) -> None:
@@ -128,10 +130,13 @@ class RunReader:
         self.start.announced = self.marked = True
 
     async def _mark(self, publisher: Publisher) -> None:
-        """Watermarks now. aiokafka waits for replicas for ever, and without a word."""
+        await self.until_taken(publisher.mark())
+
+    async def until_taken(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait until Kafka has it. By itself aiokafka waits for replicas for ever, and without a word. Raises Ended."""
         self.marking = True
         try:
-            await self._patience.unless_ended(publisher.mark(), "kafka", _NOT_MARKED)
+            await self._patience.unless_ended(work, "kafka", NOT_TAKEN)
         finally:
             self.marking = False
 
@@ -226,7 +231,8 @@ class RunReader:
             if counts.frames != frames or connection.paused:
                 frames, since = counts.frames, loop.time()
                 continue
-            intake.settle()
+            if self.at_head:
+                intake.settle()
             silent = loop.time() - since
             if not follow and silent >= idle and self.at_head:
                 if await connection.answers(PONG):

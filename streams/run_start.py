@@ -18,7 +18,7 @@ from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.messages import Gap, Watermark
 from streams.kafka.publisher import Position
 from streams.ops.ingest_progress import moment
-from streams.plan import Decision, Mode, shortfall
+from streams.plan import Decision, Mode, passed_over, shortfall
 from streams.postgres.cursor import read_resume_point
 from streams.postgres.database import Database
 from streams.settings import Settings
@@ -42,7 +42,8 @@ class RunStart:
     """A run: its id (µs), how and where it begins, and what was known of the relay then.
 
     ``known``: the position is a frame that was taken, and must come again as a proof. ``missing``: what was asked for
-    and is not to be had. ``announced``: Kafka has the run's first messages.
+    and is not to be had. ``passed_over``: what was not asked for, behind what the topic holds. ``announced``: Kafka has
+    the run's first messages.
     """
 
     run: int
@@ -53,6 +54,7 @@ class RunStart:
     oldest: Sighting | None
     head: Sighting | None
     missing: Gap | None = None
+    passed_over: Gap | None = None
     announced: bool = False
 
 
@@ -108,6 +110,7 @@ async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
         first = await find_start(url, oldest, head, decision.target)
     position = Position(first.seq - 1 if first is not None else 0, None)
     start = RunStart(run, decision.mode, position, False, decision.target, oldest, head)
+    start.passed_over = passed_over(decision.held, relay_name(url), run, first, decision.target)
     short = shortfall(decision.target, oldest)
     if short is not None and oldest is not None:
         start.missing = Gap(
@@ -148,5 +151,8 @@ def report_plan(settings: Settings, start: RunStart, decision: Decision, days: i
     if start.missing is not None:
         log.warning("not covered: the relay keeps no older events",
                     since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
+    if (over := start.passed_over) is not None:
+        log.warning("not covered: the run begins behind what the topic holds",
+                    since=moment(over.from_time), until=moment(over.to_time))  # fmt: skip
     if head is not None:
         log.info("disk: " + check_disk(broker_folder(settings), max(head.seq - start.position.seq, 0)))

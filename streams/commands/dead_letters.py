@@ -35,9 +35,19 @@ Examples:
 \b
 They are those of the topic in KAFKA_TOPIC. Workers may run meanwhile."""
 
+
+def _something(_: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """Refuse an empty text: it is in every reason, and was meant to be a variable's value."""
+    if text is not None and not text.strip():
+        raise click.BadParameter("it is empty, which would mean all", param=option)
+    return text
+
+
 #: The options that say which letters are meant, in the order of their help.
 _FILTERS: Final = (
-    click.option("--reason", metavar="TEXT", help="Whose reason has this in it, in capitals or not."),
+    click.option(
+        "--reason", metavar="TEXT", callback=_something, help="Whose reason has this in it, in capitals or not."
+    ),
     click.option("--did", metavar="DID", help="Of this account, where it is known."),
     click.option("--collection", metavar="NSID", help="Of this collection, where it is known."),
     filters.partition,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import time
 from typing import Final
 
@@ -34,12 +35,25 @@ Examples:
 Workers may run meanwhile. The space is used again by new rows once Postgres has vacuumed the tables."""
 
 
+class _Days(click.FloatRange):
+    """Days, of which a time in the past can be made."""
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        days = float(super().convert(value, param, ctx))
+        if math.isnan(days):  # it is in every range
+            self.fail(f"{value!r} is no number of days.", param, ctx)
+        return days
+
+
+DAYS = _Days(0, 36_500)
+
+
 @click.command("prune", epilog=_EPILOG)
-@click.option("--tombstones-older-than", "tombstones", type=click.FloatRange(min=0), metavar="DAYS",
+@click.option("--tombstones-older-than", "tombstones", type=DAYS, metavar="DAYS",
               help="Records that were deleted, and known to be for longer than that.")  # fmt: skip
-@click.option("--dead-letters-older-than", "dead_letters", type=click.FloatRange(min=0), metavar="DAYS",
+@click.option("--dead-letters-older-than", "dead_letters", type=DAYS, metavar="DAYS",
               help="Messages that could not become rows, written longer ago than that.")  # fmt: skip
-@click.option("--gaps-older-than", "gaps", type=click.FloatRange(min=0), metavar="DAYS",
+@click.option("--gaps-older-than", "gaps", type=DAYS, metavar="DAYS",
               help="Gaps written longer ago than that.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--force", is_flag=True, help="Prune tombstones that are younger than the topic's retention.")

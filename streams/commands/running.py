@@ -13,7 +13,7 @@ import asyncpg
 from streams.errors import DatabaseError, HeldError, StreamsError
 from streams.firehose.syntax import shown
 from streams.kafka.members import running_workers
-from streams.ops.logs import set_up_logging
+from streams.ops.logs import print_anywhere, set_up_logging
 from streams.postgres.database import Database
 from streams.settings import Settings, load_settings
 
@@ -23,6 +23,7 @@ def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> 
 
     So is what ``Database.run`` leaves to its caller, a value that Postgres refuses, where no caller knows better.
     """
+    print_anywhere()
     try:
         settings = load_settings()
         set_up_logging(settings)

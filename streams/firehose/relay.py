@@ -8,6 +8,8 @@ Reconnecting is the caller's: the URL must be built anew with the current cursor
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -142,6 +144,14 @@ def relay_name(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
+def _is_here(url: str) -> bool:
+    """Whether the relay is on this machine: a proxy of the environment (True for websockets) does not know it."""
+    host = urlsplit(url).hostname or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
 def cursor_url(url: str, cursor: int | None) -> str:
     """The endpoint with a cursor; None is live."""
     return url if cursor is None else f"{url}?cursor={cursor}"
@@ -180,6 +190,7 @@ async def open_relay(
             open_timeout=OPEN_TIMEOUT,
             close_timeout=2,
             ping_interval=None,  # the caller judges stalls: a paused connection answers no ping
+            proxy=None if _is_here(url) else True,
             user_agent_header=f"atproto-streams/{__version__}",
         )
     except InvalidStatus as error:

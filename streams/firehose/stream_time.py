@@ -10,19 +10,22 @@ from typing import Final
 
 #: A claim so far ahead of the stream, in µs, needs witnesses.
 JUMP: Final = 300_000_000
-#: Frames in a row that must claim such a time until it is believed.
+#: Frames in a row that must claim such a time until it is believed; and so many, that what is believed is too late.
 WITNESSES: Final = 8
+DOUBTERS: Final = 64
 
 
 class StreamTime:
     """``time``: the newest that is believed, in µs; None before the first."""
 
-    __slots__ = ("_claims", "time")
+    __slots__ = ("_claims", "_doubts", "time")
 
     def __init__(self, time: int | None) -> None:
         self.time = time
         #: What the last frames in a row claimed, all of them far ahead.
         self._claims: list[int] = []
+        #: Or all of them far behind.
+        self._doubts: list[int] = []
 
     def see(self, claimed: int) -> None:
         """A new frame claims this time."""
@@ -32,11 +35,22 @@ class StreamTime:
                 self.time = claimed
             if self._claims:
                 self._claims.clear()
+            if claimed < time - JUMP:
+                self._doubt(claimed)
+            elif self._doubts:
+                self._doubts.clear()
             return
         self._claims.append(claimed)
         if len(self._claims) >= WITNESSES:
             self.time = min(self._claims)
             self._claims.remove(self.time)
+
+    def _doubt(self, claimed: int) -> None:
+        """One account of a PDS whose clock is wrong may send eight in a row: all others then say otherwise."""
+        self._doubts.append(claimed)
+        if len(self._doubts) >= DOUBTERS:
+            self.time = max(self._doubts)
+            self._doubts.clear()
 
     def settle(self, now: int) -> bool:
         """Nothing came that says otherwise: what was claimed last is believed, as far as it lies before ``now`` (µs).

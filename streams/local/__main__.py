@@ -106,7 +106,7 @@ def _up(args: argparse.Namespace) -> int:
         return 0
     _print(f"The embedded stack is up{'' if started else ' already'}, in {stack.folder}")
     _print(f"  Kafka     {stack.bootstrap_servers}")
-    _print(f"  Postgres  {stack.dsn}")
+    _print(f"  Postgres  {stack.postgres.address}  (`python -m streams.local env` has the password)")
     return 0
 
 
@@ -161,8 +161,9 @@ def _psql(args: argparse.Namespace) -> int:
     if not stack.is_up():
         _tell(f"error: The embedded stack in {stack.folder} is down: start it with `python -m streams.local up`.")
         return EXIT_DOWN
-    psql = program_folder() / "psql"
-    return os.execv(psql, [str(psql), stack.dsn, *args.rest])  # noqa: S606 (Postgres' own client)
+    psql, postgres = program_folder() / "psql", stack.postgres
+    environment = {**os.environ, "PGPASSWORD": postgres.password}  # everybody can read a command line
+    return os.execve(psql, [str(psql), postgres.address, *args.rest], environment)  # noqa: S606 (Postgres' own client)
 
 
 if __name__ == "__main__":

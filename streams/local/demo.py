@@ -9,21 +9,24 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Final
 
-import asyncpg
+from aiokafka.errors import KafkaError
 
 from streams.errors import MismatchError, RelayError
-from streams.kafka.access import admin_client
+from streams.kafka.access import admin_client, broker_error
 from streams.kafka.topic import describe_topic
 from streams.kafka.watermarks import read_state
 from streams.local.compare import compare
 from streams.local.oracle import load_oracle
 from streams.ops.processes import end_with_parent
+from streams.postgres.database import Connection, Database
 from streams.settings import Settings
 
 #: Events of the demo's traffic: half a minute of generating, a few seconds of pipeline.
 EVENTS: Final = 100_000
 #: The demo's own names, so that nothing of the user's is touched.
 NAMES: Final = {"kafka_topic": "firehose.demo", "sink_schema": "firehose_demo", "sink_group": "demo"}
+#: All of its traffic, whatever the user's settings keep: that is what its model knows.
+EVERYTHING: Final = {"backfill_days": -1, "backfill_collections": ("*",), "ingest_collections": ("*",)}
 
 
 class DemoRelay:
@@ -60,9 +63,16 @@ class DemoRelay:
 async def begin_empty(settings: Settings) -> None:
     """Remove what an earlier demo left: topic, changelogs, schema, cursor row. Only what is ours.
 
-    Raises MismatchError where something of that name is not, BrokerError, or asyncpg's errors.
+    Raises MismatchError where something of that name is not, BrokerError, DatabaseError.
     """
     await _drop_schema(settings)
+    try:
+        await _drop_topics(settings)
+    except KafkaError as error:
+        raise broker_error(settings, error) from None
+
+
+async def _drop_topics(settings: Settings) -> None:
     async with admin_client(settings) as admin:
         info = await describe_topic(admin, settings.kafka_topic)
         if info is not None:
@@ -83,16 +93,21 @@ async def begin_empty(settings: Settings) -> None:
 
 async def _drop_schema(settings: Settings) -> None:
     schema = settings.sink_schema
-    connection = await asyncpg.connect(settings.database_dsn(), timeout=10)
-    try:
+
+    async def call(connection: Connection) -> None:
         if await connection.fetchval("SELECT to_regnamespace($1)", schema):
             if not await connection.fetchval("SELECT to_regclass($1)", f"{schema}.atproto_streams_migrations"):
                 raise MismatchError(f"The schema {schema} holds what is not ours: the demo does not remove it.")
             await connection.execute(f'DROP SCHEMA "{schema}" CASCADE')
         if await connection.fetchval("SELECT to_regclass('public.firehose_cursor')"):
             await connection.execute("DELETE FROM public.firehose_cursor WHERE service = $1", settings.cursor_service)
+
+    database = Database(settings.database_dsn(), schema, 1)
+    try:
+        await database.start()
+        await database.run(call)
     finally:
-        await connection.close()
+        await database.close()
 
 
 async def verdict(settings: Settings, relay: DemoRelay) -> tuple[bool, str]:

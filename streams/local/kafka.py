@@ -39,6 +39,8 @@ STOP_SECONDS: Final = 30.0
 MESSAGE_BYTES: Final = 8 * 1024 * 1024
 # Only the first compiler: a broker is ready in half the time and half the CPU, and no slower at what we ask of it
 # (docs/performance.md).
+#: Java takes the names of files in its arguments by the locale.
+_UTF8: Final = {"LC_ALL": "C.UTF-8"}
 _JVM: Final = ("-Xmx512m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true")
 _TELLING: Final = ("No space left", "Address already in use", "BindException", "FATAL", "ERROR", "Exception", "Error")
 #: A start that failed with less room than this, in bytes, failed for that. Kafka itself may speak of an "unsafe memory
@@ -136,7 +138,10 @@ class Broker:
         """Start the broker's process. What its logs say from here on is about this start."""
         self._marks = {log: log.stat().st_size if log.exists() else 0 for log in (self.log, self.output)}
         logging = self.config.with_name("log4j2.properties")
-        start_detached([*java, f"-Dlog4j2.configurationFile={logging}", "kafka.Kafka", str(self.config)], self.output)
+        start_detached(
+            [*java, f"-Dlog4j2.configurationFile={logging}", "kafka.Kafka", str(self.config)],
+            self.output, env={**os.environ, **_UTF8},
+        )  # fmt: skip
 
     def failure(self) -> BrokerError | DiskError:
         """Why it did not start, as far as its logs tell."""
@@ -292,7 +297,8 @@ class Kafka:
         clients, controllers = chosen[:count], chosen[count:]
         broker.config.parent.mkdir(parents=True, exist_ok=True)
         broker.config.write_text(
-            _SERVER.format(
+            _properties(
+                _SERVER,
                 node=broker.node,
                 voters=",".join(
                     f"{b.node}@{ports.LOOPBACK}:{port}" for b, port in zip(self.brokers, controllers, strict=True)
@@ -306,7 +312,7 @@ class Kafka:
                 in_sync=2 if count >= 3 else 1,
             )
         )
-        broker.config.with_name("log4j2.properties").write_text(_LOGGING.format(log=broker.log))
+        broker.config.with_name("log4j2.properties").write_text(_properties(_LOGGING, log=broker.log))
 
     def _format(self, broker: Broker, java: list[str]) -> None:
         """Format the data folder beside its place and move it there: a crash in between leaves nothing half made."""
@@ -324,11 +330,26 @@ class Kafka:
             str(broker.config),
         ]
         with broker.output.open("ab") as output:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)  # noqa: S603
+            done = subprocess.run(  # noqa: S603 (our own command)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                check=False,
+                env={**os.environ, **_UTF8},
+            )
         if done.returncode != 0:
             raise broker.failure()
         fresh.replace(broker.data)
         self._configure(broker, broker.data)
+
+
+def _properties(template: str, **values: object) -> str:
+    """A properties file of Java: Latin-1, and all else as its UTF-16 units (``Properties.load``)."""
+    text = template.format(**{name: str(value).replace("\\", "\\\\") for name, value in values.items()})
+    units = text.encode("utf-16-be")
+    numbers = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    return "".join(chr(number) if number < 128 else f"\\u{number:04x}" for number in numbers)
 
 
 def _new_cluster_id() -> str:

@@ -1,6 +1,7 @@
 """The embedded Postgres: one server on loopback, its data in one folder, the database ``atproto`` in it.
 
-The server is a process of its own that survives whoever started it; as root it runs as ``nobody``.
+The server is a process of its own that survives whoever started it; as root it runs as ``nobody``. Loopback is open to
+every user of the machine, and a superuser may run programs: so there is a password, which only its owner can read.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -28,6 +30,7 @@ from streams.local.process import (
     start_detached,
     wait_gone,
     wait_until,
+    write_secret,
 )
 from streams.local.unprivileged import USER, as_nobody
 
@@ -48,6 +51,7 @@ _TUNING: Final = {
     "wal_level": "minimal",  # nothing replicates from here
     "max_wal_senders": "0",
     "max_connections": "100",
+    "scram_iterations": "1",  # they make guessing slow, and 128 random bits are not guessed
     "maintenance_work_mem": "128MB",
     "jit": "off",
     "timezone": "UTC",
@@ -71,13 +75,26 @@ class Postgres:
         self._fsync = fsync
         self._say = say
         self._port_file = self.folder / "port"
+        self._password_file = self.folder / "password"
 
     # -- what is
     @property
     def dsn(self) -> str:
         """The address of the database ``atproto``; empty before the first start."""
-        port = self._port()
-        return f"postgresql://{SUPERUSER}@{ports.LOOPBACK}:{port}/{DATABASE}" if port else ""
+        return self._address(f":{password}" if (password := self.password) else "")
+
+    @property
+    def address(self) -> str:
+        """The same without the password, for people to read."""
+        return self._address("")
+
+    @property
+    def password(self) -> str:
+        """The superuser's; empty for a folder of an older version, which asks for none."""
+        try:
+            return self._password_file.read_text()
+        except OSError:
+            return ""
 
     def find(self) -> psutil.Process | None:
         """The postmaster, if it runs. Its children rename themselves, so their command lines do not match."""
@@ -162,6 +179,10 @@ class Postgres:
         self.start()
 
     # -- steps
+    def _address(self, password: str) -> str:
+        port = self._port()
+        return f"postgresql://{SUPERUSER}{password}@{ports.LOOPBACK}:{port}/{DATABASE}" if port else ""
+
     def _port(self) -> int | None:
         try:
             return int(self._port_file.read_text())
@@ -176,19 +197,31 @@ class Postgres:
         fresh = self.folder / f"data.new-{os.getpid()}"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
+        password = secrets.token_hex(16)
+        told = self._told(password)
         if how:
             entry = pwd.getpwnam(USER)
-            os.chown(fresh, entry.pw_uid, entry.pw_gid)
+            for path in (fresh, told):
+                os.chown(path, entry.pw_uid, entry.pw_gid)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         tuning = [part for name, value in _TUNING.items() for part in ("-c", f"{name}={value}")]
-        command = [str(programs / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--auth=trust", *locale, *tuning]
+        command = [str(programs / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--auth=scram-sha-256"]
+        command += ["--pwfile", str(told), *locale, *tuning]
         with self.log.open("ab") as output:
             mark = output.tell()
             done = _run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", **how)
+        told.unlink()
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
             raise self._failure(mark)
+        write_secret(self._password_file, password)
         fresh.replace(self.data)
+
+    def _told(self, password: str) -> Path:
+        """A file from which initdb reads the password, for a moment: it may run as another user."""
+        file = self.folder / f"password.new-{os.getpid()}"
+        write_secret(file, password)
+        return file
 
     def _check_version(self, programs: Path) -> None:
         try:
@@ -249,7 +282,8 @@ class Postgres:
         programs = program_folder()
         where = ["-h", ports.LOOPBACK, "-p", str(self._port()), "-U", SUPERUSER]
         asked = [*where, "-XtAc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'", "postgres"]  # noqa: S608
-        quiet = {"capture_output": True, "text": True, "check": True, "timeout": 60}
+        environment = {**os.environ, "PGPASSWORD": self.password}
+        quiet = {"capture_output": True, "text": True, "check": True, "timeout": 60, "env": environment}
         try:
             if not _run([str(programs / "psql"), *asked], **quiet).stdout.strip():
                 _run([str(programs / "createdb"), *where, DATABASE], **quiet)

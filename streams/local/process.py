@@ -107,6 +107,15 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
+def write_secret(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        output.write(text)
+    new.replace(file)
+
+
 def last_words(log: Path, telling: tuple[str, ...], mark: int = 0) -> str:
     """The last line after byte ``mark`` that contains the first possible of ``telling``, else the last line at all."""
     try:

@@ -18,7 +18,7 @@ from typing import Final, Self
 from streams.errors import DiskError, StreamsError
 from streams.local.kafka import Kafka
 from streams.local.postgres import Postgres
-from streams.local.process import family, folder_bytes, resident_bytes
+from streams.local.process import family, folder_bytes, resident_bytes, write_secret
 
 #: Less free space than this, in bytes, is not worth a start: both servers would stop in the middle of something.
 LEAST_FREE: Final = 300 * 1024 * 1024
@@ -131,7 +131,7 @@ class Stack:
         postgres = PartStatus(
             up=self.postgres.is_ready(),
             pids=self.postgres.pids(),
-            address=self.postgres.dsn or None,
+            address=self.postgres.address or None,
             resident_bytes=resident_bytes(server_processes),
             data_bytes=folder_bytes(self.postgres.folder),
         )
@@ -153,9 +153,7 @@ class Stack:
             "kafka_pids": " ".join(map(str, self.kafka.pids())),
             "postgres_pid": " ".join(map(str, self.postgres.pids())),
         }
-        new = self._state_file.with_suffix(".new")
-        new.write_text(json.dumps(state, indent=2) + "\n")
-        new.replace(self._state_file)
+        write_secret(self._state_file, json.dumps(state, indent=2) + "\n")
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

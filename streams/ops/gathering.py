@@ -150,10 +150,14 @@ class StatusReader:
             ) from None
 
     async def _open_kafka(self) -> _Kafka:
-        if self._kafka is None:
-            self._kafka = _Kafka(self._settings)
-        await self._kafka.open()
-        return self._kafka
+        kafka, self._kafka = self._kafka or _Kafka(self._settings), None
+        try:
+            await kafka.open()
+        except BaseException:  # given up half way: whoever asks next begins anew
+            await kafka.close()
+            raise
+        self._kafka = kafka
+        return kafka
 
     async def _close_kafka(self) -> None:
         kafka, self._kafka = self._kafka, None

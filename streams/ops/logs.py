@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import IO
@@ -12,6 +13,8 @@ from streams.settings import Settings
 
 #: Libraries whose warnings are the product's to judge: a broker that is away would fill the log.
 _NOISY = ("aiokafka", "websockets", "asyncio", "faust", "mode", "kafka")
+#: Loggers that write requests and headers whole at debug, those with a password in them too.
+_TELLS_SECRETS = ("aiokafka.conn", "websockets.client")
 
 
 class StderrHandler(logging.StreamHandler[IO[str]]):
@@ -28,6 +31,21 @@ class StderrHandler(logging.StreamHandler[IO[str]]):
     @stream.setter
     def stream(self, stream: IO[str]) -> None:
         raise AttributeError("standard error is what it is")
+
+
+def print_anywhere() -> None:
+    """Where the terminal's encoding has no arrow, print its number: no command ends for that."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def keep_secrets() -> None:
+    """Whatever the level: nothing of the debug lines in which passwords are."""
+    for name in _TELLS_SECRETS:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)  # that of its library, which may have changed
+        logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
 
 
 def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging.Handler:
@@ -54,6 +72,7 @@ def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging
     root.setLevel(settings.log_level.upper())
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.CRITICAL)
+    keep_secrets()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

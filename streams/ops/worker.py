@@ -15,7 +15,7 @@ from faust.worker import logger as faust_logger
 from mode.utils.logging import level_number
 
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
-from streams.ops.logs import set_up_logging
+from streams.ops.logs import keep_secrets, set_up_logging
 from streams.ops.niceness import step_back
 from streams.settings import Settings
 
@@ -65,6 +65,7 @@ class Worker(faust.Worker):
             logging.getLogger(name).setLevel(level if asked else logging.ERROR)
         if asked:
             logging.getLogger("aiokafka").setLevel(level)
+            keep_secrets()
         self.spinner = None
 
     def execute_from_commandline(self) -> NoReturn:

@@ -153,8 +153,8 @@ class Filler:
             await self._passed(tp.partition, covered)
             await self._move(tp, offset, covered)
             self._tell(
-                f"{tp.topic}/{tp.partition} lost the offsets {offset} to {covered - 1} (retention): their rows were "
-                "copied already"
+                f"{tp.topic}/{tp.partition} lost the offsets {offset} to {covered - 1} (retention): what the live "
+                "schema kept of them was copied already"
             )
             offset = covered
         if offset < log_start:

@@ -100,6 +100,8 @@ def _names(settings: Settings, wanted: Wanted) -> Names:
     live = settings.sink_schema
     today = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
     kept = wanted.keep_as or f"{live[:50]}_old_{today}"
+    if not wanted.keep_as and kept == wanted.schema:  # what was swapped out today comes back
+        kept += "_2"
     if wanted.keep_as and not wanted.swap:
         raise SettingsError("--keep-as names the live schema after a swap: give --swap too.")
     if len({live, wanted.schema, kept}) < 3:

@@ -47,8 +47,8 @@ async def by_proxy(deployment: Deployment) -> AsyncIterator[tuple[Proxy, str]]:
     """A proxy before the database, and the address by way of it."""
     url = urlsplit(deployment.environment["DATABASE_URL"])
     async with Proxy(str(url.hostname), int(url.port or 0)) as proxy:
-        user = f"{url.username}@" if url.username else ""
-        yield proxy, url._replace(netloc=f"{user}127.0.0.1:{proxy.port}").geturl()
+        login, at, _ = url.netloc.rpartition("@")
+        yield proxy, url._replace(netloc=f"{login}{at}127.0.0.1:{proxy.port}").geturl()
 
 
 async def shared(deployment: Deployment) -> list[set[int]]:

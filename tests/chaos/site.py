@@ -244,7 +244,7 @@ async def opened(folder: Path, *, events: int, seed: int) -> AsyncIterator[Site]
             for name, (target, port) in servers.items()
         }
         database = urlsplit(stack.dsn)
-        proxied = f"{database.username}@127.0.0.1:{proxies['postgres'].port}"
+        proxied = f"{database.netloc.rpartition('@')[0]}@127.0.0.1:{proxies['postgres'].port}"
         environment = {
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{kafka_port}",
             "DATABASE_URL": database._replace(netloc=proxied).geturl(),

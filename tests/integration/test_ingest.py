@@ -372,7 +372,7 @@ async def test_first_watermarks_that_kafka_does_not_take_are_waited_for_until_a_
     monkeypatch.setattr(Publisher, "mark", mark_without_kafka)
     task = asyncio.create_task(replay.run())
     try:
-        await until(lambda: "Kafka has not taken this run's watermarks yet" in capsys.readouterr().out, task)
+        await until(lambda: "Kafka has not acknowledged what was sent" in capsys.readouterr().out, task)
         assert replay.state().mode == "no broker"
         replay.stop()
         await asyncio.wait_for(task, 8)

@@ -36,8 +36,8 @@ def local(folder: Path, command: str, *options: str) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A stack of this module's own, up; the tests use it in the order of this file."""
-    folder = tmp_path_factory.mktemp("stack")
+    """A stack of this module's own, up; the tests use it in the order of this file. Homes have all kinds of names."""
+    folder = tmp_path_factory.mktemp("stack") / "Ünï cödé 日本"
     try:
         yield folder
     finally:
@@ -78,6 +78,26 @@ def test_status_and_env_say_where_it_is(folder: Path) -> None:
         "KAFKA_BOOTSTRAP_SERVERS": state["kafka_bootstrap_servers"],
         "DATABASE_URL": state["database_url"],
     }
+
+
+def test_the_database_asks_for_a_password_that_only_its_owner_can_read(folder: Path) -> None:
+    """Loopback is open to every user of the machine, and a superuser of Postgres may run programs."""
+    stack = Stack(folder)
+    password = stack.postgres.password
+    assert len(password) == 32
+    assert password in stack.dsn
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        asyncio.run(asyncpg.connect(stack.postgres.address))
+    for file in (folder / "stack.json", folder / "postgres" / "password"):
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert not list((folder / "postgres").glob("password.*")), "what initdb read is gone"
+    shown = [local(folder, "up").stdout, local(folder, "status").stdout, local(folder, "status", "--json").stdout]
+    assert not [text for text in shown if password in text]
+    environment = {**os.environ, "LOCAL_DIR": str(folder)}
+    psql = subprocess.run(
+        [*COMMAND, "psql", "-XAtc", "SELECT 'in'"], capture_output=True, text=True, env=environment, check=True
+    )
+    assert psql.stdout == "in\n"
 
 
 def test_it_listens_on_loopback_only(folder: Path) -> None:

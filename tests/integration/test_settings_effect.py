@@ -112,6 +112,19 @@ def test_log_lines_are_as_the_settings_say() -> None:
     assert [json.loads(line)["event"] for line in said(log_level="warning").splitlines()] == ["careful"]
 
 
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_no_level_shows_a_password() -> None:
+    """The connections of aiokafka say their requests at debug, SASL/PLAIN's too; websockets says its headers."""
+    stream = io.StringIO()
+    set_up_logging(_own(log_level="debug"), stream)
+    for name in ("aiokafka.conn", "websockets.client"):
+        logging.getLogger(name).debug("SaslAuthenticateRequest_v0(sasl_auth_bytes=%r)", b"\x00backfill\x00s3cret")
+        logging.getLogger(name).info("connected")
+    logging.getLogger("aiokafka.consumer").debug("fetching")
+    assert "s3cret" not in stream.getvalue()
+    assert (stream.getvalue().count("connected"), stream.getvalue().count("fetching")) == (2, 1)
+
+
 def test_the_embedded_stack_is_looked_for_in_its_folder(tmp_path: Path) -> None:
     state = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": "postgresql://embedded/here"}
     (tmp_path / "stack.json").write_text(json.dumps(state))

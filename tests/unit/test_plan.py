@@ -7,7 +7,7 @@ import pytest
 from streams.errors import MismatchError
 from streams.firehose.seek import Sighting
 from streams.kafka.messages import Watermark
-from streams.plan import DAY_US, Decision, Request, Shortfall, decide, shortfall
+from streams.plan import DAY_US, Decision, Request, Shortfall, decide, passed_over, shortfall
 
 NOW = 1_800_000_000_000_000
 LAST = Watermark(relay="a.example", run=5, topic_id="t", seq=70, time=NOW - 9)
@@ -28,14 +28,14 @@ def test_watermarks_win_over_days(days: int) -> None:
 
 
 def test_restart_begins_again_also_with_another_relay() -> None:
-    assert decide(request(-1, restart=True), LAST, "a.example") == Decision("restart", None, None)
-    assert decide(request(-1, restart=True), LAST, "b.example") == Decision("restart", None, None)
+    assert decide(request(-1, restart=True), LAST, "a.example") == Decision("restart", None, None, LAST)
+    assert decide(request(-1, restart=True), LAST, "b.example") == Decision("restart", None, None, LAST)
 
 
 def test_another_relay_is_refused_unless_time_overlaps() -> None:
     with pytest.raises(MismatchError, match="--from-time"):
         decide(request(), LAST, "b.example")
-    assert decide(request(from_time=77), LAST, "b.example") == Decision("overlap", 77, None)
+    assert decide(request(from_time=77), LAST, "b.example") == Decision("overlap", 77, None, LAST)
 
 
 def test_what_the_relay_keeps_less_than_asked() -> None:
@@ -43,3 +43,18 @@ def test_what_the_relay_keeps_less_than_asked() -> None:
     assert shortfall(NOW - 7 * DAY_US, oldest) == Shortfall(NOW - 7 * DAY_US, NOW - 5 * DAY_US)
     assert shortfall(NOW - 2 * DAY_US, oldest) is None
     assert shortfall(None, oldest) is None
+
+
+def test_what_a_run_passes_over_is_a_gap() -> None:
+    later = Sighting(90, NOW)
+    gap = passed_over(LAST, "a.example", 6, later, NOW - 5)
+    assert gap is not None
+    assert (gap.from_seq, gap.to_seq, gap.from_time, gap.to_time) == (71, 89, NOW - 9, NOW - 5)
+    assert passed_over(LAST, "a.example", 6, Sighting(71, NOW), None) is None, "it goes on from there"
+    assert passed_over(LAST, "a.example", 6, Sighting(5, NOW - 20), None) is None
+    assert passed_over(None, "a.example", 6, later, None) is None
+    assert passed_over(LAST, "a.example", 6, None, None) is None, "the relay is empty"
+    other = passed_over(LAST, "b.example", 6, Sighting(3, NOW), None)
+    assert other is not None
+    assert (other.from_seq, other.to_seq, other.from_time, other.to_time) == (None, None, NOW - 9, NOW)
+    assert passed_over(LAST, "b.example", 6, Sighting(3, NOW - 10), None) is None
