@@ -145,7 +145,7 @@ COMMANDS: Final[dict[str, Check]] = {
     "faust -A streams.agents indexes …": Run(r"\S"),
     "faust -A streams.agents views …": Run(r"\S"),
     "faust -A streams.agents aggregates …": Run(r"\S"),
-    "pip install --upgrade atproto-streams": Parsed("there is nothing newer"),
+    "pip install --upgrade .": Parsed("installs; there is nothing newer"),
     "psql …": Run(r"(?s)-\+-.*\(\d+ rows?\)"),
     # -- examples
     "export KAFKA_TOPIC=firehose.demo SINK_SCHEMA=firehose_demo": Parsed("sets variables"),

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from streams.errors import SettingsError, StreamsError
 
 LEAST_JAVA: Final = 17
-INSTALL: Final = "pip install 'atproto-streams[local]'"
+INSTALL: Final = "pip install '.[local]' in the sources' folder"
 _PARALLEL_DOWNLOADS = 4
 
 
