@@ -198,3 +198,23 @@ async def test_a_pds_whose_clock_is_wrong_does_not_say_how_far_we_are(settings: 
     events, controls = await in_topic(ours)
     assert len(events) == 2000
     assert not [control for control in controls if isinstance(control, Gap)]
+
+
+async def test_what_a_run_was_told_to_pass_over_is_a_gap(settings: SettingsFactory, store: FrameStore) -> None:
+    half, later = len(store) // 2, len(store) * 3 // 4
+    thread = RelayThread(DevRelay(store, published=half))
+    with thread as relay:
+        made = settings(relay_url=relay.url, kafka_partitions=PARTITIONS)
+        info = await ensure_topic(made)
+        await replay_of(made, info).run()
+        thread.call(lambda: relay.publish(len(store)))
+        request = Request(-1, False, store.times[later], time.time_ns() // 1000)
+        await Replay(made, Options(request, follow=False, standby=False), info).run()
+    events, controls = await in_topic(made)
+    [gap] = [control for control in controls if isinstance(control, Gap)]
+    assert gap.from_seq == store.seqs[half - 1] + 1
+    assert gap.to_seq is not None and gap.to_seq < store.seqs[later]
+    assert "--from-time" in gap.reason
+    taken = {event[0] for event in events}
+    assert not [seq for seq in taken if gap.from_seq <= seq <= gap.to_seq]
+    assert min(taken) < gap.from_seq < gap.to_seq < max(taken)
