@@ -26,7 +26,7 @@ from collections import Counter
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from streams.errors import SettingsError, StreamsError
 from streams.kafka.access import kafka_client_options
@@ -103,8 +103,9 @@ async def consume(printer: Printer, group: str, collection: str, *, from_beginni
             done = {}
             for partition in consumer.assignment() - placed:
                 placed.add(partition)
-                if await consumer.committed(partition) is None:  # else what comes while we are away is passed over
-                    done[partition] = await consumer.position(partition)
+                with contextlib.suppress(IllegalStateError):  # it has just gone to another of the group
+                    if await consumer.committed(partition) is None:  # else what comes while we are away is passed over
+                        done[partition] = await consumer.position(partition)
             for partition, messages in (await consumer.getmany(timeout_ms=1000, max_records=500)).items():
                 for message in messages:
                     if taken == count:
@@ -114,6 +115,7 @@ async def consume(printer: Printer, group: str, collection: str, *, from_beginni
                         printer.process(event)
                         taken += 1
                     done[partition] = message.offset + 1
+            done = {partition: offset for partition, offset in done.items() if partition in consumer.assignment()}
             if done:
                 printer.flush()
                 await consumer.commit(done)  # processed first, then committed: nothing is lost, whatever is killed

@@ -65,8 +65,8 @@ def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, m
 
 def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_reached: bool) -> None:
     """The last line: what was covered, and what was not."""
-    missing = start.missing
-    uncovered = f"{moment(missing.from_time)} to {moment(missing.to_time)}: {missing.reason}" if missing else None
+    gaps = [gap for gap in (start.passed_over, start.missing) if gap is not None]
+    uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None
     log.info(
         "done" if head_reached else "stopped",
         head_reached=head_reached, frames=counts.frames, events=counts.events, repeated=counts.seen,

@@ -94,9 +94,13 @@ def passed_over(held: Watermark | None, relay: str, run: int, first: Sighting | 
     same = held.relay == relay
     if first.seq <= held.seq + 1 if same else first.time is None or held.time is None or first.time <= held.time:
         return None
-    ends = [time for time in (first.time, target) if time is not None]
+    asked = target is not None and (held.time is None or target > held.time)
+    ends = [time for time in (first.time, target if asked else None) if time is not None]
+    why = (
+        "the run was told to begin behind it (--restart or --from-time)" if asked else "the relay keeps no older events"
+    )
     return Gap(
         relay=relay, run=run, from_seq=held.seq + 1 if same else None, to_seq=first.seq - 1 if same else None,
         from_time=held.time, to_time=min(ends, default=None),
-        reason="passed over: the run was told to begin behind it (--restart or --from-time)",
+        reason=f"behind what the last run has taken: {why}",
     )  # fmt: skip

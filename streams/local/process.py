@@ -113,6 +113,8 @@ def write_secret(file: Path, text: str) -> None:
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
         output.write(text)
+        output.flush()
+        os.fsync(output.fileno())  # what is moved into place after it relies on it
     new.replace(file)
 
 

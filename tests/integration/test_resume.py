@@ -214,7 +214,7 @@ async def test_what_a_run_was_told_to_pass_over_is_a_gap(settings: SettingsFacto
     [gap] = [control for control in controls if isinstance(control, Gap)]
     assert gap.from_seq == store.seqs[half - 1] + 1
     assert gap.to_seq is not None and gap.to_seq < store.seqs[later]
-    assert "--from-time" in gap.reason
+    assert "told to begin behind it" in gap.reason
     taken = {event[0] for event in events}
     assert not [seq for seq in taken if gap.from_seq <= seq <= gap.to_seq]
     assert min(taken) < gap.from_seq < gap.to_seq < max(taken)

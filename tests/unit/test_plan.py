@@ -58,3 +58,11 @@ def test_what_a_run_passes_over_is_a_gap() -> None:
     assert other is not None
     assert (other.from_seq, other.to_seq, other.from_time, other.to_time) == (None, None, NOW - 9, NOW)
     assert passed_over(LAST, "b.example", 6, Sighting(3, NOW - 10), None) is None
+
+
+@pytest.mark.parametrize("relay", ["a.example", "b.example"])
+def test_what_the_relay_dropped_while_we_were_away_ends_after_it_began(relay: str) -> None:
+    """Asked for from before what the topic holds; the relay's oldest is behind it."""
+    gap = passed_over(LAST, relay, 6, Sighting(90, NOW), NOW - 7 * DAY_US)
+    assert gap is not None
+    assert (gap.from_time, gap.to_time, "keeps no older" in gap.reason) == (NOW - 9, NOW, True)
