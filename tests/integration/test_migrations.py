@@ -17,7 +17,8 @@ from tests.conftest import migrated
 
 def at(dsn: str, *, user: str | None = None, port: int | None = None, path: str | None = None) -> str:
     url = urlsplit(dsn)
-    netloc = f"{user or (url.username or 'postgres')}:top-secret@{url.hostname}:{port or url.port}"
+    password = "top-secret" if user else url.password or "top-secret"
+    netloc = f"{user or url.username or 'postgres'}:{password}@{url.hostname}:{port or url.port}"
     return urlunsplit((url.scheme, netloc, path or url.path, url.query, ""))
 
 
@@ -27,7 +28,8 @@ async def refusal(dsn: str, schema: str = "firehose") -> StreamsError:
         await database.start(timeout=1.0)
         await database.migrate()
     await database.close()
-    assert "top-secret" not in str(caught.value)
+    password = urlsplit(dsn).password
+    assert password is None or password not in str(caught.value)
     assert "\n" not in str(caught.value)
     return caught.value
 
