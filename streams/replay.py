@@ -176,7 +176,7 @@ class Replay:
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         works = (
             self._show(reader, guard), self._guard_retention(), guard.run(), self.pace.run(reader),
-            self._watch_memory(), hog_memory(),
+            hog_memory(), self._watch_memory(),  # in this order: what it takes at once is seen at once
         )  # fmt: skip
         beside = [asyncio.create_task(work) for work in works]
         for task in beside:
