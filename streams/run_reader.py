@@ -125,12 +125,9 @@ class RunReader:
     async def _announce(self, publisher: Publisher) -> None:
         """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
         crash_point("run.before_first_watermark")
-        await self._mark(publisher)
+        await self.until_taken(publisher.mark())
         crash_point("run.after_first_watermark")
         self.start.announced = self.marked = True
-
-    async def _mark(self, publisher: Publisher) -> None:
-        await self.until_taken(publisher.mark())
 
     async def until_taken(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait until Kafka has it. By itself aiokafka waits for replicas for ever, and without a word. Raises Ended."""
@@ -259,7 +256,7 @@ class RunReader:
     async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
         log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
-        await self._mark(publisher)
+        await self.until_taken(publisher.mark())
         old, continuity = self.start, self.continuity
         start = await self._start_after_reset(old)
         start.missing = Gap(

@@ -204,7 +204,7 @@ class Settings(BaseSettings):
         address = value.split("?", 1)[0]
         try:
             parts = urlsplit(address)
-            parts.port, (parts.hostname or "..").encode("idna")
+            parts.port, (parts.hostname or "..").encode("idna")  # each raises where it is none
         except ValueError as error:
             raise ValueError(f"a relay's address is wss://HOST or wss://HOST:PORT, and a path ({error})") from None
         return address.rstrip("/") + ENDPOINT if address.rstrip("/").count("/") == 2 else address

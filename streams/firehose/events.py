@@ -65,7 +65,7 @@ def frame_seq(body: dict[str, Any]) -> int:
 
 
 def frame_time(body: dict[str, Any]) -> int | None:
-    """The frame's ``time`` in µs since the epoch; None where it has none that can be (it is informal)."""
+    """The frame's ``time`` in µs since the epoch; None where it has none that can be used (it is informal)."""
     try:
         time = (_from_iso(body["time"]) - _EPOCH) // _MICROSECOND
     except (KeyError, TypeError, ValueError, OverflowError):

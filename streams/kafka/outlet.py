@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from streams.kafka.publisher import BATCH_BYTES, DID_CACHE, close_producer, make_producer
+from streams.kafka.publisher import BATCH_BYTES, DID_CACHE, LONGEST_KEPT, close_producer, make_producer
 from streams.kafka.topic import TopicInfo, partition_for
 from streams.settings import Settings
 
@@ -73,7 +73,9 @@ class Outlet:
         if lane is None:
             if len(where) >= DID_CACHE:
                 where.clear()
-            lane = where[key] = self.lanes[partition_for(key, self._info.partitions)]
+            lane = self.lanes[partition_for(key, self._info.partitions)]
+            if len(key) <= LONGEST_KEPT:
+                where[key] = lane
         return lane
 
     def add(

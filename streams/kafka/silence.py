@@ -45,3 +45,13 @@ class Silence:
         found: dict[TopicPartition, int] = await self._consumer.end_offsets(list(tps))
         self._since = time.monotonic()
         return found
+
+    async def end(self, tp: TopicPartition, known: int, *, came: bool) -> int:
+        """Where to read to: the ``known`` end, or the lower one of a broker that lost some of it. Raises KafkaError.
+
+        ``came``: something did.
+        """
+        if came:
+            self.broken()
+            return known
+        return min(known, (await self.ends([tp])).get(tp, known))

@@ -113,10 +113,7 @@ async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, sta
         for message in batches.get(tp, ()):
             if message.offset < end and message.key is None:
                 last = as_watermark(message.value) or last
-        if batches:
-            silence.broken()
-        else:  # a broker that came back may have lost the log's end
-            end = min(end, (await silence.ends([tp])).get(tp, end))
+        end = await silence.end(tp, end, came=bool(batches))
     return last
 
 

@@ -400,10 +400,7 @@ async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: i
     looked = 0
     while offset < end and looked < _LOOK and await consumer.position(tp) < end:
         messages = (await consumer.getmany(tp, timeout_ms=500, max_records=_LOOK)).get(tp, ())
-        if messages:
-            silence.broken()
-        else:  # a broker that came back may have lost the log's end
-            end = min(end, (await silence.ends([tp])).get(tp, end))
+        end = await silence.end(tp, end, came=bool(messages))
         for message in messages:
             looked += 1
             if message.key is None or message.value is None:
