@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import io
 import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+import cbor2
 import pytest
 from websockets.asyncio.client import connect
 
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.slow
 
 EVENTS = 20_000
 DEFAULTS = {"BACKFILL_PROFILE": "", "BACKFILL_USE_IDLE": "false"}
+#: What the budget lets through at once, and one read of the socket.
+BURST_BYTES = 256 * 1024
 FASTER = {"BACKFILL_PROFILE": "aggressive", "BACKFILL_USE_IDLE": "false"}
 
 
@@ -113,29 +117,42 @@ async def test_the_ingest_keeps_to_its_budget_and_takes_what_the_window_demands(
     inside = deployment.ingest(relay.url, days=2, **budget)
     await inside.line(r'"frames": [1-9]', 60)
     await asyncio.sleep(17)
-    at, taken = frames(inside)
-    speed = (taken[-1] - taken[0]) / (at[-1] - at[0]) * await mean_frame(relay)
-    print(f"{speed / 1e6:.3f} MB/s of 0.2")
-    assert 0.14e6 < speed < 0.24e6, inside.tail()
+    plan, last = said(inside, "plan")[0], said(inside, "progress")[-1]
+    spent, following = await sizes(relay, plan["begins_after_seq"], last["seq"])
+    budget_spent = 0.2e6 * (when(last) - when(plan))
+    print(f"{spent / 1e6:.2f} MB of {budget_spent / 1e6:.2f}; the frame under way has {following / 1e6:.2f}")
+    assert spent < 1.05 * budget_spent + 2 * BURST_BYTES, inside.tail()
+    assert spent + following > 0.85 * budget_spent, inside.tail()
     assert await edge.ended(60) == 0, edge.tail()
     assert "reads 0.2 MB/s, more where the relay's window demands it" in edge.output
     assert "the relay's window demands more than INGEST_BUSY_MB_PER_S" in edge.output
-    assert frames(edge)[1][-1] > 5 * taken[-1]
+    assert said(edge, "done")[-1]["frames"] > 5 * last["frames"]
     await inside.stop()
 
 
-async def mean_frame(relay: Relay) -> float:
-    """Bytes of a frame in the second of three days, from a look of our own."""
-    first, last = relay.facts["first_seq"], relay.facts["last_seq"]
-    async with connect(f"{relay.url}?cursor={first + (last - first) * 2 // 5}", max_size=None) as stream:
-        return sum([len(await stream.recv()) for _ in range(1000)]) / 1000
+async def sizes(relay: Relay, after: int, until: int) -> tuple[int, int]:
+    """Bytes of the frames after the one seq until the other, and of the one that follows, from a look of our own."""
+    async with connect(f"{relay.url}?cursor={after}", max_size=None) as stream:
+        spent = 0
+        async for frame in stream:
+            assert isinstance(frame, bytes)
+            header = io.BytesIO(frame)
+            cbor2.load(header)
+            if cbor2.load(header)["seq"] > until:
+                return spent, len(frame)
+            spent += len(frame)
+    raise AssertionError(f"the relay ended before {until}")
 
 
-def frames(ingest: Command) -> tuple[list[float], list[int]]:
-    """When it said so, and how many there were."""
+def said(ingest: Command, event: str) -> list[dict[str, Any]]:
+    """Its lines of that name."""
     lines = [json.loads(line) for line in ingest.output.splitlines() if line.startswith("{")]
-    said = [(line["timestamp"], line["frames"]) for line in lines if line["event"] in {"progress", "done"}]
-    return [dt.datetime.fromisoformat(at).timestamp() for at, _ in said], [count for _, count in said]
+    return [line for line in lines if line["event"] == event]
+
+
+def when(line: dict[str, Any]) -> float:
+    """Seconds."""
+    return dt.datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
 async def test_as_many_transactions_at_once_as_max_concurrent(deployment: Deployment) -> None:
