@@ -45,6 +45,7 @@ def encode_with_record(message: dict[str, Any], holder: dict[str, Any], block: b
     except TypeError as error:
         if type(error.__cause__) is not _Unclear:
             raise
+    holder["record"] = None  # not both decoders' values at once
     holder["record"] = cbor2.loads(block, tag_hook=_link_of_tag)
     return _dumps(message, default=_bytes_form)
 

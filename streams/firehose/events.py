@@ -17,6 +17,7 @@ from streams.firehose.atjson import decode_record, encode_with_record
 from streams.firehose.frames import FrameError, Scan, search_block
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
 from streams.firehose.tid import MAX_TIME_US
+from streams.firehose.values import MAX_VALUES, has_too_many_values
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
 SKIPPED_TYPES: Final = frozenset({"#handle", "#migrate", "#tombstone", "#info"})
@@ -111,6 +112,8 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
                 if block is None:
                     scan = scan or Scan(car)
                     block = scan.block(cid)
+                if len(block) > MAX_VALUES and has_too_many_values(block):
+                    raise FrameError(f"the record has more than {MAX_VALUES} values")
                 commit["record"] = decode_record(block)
                 commit["cid"] = _multibase("b", cid)
             elif action != "delete":

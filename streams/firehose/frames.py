@@ -12,11 +12,12 @@ from typing import Any, Final
 import libipld
 
 from streams.firehose.syntax import shown
+from streams.firehose.values import MAX_VALUES, has_too_many_values
 
 #: CIDv1, dag-cbor, sha2-256, 32 bytes: what records have (https://atproto.com/specs/data-model).
 _RECORD_CID_PREFIX: Final = b"\x01\x71\x12\x20"
 _CID_LENGTH: Final = 36
-#: The protocol's 5 MB, with room. A hostile frame takes up to 70 times its size in memory while it is decoded.
+#: The protocol's 5 MB, with room.
 MAX_FRAME_BYTES: Final = 6 * 1024 * 1024
 #: Occurrences of a CID that are looked at before the CAR is scanned: a hostile one may hold a CID 100,000 times.
 _MAX_TRIES: Final = 200
@@ -43,6 +44,8 @@ def split_frame(data: bytes) -> tuple[str, dict[str, Any]]:
     """
     if len(data) > MAX_FRAME_BYTES:
         raise FrameError(f"the frame has {len(data)} bytes: more than any may have")
+    if len(data) > MAX_VALUES and has_too_many_values(data):
+        raise FrameError(f"the frame has more than {MAX_VALUES} values")
     try:
         parts = _decode_two(data)
     except Exception as error:  # the decoder's own errors have no common base

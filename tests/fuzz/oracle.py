@@ -24,6 +24,8 @@ from tests.fuzz.rules import Fate
 MAX_OPS: Final = 1000
 MAX_FRAME: Final = 6 * 1024 * 1024
 MAX_SEQ: Final = 1 << 53
+#: Most data items of a frame or a record: no record of the protocol's 1 MiB has more.
+MAX_ITEMS: Final = 1 << 20
 #: Sizes that are beyond doubt: below it every frame's events and every record fit, whatever JSON makes of them.
 SURELY_SMALL: Final = 1_000_000
 
@@ -46,6 +48,8 @@ def expect(data: bytes) -> Expected:  # noqa: PLR0911 (one a reason)
         values = load_all(data)
     except (NotStrictError, RecursionError):
         return Expected(None)
+    if len(data) > MAX_ITEMS and sum(map(items, values)) > MAX_ITEMS:
+        return Expected(False)
     if len(values) != 2 or type(values[0]) is not dict or type(values[1]) is not dict:
         return Expected(False)
     header, body = values
@@ -166,7 +170,21 @@ def record_fate(block: bytes) -> Fate:
         value = load(block)
     except (NotStrictError, RecursionError):
         return None if _lenient(block) is not _NOTHING else False
+    if len(block) > MAX_ITEMS and items(value) > MAX_ITEMS:
+        return False
     return rules.both(sayable(value), len(block) < SURELY_SMALL or None)
+
+
+def items(value: Any) -> int:
+    """The data items of a value (RFC 8949): a map's keys are some, and a link is two, its tag and its bytes."""
+    match value:
+        case Link():
+            return 2
+        case dict():
+            return 1 + len(value) + sum(map(items, value.values()))
+        case list():
+            return 1 + sum(map(items, value))
+    return 1
 
 
 def sayable(value: Any) -> Fate:
