@@ -14,6 +14,8 @@ from tests.acceptance.deployment import Deployment
 
 #: More than a worker applies while the test looks.
 EVENTS = 60_000
+#: Faster than the worker, and not all before the second watermark: what is covered grows in steps.
+STEADY = {"BACKFILL_PROFILE": "", "BACKFILL_USE_IDLE": "false", "INGEST_BUSY_MB_PER_S": "4"}
 SLOW = {"BACKFILL_BATCH_SIZE": "200", "BACKFILL_BATCH_DELAY_MS": "200", "BACKFILL_USE_IDLE": "false"}
 
 
@@ -75,7 +77,7 @@ async def test_status_agrees_with_the_servers_and_says_who_is_down(
     async with Deployment.opened(settings_environment, tmp_path) as deployment:
         relay, _ = await deployment.generated(EVENTS, "--then-live", "200")
         worker = deployment.worker(**SLOW)
-        deployment.ingest(relay.url, "--follow")
+        deployment.ingest(relay.url, "--follow", **STEADY)
         await deployment.until_received(1000)
         before, at = await held(deployment), await status(deployment)
         after = await held(deployment)
