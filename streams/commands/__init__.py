@@ -1,56 +1,72 @@
-"""The operator's commands: ``faust -A streams.agents COMMAND``, beside Faust's own."""
+"""The operator's commands: ``faust -A streams.agents COMMAND``, beside Faust's own.
+
+A command's module is imported when the command is first asked for: a worker needs none of them, and begins a quarter
+sooner without (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Final
 
 import click
 from faust.cli.base import cli
 
-from streams.commands import (
-    aggregates,
-    completion,
-    config,
-    copy,
-    cursor,
-    dead_letters,
-    doctor,
-    gaps,
-    indexes,
-    pause,
-    prune,
-    rebuild,
-    replay,
-    status,
-    views,
-)
 
-#: A module each; in one the module has two.
-_COMMANDS: Final[tuple[click.Command, ...]] = (
-    aggregates.command,
-    completion.command,
-    config.command,
-    copy.command,
-    cursor.command,
-    dead_letters.command,
-    doctor.command,
-    gaps.command,
-    indexes.command,
-    pause.pause,
-    pause.resume,
-    prune.command,
-    rebuild.command,
-    replay.command,
-    status.command,
-    views.command,
+class LazyCommand(click.Command):
+    """Stands for the command ``attribute`` of a module of this package; has nothing of it but its name."""
+
+    def __init__(self, name: str, attribute: str = "command", *, module: str | None = None) -> None:
+        super().__init__(name)
+        self._module, self._attribute = module or name.replace("-", "_"), attribute
+
+    @cached_property
+    def real(self) -> click.Command:
+        """The command itself."""
+        command: click.Command = getattr(import_module(f"{__name__}.{self._module}"), self._attribute)
+        if isinstance(command, click.Group):
+            _share_examples(command)
+        return command
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 (click's)
+    ) -> click.Context:
+        """The real command's, which from then on is asked."""
+        return self.real.make_context(info_name, args, parent, **extra)
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Its line in the list of commands."""
+        return self.real.get_short_help_str(limit)
+
+
+COMMANDS: Final = (
+    LazyCommand("aggregates"),
+    LazyCommand("completion"),
+    LazyCommand("config"),
+    LazyCommand("copy"),
+    LazyCommand("cursor"),
+    LazyCommand("dead-letters"),
+    LazyCommand("doctor"),
+    LazyCommand("gaps"),
+    LazyCommand("indexes"),
+    LazyCommand("pause", "pause"),
+    LazyCommand("resume", "resume", module="pause"),
+    LazyCommand("prune"),
+    LazyCommand("rebuild"),
+    LazyCommand("replay"),
+    LazyCommand("status"),
+    LazyCommand("views"),
 )
 
 
 def add_commands() -> None:
     """Make our commands known to ``faust -A streams.agents``; ``completion`` takes the place of Faust's."""
-    for command in _COMMANDS:
-        if isinstance(command, click.Group):
-            _share_examples(command)
+    for command in COMMANDS:
         cli.add_command(command)
 
 
