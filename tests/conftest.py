@@ -137,6 +137,7 @@ def settings(stack: Stack | Servers, dsn: str, topic: str, tmp_path: Path) -> Se
         "sink_group": f"group-{unique}",
         "local_dir": tmp_path,
         "ingest_busy_mb_per_s": 0,  # the machine is busy with tests; those of the pace say otherwise
+        "backfill_max_memory_mb": 65_536,  # a process that runs tests holds what they left; of ours it is nothing
     }
 
     def make(**overrides: object) -> Settings:

@@ -170,7 +170,8 @@ class Publisher:
         self._where: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._make_watermark: Callable[[Position], Watermark] | None = None
-        self._position: Position | None = None
+        #: A Position's fields: one is made a watermark, not a frame.
+        self._position: tuple[int, int | None, int | None] | None = None
         self._marking = asyncio.Lock()
         self.producer = make_producer(settings, BATCH_BYTES)
 
@@ -210,7 +211,7 @@ class Publisher:
 
     def moved(self, seq: int, time: int | None, newest: int | None) -> None:
         """Say that everything up to ``seq`` was added: what the next watermark covers. See ``Position``."""
-        self._position = Position(seq, time, newest)
+        self._position = seq, time, newest
 
     def control(self, message: ControlMessage, partition: int = 0) -> None:
         """Append a control message."""
@@ -224,14 +225,17 @@ class Publisher:
     def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Position) -> None:
         """Begin a run: how its watermarks are made, and where it starts."""
         self._make_watermark = make_watermark
-        self._position = position
+        self._position = position.seq, position.time, position.newest
         self.durable = None
 
     async def mark(self) -> None:
         """Write watermarks for what was added so far, and wait until they are acknowledged."""
         async with self._marking:
-            position, make = self._position, self._make_watermark
-            if position is None or make is None or position == self.durable:
+            make = self._make_watermark
+            if self._position is None or make is None:
+                return
+            position = Position(*self._position)
+            if position == self.durable:
                 return
             await self._settle()
             watermark = make(position)
