@@ -1,7 +1,7 @@
 """The operator's commands: ``faust -A streams.agents COMMAND``, beside Faust's own.
 
-A command's module is imported when the command is first asked for: a worker needs none of them, and begins a quarter
-sooner without (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).
+A command's module is imported when the command is first asked for: a worker needs none of them, and its start
+takes a sixth less CPU without (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).
 """
 
 from __future__ import annotations

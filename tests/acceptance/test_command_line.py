@@ -57,7 +57,7 @@ def test_each_stands_for_the_command_of_its_name() -> None:
 
 
 def test_a_worker_imports_none_of_them() -> None:
-    """What it never uses would take a quarter of its start, and memory."""
+    """What it never uses would take a sixth of its start, and memory."""
     call = "import sys, streams.agents; print(*(name for name in sys.modules if name.startswith('streams.commands.')))"
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
     assert not done.stdout.strip()

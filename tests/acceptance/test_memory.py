@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -22,6 +21,7 @@ from tests.acceptance.commands import FAUST, INGEST, WORKER, Command, finish, fr
 from tests.acceptance.deployment import Deployment, Relay
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.test_zombies import by_proxy
+from tests.peak import peak_bytes
 
 FLOOD = int(os.environ.get("FLOOD_EVENTS", "60000"))
 #: One of the largest commits after each so many events: 2 to 5 MB, records of 1 MB among them.
@@ -65,7 +65,6 @@ class Peak:
 
     def __init__(self, command: Command) -> None:
         self._command = command
-        self._status = Path(f"/proc/{command.pid}/status")
         self.bytes = 0
         self._task = asyncio.create_task(self._watch())
 
@@ -76,8 +75,7 @@ class Peak:
 
     def look(self) -> None:
         with suppress(OSError, StopIteration):
-            line = next(line for line in self._status.read_text().splitlines() if line.startswith("VmHWM:"))
-            self.bytes = int(line.split()[1]) * 1024
+            self.bytes = peak_bytes(self._command.pid)
 
     @property
     def megabytes(self) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from streams.memory import tune_allocator
 from tests.fuzz.rows import in_own_postgres
-from tests.fuzz.run import MAX_GROWTH, Fuzzer, Result, peak
+from tests.fuzz.run import MAX_GROWTH, Fuzzer, Result
+from tests.peak import peak_bytes
 
 
 def main() -> int:
@@ -88,7 +89,8 @@ def report(result: Result, seed: int) -> str:
         f"{result.cases:,} {result.name} cases ({result.inputs:,} {result.name}s) in {result.seconds:,.0f} s, "
         f"{result.cases / max(result.seconds, 1e-9):,.0f}/s; longest call {result.longest[0]:.2f} s of CPU "
         f"(case {result.longest[1]}, {result.longest[2]}); RSS {result.samples[0]:.0f} MB at the start, "
-        f"{peak():.0f} at most, {result.samples[-1]:.0f} at the end, grown by {result.growth:.0f} after the warm-up "
+        f"{peak_bytes() / 1e6:.0f} at most, {result.samples[-1]:.0f} at the end, "
+        f"grown by {result.growth:.0f} after the warm-up "
         f"(limit {MAX_GROWTH}); {len(result.failures)} failures.",
         "",
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import faulthandler
 import json
-import resource
 import signal
 import statistics
 import time
@@ -165,11 +164,6 @@ def _look(process: psutil.Process, result: Result) -> None:
     """What is left when garbage and free pages are given back: the rest of what one heavy case took is no growth."""
     release_memory()
     result.samples.append(process.memory_info().rss / 1e6)
-
-
-def peak() -> float:
-    """The most memory that the process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 class HangError(Exception):

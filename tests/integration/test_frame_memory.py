@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,6 +13,7 @@ from streams.memory import tune_allocator
 from tests.fuzz.cbor import Raw, dump, head
 from tests.fuzz.frames import commit_of
 from tests.fuzz.through import Ingest
+from tests.peak import peak_bytes
 
 MB = 1 << 20
 #: Bytes of a record: the largest that the protocol allows, and nearly a whole frame.
@@ -28,21 +28,19 @@ PARTS = {
 def taken() -> dict[str, dict[str, list[int]]]:
     """Of a frame for each part and size: events, dead letters, and by how much the peak has risen so far (MB)."""
     tune_allocator()
-    at_rest, seen = peak(), {}
+    at_rest, seen = peak_bytes(), {}
     for part, (data, _) in PARTS.items():
         for size in SIZES:
             count = size // len(data)
             frame = commit_of(Random(1), dump({"$type": "x", "x": Raw(head(4, count) + data * count)}))
             ingest = Ingest(filtered=False)
             ingest.take(frame)
-            seen.setdefault(part, {})[str(size)] = [ingest.counts.events, ingest.counts.dead, peak() - at_rest]
+            seen.setdefault(part, {})[str(size)] = [
+                ingest.counts.events,
+                ingest.counts.dead,
+                (peak_bytes() - at_rest) // MB,
+            ]
     return seen
-
-
-def peak() -> int:
-    """The kernel's, in MB. Not ru_maxrss: a child begins with its parent's."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's peak is read from /proc")

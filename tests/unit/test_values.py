@@ -41,7 +41,7 @@ def test_it_ends_where_a_decoder_refuses() -> None:
 
 @pytest.mark.parametrize(("count", "events"), [(MAX_VALUES - 4, 1), (MAX_VALUES - 3, 0)])
 def test_a_record_with_more_values_than_any_may_have_is_a_dead_letter(count: int, events: int) -> None:
-    """Four more are the record's map, two keys and the type; the list itself is the fifth."""
+    """``count`` is the list and what is in it; the record's map, its two keys and the type are four more."""
     ingest = Ingest(filtered=False)
     ingest.take(commit_of(Random(1), dump({"$type": "x", "x": [0] * (count - 1)})))
     assert (ingest.counts.events, ingest.counts.dead) == (events, 1 - events)
