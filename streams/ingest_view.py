@@ -39,7 +39,7 @@ def covered_from(start: RunStart) -> int | None:
 def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standing:
     """Where the reading stands, for the progress."""
     return Standing(
-        seq=continuity.last_seq, events=counts.events,
+        seq=continuity.position, events=counts.events,
         frames=counts.frames, dead=counts.dead, begin=covered_from(start),
         time=continuity.time, head=start.head.time if start.head else None,
     )  # fmt: skip

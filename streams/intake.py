@@ -9,20 +9,17 @@ import time as clock
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from streams.firehose.continuity import Continuity, Missing, Verdict
-from streams.firehose.events import SKIPPED_TYPES, Keep, decode_events, frame_seq, frame_time
+from streams.firehose.events import SKIPPED_TYPES, Keep, decode_events, event_identity, frame_seq, frame_time
 from streams.firehose.frames import FrameError, split_frame
 from streams.kafka.messages import DeadLetter, Gap, dead_payload
-from streams.kafka.publisher import Publisher
+from streams.kafka.publisher import Position, Publisher
 
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
-    """The relay's sequence began anew: a lower seq with a newer time, or FutureCursor. ``time`` in µs, if known."""
-
-    def __init__(self, reason: str, time: int | None) -> None:
-        super().__init__(reason)
-        self.time = time
+    """The relay's sequence began anew: see ``Continuity``; or FutureCursor says so."""
 
 
 @dataclass(slots=True)
@@ -32,7 +29,12 @@ class Counts:
     frames: int = 0
     nbytes: int = 0
     events: int = 0
+    #: Passed over, because this very event was taken before.
     seen: int = 0
+    #: Not known by their seq: no frames of the protocol, or without one.
+    unreadable: int = 0
+    #: Taken, although their seq was below the position: the relay sent them out of order, or began anew.
+    late: int = 0
     filtered: int = 0
     dead: int = 0
     #: Of the dead: operations of frames that could otherwise be decoded.
@@ -40,6 +42,11 @@ class Counts:
     text: int = 0
     gaps: int = 0
     skipped_types: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def taken(self) -> int:
+        """How many frames brought something that was not seen before."""
+        return self.frames - self.seen - self.unreadable
 
 
 class Intake:
@@ -64,7 +71,14 @@ class Intake:
         self.run = run
         self.keep = keep
         self._on_head = on_head
-        self._head_seq = head_seq if head_seq is not None else 1 << 62
+        self._head_seq = head_seq
+        self._moved = continuity.position
+
+    def reconnected(self) -> int:
+        """Begin a connection. Return the cursor to ask for."""
+        cursor = self.continuity.reconnected()
+        self._follow()
+        return cursor
 
     def frame(self, data: bytes) -> None:
         """Take one frame. Raises ErrorFrame (the relay's), SequenceReset."""
@@ -74,23 +88,34 @@ class Intake:
         try:
             kind, body = split_frame(data)
             if kind in SKIPPED_TYPES:
-                self._skip(kind, body)
+                self._skip(kind, body, data)
                 return
             seq = frame_seq(body)
         except FrameError as error:
+            counts.unreadable += 1
             self._bury(None, None, str(error), data)
             return
         continuity = self.continuity
         time = frame_time(body)
-        verdict = continuity.see(seq, time)
+        did, rev = body.get("repo"), body.get("rev")
+        if type(did) is not str or type(rev) is not str:
+            did, rev = event_identity(kind, body, data)
+        verdict = continuity.see(seq, did, rev, time)
         if verdict is not Verdict.NEW:
-            if verdict is Verdict.RESET:
-                raise SequenceReset(f"seq {seq} after {continuity.last_seq} has a newer time", time)
-            counts.seen += 1
-            return
-        if continuity.missing is not None:
-            self._report(continuity.missing)
-        publisher = self.publisher
+            if verdict is Verdict.SEEN:
+                counts.seen += 1
+                if continuity.position != self._moved:
+                    self._follow()
+                return
+            counts.late += 1
+        self._publish(kind, body, seq, time, data)
+        if continuity.position != self._moved:
+            self._follow()
+        if verdict is Verdict.RESET:
+            raise SequenceReset(f"{continuity.late} events in a row below seq {continuity.position} are newer")
+
+    def _publish(self, kind: str, body: dict[str, Any], seq: int, time: int | None, data: bytes) -> None:
+        counts, publisher = self.counts, self.publisher
         try:
             events = decode_events(kind, body, seq, time if time is not None else self._time(), self.keep)
         except FrameError as error:
@@ -104,37 +129,48 @@ class Intake:
                 for bad in events.bad:
                     self._bury(seq, events.did, bad.reason, bad.payload)
             counts.filtered += events.filtered
-        publisher.moved(seq, continuity.time, continuity.newest_time)
-        if seq >= self._head_seq:
-            self.settle()
+
+    def _follow(self) -> None:
+        """Report what is missing, and the new position; and the head, when it is reached."""
+        continuity = self.continuity
+        if continuity.missing is not None:
+            self._report(continuity.missing)
+            continuity.missing = None
+        self._moved = continuity.position
+        self.publisher.moved(Position(continuity.position, continuity.time, continuity.median, continuity.event))
+        if self._head_seq is not None and continuity.position >= self._head_seq:
             self._on_head()
 
     def settle(self) -> None:
-        """The relay is quiet, or has sent what was asked for: nothing says that its last times are wrong."""
+        """Settle where the relay is quiet, or has sent what was asked for: nothing came that says otherwise.
+
+        Raises SequenceReset where the last frames prove one.
+        """
         continuity = self.continuity
-        if continuity.settle(clock.time_ns() // 1000):
-            self.publisher.moved(continuity.last_seq, continuity.time, continuity.newest_time)
+        if continuity.is_reset_at_rest():
+            raise SequenceReset(f"{continuity.late} events in a row below seq {continuity.position} are newer")
+        continuity.settle(clock.time_ns() // 1000, self._head_seq)
+        self._follow()
 
     def _time(self) -> int:
         """For a frame that has no time of its own, in µs."""
-        return self.continuity.time or self.continuity.newest_time or 0
+        return self.continuity.time or self.continuity.median or 0
 
     def text(self) -> None:
         """A text message: not of this protocol; a dead letter without a payload."""
         self.counts.text += 1
         self._bury(None, None, "a text message instead of a frame", b"")
 
-    def _skip(self, kind: str, body: dict[str, object]) -> None:
+    def _skip(self, kind: str, body: dict[str, Any], data: bytes) -> None:
         """Types of older protocol versions: counted; those that have a seq still move the position."""
         self.counts.skipped_types[kind] += 1
         try:
             seq = frame_seq(body)
         except FrameError:
             return
-        if self.continuity.see(seq, frame_time(body)) is Verdict.NEW:
-            if self.continuity.missing is not None:
-                self._report(self.continuity.missing)
-            self.publisher.moved(seq, self.continuity.time, self.continuity.newest_time)
+        self.continuity.see(seq, *event_identity(kind, body, data), frame_time(body))
+        if self.continuity.position != self._moved:
+            self._follow()
 
     def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
         self.counts.dead += 1

@@ -18,7 +18,7 @@ import structlog
 from streams.crashpoint import crash_point
 from streams.errors import RelayError
 from streams.firehose.collections import compile_patterns
-from streams.firehose.continuity import Continuity
+from streams.firehose.continuity import Continuity, Memory
 from streams.firehose.frames import ErrorFrame
 from streams.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
 from streams.ingest_pace import Look
@@ -35,6 +35,8 @@ log = structlog.get_logger("streams.ingest")
 #: Seconds without a frame and without a pong after which a connection is stalled.
 STALL: Final = 20.0
 PONG: Final = 15.0
+#: Seconds without a frame after which the relay pauses: what came last is settled.
+PAUSE: Final = 1.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
 NOT_TAKEN: Final = (
@@ -69,7 +71,8 @@ class RunReader:
         self.marked = marked
         self.connection: RelayConnection | None = None
         self.connections = 0
-        self.continuity = _continuity(start)
+        self._memory = Memory()
+        self.continuity = _continuity(start, self._memory)
         self.head_reached = False
         #: Whether Kafka has been given what must be there before we go on.
         self.marking = False
@@ -91,12 +94,12 @@ class RunReader:
     def begin(self, publisher: Publisher) -> None:
         """Tell the publisher where we are; and, until Kafka has it, tell the topic how this run began."""
         start = self.start
-        self.continuity = _continuity(start)
+        self.continuity = _continuity(start, self._memory)
 
         def watermark(position: Position) -> Watermark:
             return Watermark(
                 relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time,
-                newest=position.newest,
+                median=position.median, event=position.event,
             )  # fmt: skip
 
         if not start.announced:
@@ -118,9 +121,10 @@ class RunReader:
     def go_back(self, publisher: Publisher) -> None:
         """The next publisher begins at the last watermark that Kafka has, whatever was reached after it."""
         self.head_reached = False
+        self._memory.forget_events()  # not all that was taken is in Kafka
         if publisher.durable is not None:
             self.start.position = publisher.durable
-            self.start.known = publisher.durable.newest is not None
+            self.start.known = publisher.durable.event is not None
 
     async def _announce(self, publisher: Publisher) -> None:
         """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
@@ -149,7 +153,7 @@ class RunReader:
         while not self._patience.ended and not self.head_reached:
             if publisher.failure is not None:
                 raise SendError(str(publisher.failure) or repr(publisher.failure))
-            before = self.continuity.last_seq
+            before = self._counts.taken
             try:
                 why = await self._one_connection(publisher)
             except SequenceReset as reset:
@@ -157,7 +161,7 @@ class RunReader:
                 continue
             except ErrorFrame as error:
                 if error.name == "FutureCursor" and self._may_begin_anew():
-                    await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head", None))
+                    await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head"))
                     continue
                 why = f"the relay said {error}"
             except (OSError, TimeoutError) as error:
@@ -168,7 +172,7 @@ class RunReader:
                 why = f"the relay sends a message that is too large ({error})"
             if why == "head" or self._patience.ended:
                 return
-            if self.continuity.last_seq != before:
+            if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
             self._patience.say("relay", f"{why}; connecting again from the last event")
             await self._patience.wait(attempt)
@@ -180,11 +184,11 @@ class RunReader:
             publisher, continuity, self._counts, relay=self._relay, run=self.start.run, keep=self._keep,
             head_seq=None if follow or head is None else head.seq, on_head=self._reach_head,
         )  # fmt: skip
-        if not follow and head is not None and continuity.last_seq >= head.seq and continuity.known:
+        if not follow and head is not None and continuity.position >= head.seq and continuity.known:
             intake.settle()
             self._reach_head()
             return "head"
-        cursor = continuity.reconnected()
+        cursor = intake.reconnected()
         connection = await self._patience.unless_ended(
             open_relay(
                 self._settings.relay_url, cursor, intake.frame, intake.text,
@@ -205,7 +209,7 @@ class RunReader:
     def _oversized(self, details: str) -> RelayError:
         """No connection gets past such a message, and to skip it is the operator's to say."""
         return RelayError(
-            f"After seq {self.continuity.last_seq} the relay {self._relay} sends a message of more than "
+            f"After seq {self.continuity.highest} the relay {self._relay} sends a message of more than "
             f"{self._reading.frame >> 20} MB ({details}); the protocol's are at most 5 MB. Tell its operator; "
             "go on behind it with --from-time, which leaves a gap."
         )
@@ -228,9 +232,9 @@ class RunReader:
             if counts.frames != frames or connection.paused:
                 frames, since = counts.frames, loop.time()
                 continue
-            if self.at_head:
-                intake.settle()
             silent = loop.time() - since
+            if silent >= PAUSE:
+                intake.settle()
             if not follow and silent >= idle and self.at_head:
                 if await connection.answers(PONG):
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
@@ -246,7 +250,7 @@ class RunReader:
     def at_head(self) -> bool:
         """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
         head = self.start.head
-        return head is None or self.continuity.last_seq >= head.seq
+        return head is None or self.continuity.highest >= head.seq
 
     # -- a relay whose sequence began anew
     def _may_begin_anew(self) -> bool:
@@ -258,10 +262,11 @@ class RunReader:
         log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
         await self.until_taken(publisher.mark())
         old, continuity = self.start, self.continuity
+        self._memory, time_of_reset = continuity.begin_anew()
         start = await self._start_after_reset(old)
         start.missing = Gap(
-            relay=self._relay, run=old.run, from_seq=continuity.last_seq + 1, to_seq=None,
-            from_time=continuity.time, to_time=reset.time or (start.oldest.time if start.oldest else None),
+            relay=self._relay, run=old.run, from_seq=continuity.position + 1, to_seq=None,
+            from_time=continuity.time, to_time=time_of_reset or (start.oldest.time if start.oldest else None),
             reason=f"the relay's sequence was reset: {reset}",
         )  # fmt: skip
         self.start = start
@@ -296,6 +301,6 @@ class RunReader:
         )  # fmt: skip
 
 
-def _continuity(start: RunStart) -> Continuity:
-    position = start.position
-    return Continuity(position.seq, position.newest, known=start.known, time=position.time)
+def _continuity(start: RunStart, memory: Memory) -> Continuity:
+    at = start.position
+    return Continuity(at.seq, known=start.known, event=at.event, time=at.time, median=at.median, memory=memory)

@@ -101,9 +101,8 @@ async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
     run = max(time.time_ns() // 1000, after_run + 1)
     last = decision.resume_from
     if last is not None:
-        newest = _held(last.newest if last.newest is not None else last.time)  # older versions wrote one of them
-        position = Position(last.seq, _held(last.time), newest)
-        return RunStart(run, "resume", position, newest is not None, None, oldest, head)
+        known = last.event is not None or last.time is not None or last.newest is not None
+        return RunStart(run, "resume", _position(last), known, None, oldest, head)
     first = oldest
     if oldest is not None and decision.target is not None:
         log.info("searching the relay for the time asked for", time=moment(decision.target))
@@ -118,6 +117,14 @@ async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
             from_time=short.from_time, to_time=short.to_time, reason="the relay keeps no older events",
         )  # fmt: skip
     return start
+
+
+def _position(last: Watermark) -> Position:
+    """The position of a watermark. An older version's has no median: its time may be one that a wrong clock claimed."""
+    median = _held(last.median if last.median is not None else last.time)
+    if last.median is None and median is not None:
+        median = min(median, time.time_ns() // 1000)
+    return Position(last.seq, _held(last.time), median, last.event)
 
 
 def _held(time: int | None) -> int | None:

@@ -1,24 +1,77 @@
-"""Whether a frame is new, was seen before, or belongs to a sequence that was reset; and what lies between. Pure.
+"""The position in a relay's sequence, from frames in the order in which they arrive. Pure.
 
-Relays answer a cursor that is too old silently with what they have, send it inclusively or exclusively, repeat frames
-after a reconnect, and may lose their sequence altogether. After a reconnect the client asks one event early: a seq that
-is known proves that nothing was left out; otherwise what lies between is a gap.
+The order on the wire is not always the order of the seqs: live events overtake a replay, a relay repeats frames, one
+frame carries a seq that is far off. So no single frame moves the position or proves anything:
+
+- A frame is passed over only if this very event (its seq, its repo, its rev) was taken lately. A repeat does no harm,
+  because the highest rev of a key wins; a frame that is dropped is lost for ever.
+- The position is the lowest seq of a block of ``BLOCK`` arrivals. At a pause and at the end of a connection the rest of
+  a block is settled, without a lone seq that is far ahead.
+- After a reconnect the event at the position must come again. Where it does not, what lies between is missing.
+- The sequence was reset where ``WITNESSES`` arrivals in a row lie below the position, were not seen before, and are
+  newer than what stands above them. The place where a sequence ended is remembered: read again, it proves nothing new.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from operator import itemgetter
+from typing import Final, NamedTuple
 
+from streams.firehose.arrival_times import Reference, median_time
 from streams.firehose.stream_time import StreamTime
+
+#: Arrivals whose lowest seq becomes the position. A frame that fewer than so many others overtook is never behind it.
+BLOCK: Final = 16
+#: Blocks that are kept: what stands above the arrivals that may belong to a sequence that was reset.
+_KEPT_BLOCKS: Final = 4
+#: Arrivals in a row that prove a reset; and so many where the relay then falls silent.
+WITNESSES: Final = 32
+QUIET_WITNESSES: Final = 4
+#: Late arrivals from one judgement to the next: each looks at the times of all witnesses.
+_JUDGED_EVERY: Final = 8
+#: Events that are remembered at least, to recognise a repeat; at most twice as many. About 3 MB.
+REMEMBERED: Final = 32_768
+#: Arrivals beyond a jump of the seqs that make it believed when the rest of a block is settled.
+_SEVERAL: Final = 3
+#: A jump, beside so many times the usual step between two seqs.
+_JUMP: Final = 16
+_JUMP_STEPS: Final = 8
+#: Connections in a row that end without moving the position, after which what they sent is believed as it is.
+_FRUITLESS: Final = 3
+#: Steps between seqs from which the usual one is known.
+_FEW_STEPS: Final = 8
+#: Late arrivals that are kept until it is known whether the sequence was reset.
+_KEPT_LATE: Final = 4096
+_NO_SEQ: Final = 1 << 62
+
+_seq_of = itemgetter(0)
 
 
 class Verdict(enum.Enum):
-    """What to do with a frame."""
+    """What a frame is. All but SEEN are to be published."""
 
     NEW = "new"
+    #: Not seen before, at or below the position: others overtook it, or the sequence was reset.
+    LATE = "late"
     SEEN = "seen"
+    #: Not seen before, and the last witness of a reset: the run ends behind it.
     RESET = "reset"
+
+
+class Arrival(NamedTuple):
+    """A frame as it arrived: its event (seq, did, rev), and the time that it claims, in µs or None.
+
+    ``rev`` of a frame that has none is its type with what it says.
+    """
+
+    seq: int
+    did: str
+    rev: str
+    time: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,56 +84,298 @@ class Missing:
     to_time: int | None
 
 
+@dataclass(slots=True)
+class Memory:
+    """What outlives a run: the events taken lately, and the places at which a sequence ended.
+
+    Events are kept by their hash, in two generations: the older one is forgotten when the younger one is full. No event
+    above ``highest`` is among them.
+    """
+
+    young: set[int] = field(default_factory=set)
+    old: set[int] = field(default_factory=set)
+    highest: int = -1
+    ends: set[int] = field(default_factory=set)
+
+    def __contains__(self, key: int) -> bool:
+        """Whether the event with this hash was taken lately."""
+        return key in self.young or key in self.old
+
+    def turn(self) -> None:
+        """Forget the older generation."""
+        self.old, self.young = self.young, set()
+
+    def forget_events(self) -> None:
+        """Forget all events: what was taken is taken again. The places at which a sequence ended stay."""
+        self.young, self.old, self.highest = set(), set(), -1
+
+
 class Continuity:
-    """The position in the relay's sequence: the last seq taken, and the newest time that any frame claimed (µs)."""
+    """The position in the relay's sequence: every frame up to ``position`` has arrived, where the relay is in order.
 
-    __slots__ = ("_stream", "known", "last_seq", "missing", "newest_time", "proven")
+    ``missing``: what the relay left out; set it to None when it is reported.
+    """
 
-    def __init__(self, last_seq: int, newest_time: int | None, *, known: bool, time: int | None = None) -> None:
-        """``known``: the frame ``last_seq`` was taken; else it is only the place to begin behind.
+    __slots__ = (
+        "_below", "_block", "_blocks", "_changed", "_confirmed", "_event", "_fast_above", "_fruitless", "_median",
+        "_memory", "_rest", "_stream", "_was_at", "_young", "known", "late", "missing", "position", "proven",
+    )  # fmt: skip
 
-        ``time``: up to when the stream was read, in µs.
+    def __init__(
+        self, position: int, *, known: bool, event: str | None = None, time: int | None = None,
+        median: int | None = None, memory: Memory | None = None,
+    ) -> None:  # fmt: skip
+        """``known``: the frame at ``position`` was taken; else it is only the place to begin behind.
+
+        ``event``: that frame's event (None: not known, its seq must do). ``time``: up to when the stream was read;
+        ``median``: the usual time of the last frames. Both in µs. ``memory``: of the run before, if all that it took
+        is in Kafka.
         """
-        self.last_seq = last_seq
-        self.newest_time = newest_time
-        self._stream = StreamTime(time)
+        self.position = position
         self.known = known
         self.proven = True
         self.missing: Missing | None = None
+        #: How many arrivals in a row lay below the position and were not seen before.
+        self.late = 0
+        self._event = event
+        self._median = median
+        self._stream = StreamTime(time)
+        self._memory = memory if memory is not None else Memory()
+        self._young = self._memory.young
+        #: What arrived above the position since the last block was full; and the last full blocks, of which ``_rest``
+        #: came with this connection.
+        self._block: list[Arrival] = []
+        self._rest: list[Arrival] = []
+        self._blocks: deque[list[Arrival]] = deque(maxlen=_KEPT_BLOCKS)
+        #: The position as full blocks, or the run before, say: only what is below it can be a witness of a reset.
+        self._confirmed = position
+        self._below: deque[Arrival] = deque(maxlen=_KEPT_LATE)
+        #: Whether this connection sent another event under the position's seq.
+        self._changed = False
+        #: A frame with a higher seq cannot have been seen before.
+        self._fast_above = max(position, self._memory.highest)
+        self._was_at = position
+        self._fruitless = 0
 
+    # -- what is known
     @property
     def time(self) -> int | None:
         """Up to when the stream was read, in µs, as far as that is believed: see ``StreamTime``."""
         return self._stream.time
 
-    def settle(self, now: int) -> bool:
-        """The relay is quiet: see ``StreamTime.settle``."""
-        return self._stream.settle(now)
+    @property
+    def median(self) -> int | None:
+        """The usual time of the last frames, in µs: a sequence that began anew is compared with it."""
+        return median_time(self._blocks[-1]) if self._blocks else self._median
 
+    @property
+    def highest(self) -> int:
+        """The highest seq among the last arrivals: a lone one that is far ahead, too."""
+        last = (*self._blocks, self._block)
+        return max(self.position, *(arrival[0] for block in last for arrival in block), 0)
+
+    @property
+    def event(self) -> str | None:
+        """The event at the position, as a watermark holds it; None where it is not known."""
+        return self._event
+
+    # -- a connection
     def reconnected(self) -> int:
-        """A connection begins: the cursor to ask for. Where a frame is known, it must come again as a proof."""
-        self.missing = None
+        """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
+        self._settle_cut()
+        self._block, self._rest = [], []
+        self._changed = False
         self.proven = not self.known
-        return max(self.last_seq - 1, 0) if self.known else self.last_seq
+        self._note_highest()
+        self._fast_above = _NO_SEQ if self.known else max(self.position, self._memory.highest)
+        return max(self.position - 1, 0) if self.known else self.position
 
-    def see(self, seq: int, time: int | None) -> Verdict:
-        """Judge a frame and move on. After NEW, ``missing`` is set where the relay left something out."""
-        newest = self.newest_time
-        if seq <= self.last_seq:
-            if time is not None and newest is not None and time > newest:
-                return Verdict.RESET
-            self.proven = True
-            return Verdict.SEEN
-        self.missing = None
-        self.known = True
-        if not self.proven:
-            self.proven = True
-            if seq > self.last_seq + 1:
-                read = self._stream.time
-                self.missing = Missing(self.last_seq + 1, seq - 1, read if read is not None else newest, time)
-        self.last_seq = seq
+    def see(self, seq: int, did: str, rev: str, time: int | None) -> Verdict:
+        """Judge a frame, and move on. Afterwards ``position`` may be another, and ``missing`` may be set."""
+        if seq <= self._fast_above:
+            return self._see_closely(Arrival(seq, did, rev, time))
+        self._fast_above = seq
+        young = self._young
+        young.add(hash((seq, did, rev)))
+        block = self._block
+        block.append((seq, did, rev, time))  # type: ignore[arg-type] # to make it an Arrival costs 0.2 µs more
         if time is not None:
             self._stream.see(time)
-            if newest is None or time > newest:
-                self.newest_time = time
+        if self.late:
+            self._end_late()
+        if len(block) >= BLOCK:
+            self._close_block()
         return Verdict.NEW
+
+    def _see_closely(self, arrival: Arrival) -> Verdict:
+        """Judge a frame that may have come before, or whose connection has proved nothing yet."""
+        memory = self._memory
+        memory.highest = max(memory.highest, arrival.seq)
+        key = hash(arrival[:3])
+        seen = key in memory
+        if arrival.seq == self.position and self.known and not seen:
+            seen = self._event is None or self._event == _event_of(arrival)
+            self._changed = self._changed or not seen
+        self._young.add(key)
+        if seen and arrival.seq <= self.position:
+            self._prove()
+        if arrival.seq > self.position:
+            return self._see_above(arrival, seen=seen)
+        if seen:
+            return Verdict.SEEN
+        self._below.append(arrival)
+        self.late += 1
+        due = self.late >= WITNESSES and self.late % _JUDGED_EVERY == 0
+        return Verdict.RESET if due and self._is_reset() else Verdict.LATE
+
+    def _see_above(self, arrival: Arrival, *, seen: bool) -> Verdict:
+        block = self._block
+        if not seen:
+            self._end_late()
+            if arrival.time is not None:
+                self._stream.see(arrival.time)
+        if arrival.seq == self.position + 1 and not self._changed:
+            self._prove()  # nothing lies between
+        if not seen or not any(arrival[:3] == other[:3] for other in block):  # a repeat is no second arrival
+            block.append(arrival)
+        if len(block) >= BLOCK:
+            if self._changed and not self.proven and self._ends_sequence(block):
+                self._below.extend(block)
+                return Verdict.RESET
+            self._close_block()
+        return Verdict.SEEN if seen else Verdict.NEW
+
+    def _prove(self) -> None:
+        if not self.proven:
+            self.proven = True
+            self._fast_above = max(self.position, self._memory.highest)
+
+    def _note_highest(self) -> None:
+        if self._fast_above != _NO_SEQ:
+            self._memory.highest = max(self._memory.highest, self._fast_above)
+
+    def _end_late(self) -> None:
+        self._below.clear()
+        self.late = 0
+
+    # -- the position
+    def _close_block(self) -> None:
+        """Move to the lowest seq of a full block."""
+        self._rest = block = self._block
+        self._block = []
+        lowest = min(block, key=_seq_of)
+        self._move(lowest)
+        self._blocks.append(block)
+        self._confirmed = max(self._confirmed, lowest[0])
+        if len(self._young) >= REMEMBERED:
+            self._memory.turn()
+            self._young = self._memory.young
+
+    def _move(self, to: Arrival) -> None:
+        """Move the position forward. What a connection without a proof has not sent until now is missing."""
+        seq, _, _, time = to
+        if seq <= self.position:
+            return
+        if not self.proven:
+            if seq > self.position + 1:
+                read = self._stream.time if self._stream.time is not None else self._median
+                self.missing = Missing(self.position + 1, seq - 1, read, time)
+            self._prove()
+        self.position = seq
+        self._event = _event_of(to)
+        self.known = True
+
+    def settle(self, now: int, head: int | None = None) -> None:
+        """Settle at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
+
+        The rest of a block is taken, but for a lone seq far ahead; and the last times, as far as they lie before now.
+        ``head``: a seq that the relay named before; where it has come, it is not alone.
+        """
+        unsettled = (*self._rest, *self._block)
+        named = head if head is not None and any(arrival[0] == head for arrival in unsettled) else 0
+        self._settle_block(max(_JUMP, _JUMP_STEPS * self._usual_step()), named)
+        self._stream.settle(now)
+
+    def _settle_cut(self) -> None:
+        """Settle at the end of a connection, which may have come in the middle of frames that are out of order.
+
+        Only what follows on is taken: what was left out below a jump may come with the next connection. Where one
+        connection after the other moves nothing, the relay says the same each time, and is believed.
+        """
+        if not self._rest and not self._block:
+            return
+        self._fruitless = self._fruitless + 1 if self.position == self._was_at else 0
+        step = self._usual_step()
+        if self._fruitless >= _FRUITLESS:
+            self._settle_block(_NO_SEQ)
+        else:
+            self._settle_block(max(_JUMP, _JUMP_STEPS * step) if self._fruitless else step)
+        self._was_at = self.position
+
+    def _settle_block(self, jump: int, named: int = 0) -> None:
+        """Move to the highest of the last seqs that no jump, past ``named``, keeps apart from the position."""
+        last = sorted((*self._rest, *self._block), key=_seq_of)
+        for index, arrival in enumerate(last):
+            alone = self.known and len(last) - index < _SEVERAL
+            if alone and arrival[0] - self.position > jump and arrival[0] > named:
+                return
+            self._move(arrival)
+
+    def _usual_step(self) -> int:
+        """Return the step between two seqs that three of four do not exceed; 1 where too few are known."""
+        seqs = sorted({arrival[0] for block in (*self._blocks, self._block) for arrival in block})
+        steps = sorted(high - low for low, high in pairwise(seqs))
+        return steps[len(steps) * 3 // 4] if len(steps) >= _FEW_STEPS else 1
+
+    # -- a sequence that began anew
+    def is_reset_at_rest(self) -> bool:
+        """Return whether the last arrivals prove a reset, where the relay is silent now: fewer must do."""
+        return self.late >= QUIET_WITNESSES and self._is_reset()
+
+    def _is_reset(self) -> bool:
+        witnesses = list(islice(reversed(self._below), WITNESSES))
+        return max(witnesses, key=_seq_of)[0] <= self._confirmed and self._ends_sequence(witnesses)
+
+    def _ends_sequence(self, witnesses: list[Arrival]) -> bool:
+        """Return whether a sequence ended before these arrivals, and was not seen to end there before."""
+        above = list(self._blocks)
+        if witnesses is not self._block:
+            highest = max(witnesses, key=_seq_of)[0]
+            above = [block for block in above if min(block, key=_seq_of)[0] >= highest]
+        reference = Reference.of(above) if above else Reference(self._median)
+        if not reference.is_before(witnesses):
+            return False
+        end = self._end(witnesses)
+        if end in self._memory.ends:
+            self._go_on_behind(witnesses)
+            return False
+        self._memory.ends.add(end)
+        return True
+
+    def _end(self, witnesses: list[Arrival]) -> int:
+        """Return the place where a sequence ended, as a hash: the last event before these arrivals."""
+        block = self._block if witnesses is not self._block else []
+        last = block or (self._blocks[-1] if self._blocks else ())
+        return hash(tuple(last[-1][:3]) if last else (self.position, self._event))
+
+    def _go_on_behind(self, witnesses: list[Arrival]) -> None:
+        """Go on in the new sequence, where a relay sends the old one before it again."""
+        self.position = self._confirmed = max(min(witnesses, key=_seq_of)[0] - 1, 0)
+        self.known, self._event, self._block, self._rest = False, None, [], []
+        self._end_late()
+
+    def begin_anew(self) -> tuple[Memory, int | None]:
+        """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs).
+
+        Those frames were published as the old sequence's: the new run must take them again as its own.
+        """
+        self._note_highest()
+        witnesses = list(self._below)
+        gone = {hash(arrival[:3]) for arrival in witnesses}
+        self._memory.young -= gone
+        self._memory.old -= gone
+        return self._memory, median_time(witnesses)
+
+
+def _event_of(arrival: Arrival) -> str:
+    return f"{arrival[1]} {arrival[2]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import libipld
@@ -72,6 +73,20 @@ def frame_time(body: dict[str, Any]) -> int | None:
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return time if 0 <= time <= MAX_TIME_US else None  # "9999-12-31T23:59:59-23:59" is a day after it
+
+
+def event_identity(kind: str, body: dict[str, Any], data: bytes) -> tuple[str, str]:
+    """Return the DID and the rev that tell a frame's event from others of its seq, where it is no ordinary commit.
+
+    What has no rev is known by its type and by what it says; its time is not part of that, for some servers write the
+    time of sending. A frame without a DID is known by its bytes.
+    """
+    did, rev = body.get("did"), body.get("rev")
+    if type(did) is not str:
+        return "", sha256(data).hexdigest()
+    if type(rev) is str:
+        return did, f"{kind} {rev}"
+    return did, f"{kind} {body.get('active') is True} {_word(body.get('status'))} {_word(body.get('handle'))}"
 
 
 def decode_events(kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:

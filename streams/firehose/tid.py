@@ -30,3 +30,11 @@ def tid_from_us(us: int, clock_id: int = 0) -> str:
     """The TID of a time in microseconds since the epoch, which is held within what a TID can say."""
     number = min(max(us, 0), MAX_US) << 10 | clock_id
     return "".join([ALPHABET[number >> shift & 31] for shift in range(60, -1, -5)])
+
+
+def us_from_tid(tid: str) -> int:
+    """The time of a TID in microseconds since the epoch."""
+    number = 0
+    for character in tid:
+        number = number << 5 | ALPHABET.index(character)
+    return number >> 10

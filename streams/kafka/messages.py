@@ -80,13 +80,19 @@ class Control(msgspec.Struct, tag_field="kind", kw_only=True):
 class Watermark(Control, tag="watermark"):
     """Every event of this run with a lower or equal ``seq`` that belongs in this partition is before this message.
 
+    Where the relay itself is out of order, an event that sixteen others overtook may stand behind it.
+
     ``topic_id`` is made when the topic is first written. ``time`` is that up to which the stream was read (None before
-    the first frame); ``newest`` the newest that any frame claimed: one that is repeated is not newer. Both in µs.
+    the first frame); ``median`` the usual time of the last frames, both in µs. ``event``: the event at ``seq``, by
+    which it is recognised when it comes again; None where none was taken. ``newest`` is of versions up to 0.1.0, which
+    wrote the newest time that any frame claimed in place of ``median`` and ``event``.
     """
 
     topic_id: str
     seq: int
     time: int | None
+    median: int | None = None
+    event: str | None = None
     newest: int | None = None
 
 

@@ -45,14 +45,12 @@ LONGEST_KEPT: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the relay's sequence: everything with a lower or equal seq is done.
-
-    ``time``: up to when the stream was read; ``newest``: the newest that any frame claimed. Both in µs.
-    """
+    """A place in the relay's sequence: everything with a lower or equal seq is done. See ``Watermark``."""
 
     seq: int
     time: int | None
-    newest: int | None = None
+    median: int | None = None
+    event: str | None = None
 
 
 @dataclass(slots=True)
@@ -170,8 +168,7 @@ class Publisher:
         self._where: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._make_watermark: Callable[[Position], Watermark] | None = None
-        #: A Position's fields: making one for each frame, not for each watermark, would cost 0.25 µs a frame.
-        self._position: tuple[int, int | None, int | None] | None = None
+        self._position: Position | None = None
         self._marking = asyncio.Lock()
         self.producer = make_producer(settings, BATCH_BYTES)
 
@@ -209,9 +206,9 @@ class Publisher:
         if self.unacknowledged > self.budget:
             self._fill()
 
-    def moved(self, seq: int, time: int | None, newest: int | None) -> None:
-        """Say that everything up to ``seq`` was added: what the next watermark covers. See ``Position``."""
-        self._position = seq, time, newest
+    def moved(self, position: Position) -> None:
+        """Say that everything up to this position was added: the next watermark covers it."""
+        self._position = position
 
     def control(self, message: ControlMessage, partition: int = 0) -> None:
         """Append a control message."""
@@ -225,17 +222,15 @@ class Publisher:
     def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Position) -> None:
         """Begin a run: how its watermarks are made, and where it starts."""
         self._make_watermark = make_watermark
-        self._position = position.seq, position.time, position.newest
+        self._position = position
         self.durable = None
 
     async def mark(self) -> None:
         """Write watermarks for what was added so far, and wait until they are acknowledged."""
         async with self._marking:
             make = self._make_watermark
-            if self._position is None or make is None:
-                return
-            position = Position(*self._position)
-            if position == self.durable:
+            position = self._position
+            if position is None or make is None or position == self.durable:
                 return
             await self._settle()
             watermark = make(position)

@@ -80,9 +80,9 @@ def _check_added(info: TopicInfo, found: dict[int, Watermark], untouched: list[i
     """Refuse a topic that got partitions after it was written.
 
     A run's first watermarks stand in all partitions before its first event, and only an event gives one a time (older
-    versions wrote ``time`` alone).
+    versions wrote no ``event``).
     """
-    if untouched and any(mark.newest is not None or mark.time is not None for mark in found.values()):
+    if untouched and any(mark.event is not None or mark.time is not None for mark in found.values()):
         check_partitions(info, info.partitions - len(untouched))
 
 

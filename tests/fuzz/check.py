@@ -36,7 +36,7 @@ def check_frame(ingest: Ingest, data: bytes, *, filtered: bool) -> str:
     """Give one frame to the ingest, and hold what it did against what the bytes say."""
     counts, tape = ingest.counts, ingest.tape
     before = (counts.events, counts.dead, counts.seen, counts.filtered, sum(counts.skipped_types.values()))
-    start, moves, last = len(tape.messages), len(tape.moves), ingest.intake.continuity.last_seq
+    start, moves, last = len(tape.messages), len(tape.moves), ingest.intake.continuity.position
     raised = ingest.take(data)
     after = (counts.events, counts.dead, counts.seen, counts.filtered, sum(counts.skipped_types.values()))
     events, dead, seen, kept_out, skipped = (now - then for now, then in zip(after, before, strict=True))
@@ -51,16 +51,19 @@ def check_frame(ingest: Ingest, data: bytes, *, filtered: bool) -> str:
     for letter in letters:
         _letter(letter)
     wanted = oracle.expect(data)
-    position = ingest.intake.continuity.last_seq
+    position = ingest.intake.continuity.position
     must(0 <= position < oracle.MAX_SEQ, f"the position is {position}: no seq of this protocol")
-    for seq, *_ in tape.moves[moves:]:
-        must(seq == position > last, f"moved from {last} to {seq}, but stands at {position}")
+    for move in tape.moves[moves:]:
+        must(move.seq == position > last, f"moved from {last} to {move.seq}, but stands at {position}")
+    came = wanted.seq is None or wanted.seq in ingest.seqs
+    if wanted.seq is not None:
+        ingest.seqs.add(wanted.seq)
     if raised is not None:
         must((not new and wanted.frame is None) or raised == "reset", f"{raised}: but this frame is none")
         return raised
     if seen or skipped:
         must((events, dead, kept_out) == (0, 0, 0) and seen + skipped == 1, "seen or skipped, and something else")
-        must(skipped or wanted.seq is None or wanted.seq <= last, f"a frame that is newer than {last} counted as seen")
+        must(skipped or came, f"a frame with a seq that never came, {wanted.seq}, counted as seen")
         return "seen before" if seen else "skipped by type"
     return _decoded(wanted, values, letters, kept_out, filtered)
 

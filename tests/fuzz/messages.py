@@ -68,7 +68,7 @@ def good() -> tuple[tuple[bytes, bytes], ...]:
     """Messages with a key, as the seeds' frames give them."""
     ingest = Ingest(filtered=False)
     for seed in seeds.frames():
-        ingest.intake.continuity = Continuity(0, None, known=False)  # the seeds are not one sequence
+        ingest.intake.continuity = Continuity(0, known=False)  # the seeds are not one sequence
         ingest.take(seed.data)
     return tuple((key, value) for key, value in ingest.tape.messages if key is not None)
 

@@ -16,7 +16,7 @@ from streams.firehose.continuity import Continuity
 from streams.firehose.frames import ErrorFrame
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import ControlMessage, encode_control
-from streams.kafka.publisher import Publisher
+from streams.kafka.publisher import Position, Publisher
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.postgres.batch import Batch, BatchBuilder
 from tests.fuzz import seeds
@@ -68,7 +68,7 @@ class Tape:
     """The publisher's place: what it was given, as the messages that Kafka would get."""
 
     messages: list[tuple[bytes | None, bytes]] = field(default_factory=list)
-    moves: list[tuple[int, int | None, int | None]] = field(default_factory=list)
+    moves: list[Position] = field(default_factory=list)
 
     def add(self, did: str, values: list[bytes]) -> None:
         self.messages += [(did.encode(), value) for value in values]
@@ -77,8 +77,8 @@ class Tape:
         must(partition == 0, "a control message of a frame belongs into partition 0")
         self.messages.append((None, encode_control(message)))
 
-    def moved(self, seq: int, time: int | None, newest: int | None) -> None:
-        self.moves.append((seq, time, newest))
+    def moved(self, position: Position) -> None:
+        self.moves.append(position)
 
 
 class Ingest:
@@ -88,8 +88,10 @@ class Ingest:
         self.tape = Tape()
         self.counts = Counts()
         self.heads = 0
+        #: The seqs of all frames that came.
+        self.seqs: set[int] = set()
         self.intake = Intake(
-            cast(Publisher, self.tape), Continuity(0, None, known=False), self.counts,
+            cast(Publisher, self.tape), Continuity(0, known=False), self.counts,
             relay="wss://relay.example.com", run=NOW, keep=KEEP if filtered else None, head_seq=None,
             on_head=self._head,
         )  # fmt: skip

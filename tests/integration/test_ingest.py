@@ -214,7 +214,7 @@ async def test_no_watermark_without_its_events(settings: SettingsFactory, embedd
     assert publisher.durable == Position(0, None)
     publisher.add("did:plc:lost", [b"{}"])
     publisher.fail(RuntimeError("a batch expired"))
-    publisher.moved(7, None, None)
+    publisher.moved(Position(7, None))
     with pytest.raises(SendError):
         await publisher.mark()
     with pytest.raises(SendError):

@@ -1,60 +1,311 @@
-"""Continuity: against a model of a relay that repeats, skips, and includes or excludes its cursor."""
+"""Continuity: the position in a sequence whose order on the wire, clocks and repeats are the relay's."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.continuity import Continuity, Missing, Verdict
+from streams.firehose.continuity import BLOCK, QUIET_WITNESSES, REMEMBERED, WITNESSES, Continuity, Memory, Missing, Verdict
+from streams.firehose.tid import tid_from_us
+
+BEGIN = 1_790_000_000_000_000
+SECOND = 1_000_000
+NEVER = 1 << 62
+
+Frame = tuple[int, str, str, int | None]
 
 
+def frame(seq: int, at: float | None = None, *, time: float | None = None, did: str = "did:plc:a") -> Frame:
+    """An event made ``at`` seconds after the beginning (its seq, unless said), which claims ``time``."""
+    at = seq if at is None else at
+    made = BEGIN + int(at * SECOND)
+    return seq, did, tid_from_us(made), made if time is None else BEGIN + int(time * SECOND)
+
+
+def fed(tracker: Continuity, frames: list[Frame]) -> list[Verdict]:
+    return [tracker.see(*one) for one in frames]
+
+
+def read_to(last: int) -> Continuity:
+    """A sequence that was read from 1 to ``last``, and settled."""
+    tracker = Continuity(0, known=False)
+    tracker.reconnected()
+    fed(tracker, [frame(seq) for seq in range(1, last + 1)])
+    tracker.settle(NEVER)
+    assert tracker.position == last
+    return tracker
+
+
+# -- reconnects
 @st.composite
-def sequences(draw: st.DrawFn) -> list[tuple[int, int]]:
+def sequences(draw: st.DrawFn) -> list[Frame]:
     seq = time = 0
     frames = []
     for step in draw(st.lists(st.integers(1, 5), min_size=2, max_size=40)):
         seq, time = seq + step, time + draw(st.integers(0, 3))
-        frames.append((seq, time))
+        frames.append(frame(seq, time))
     return frames
 
 
 @given(sequences(), st.data(), st.booleans())
-def test_reconnects_lose_and_double_nothing(
-    frames: list[tuple[int, int]], data: st.DataObject, inclusive: bool
-) -> None:
-    tracker = Continuity(0, None, known=False)
+def test_reconnects_lose_and_double_nothing(frames: list[Frame], data: st.DataObject, inclusive: bool) -> None:
+    tracker = Continuity(0, known=False)
     taken: list[int] = []
-    while not taken or taken[-1] != frames[-1][0]:
+    for _ in range(10 * len(frames)):
         cursor = tracker.reconnected()
-        answer = [f for f in frames if f[0] > cursor or (inclusive and f[0] == cursor)]
-        for seq, time in answer[: data.draw(st.integers(3, 40))]:
-            verdict = tracker.see(seq, time)
-            assert verdict is not Verdict.RESET
+        assert tracker.missing is None
+        answer = [one for one in frames if one[0] > cursor or (inclusive and one[0] == cursor)]
+        for one in answer[: data.draw(st.integers(3, 40))]:
+            verdict = tracker.see(*one)
+            assert verdict in (Verdict.NEW, Verdict.SEEN)
             assert tracker.missing is None
             if verdict is Verdict.NEW:
-                taken.append(seq)
-    assert taken == [seq for seq, _ in frames]
+                taken.append(one[0])
+        if taken[-1] == frames[-1][0]:
+            break
+    assert taken == [seq for seq, *_ in frames]
 
 
-@given(sequences(), st.data())
-def test_a_window_that_moved_past_us_is_reported_exactly(frames: list[tuple[int, int]], data: st.DataObject) -> None:
-    cut = data.draw(st.integers(1, len(frames) - 1))
-    tracker = Continuity(0, None, known=False)
+@pytest.mark.parametrize("then", [30, BLOCK, 3])
+@pytest.mark.parametrize("cut", [1, 2, 7, 400])
+def test_a_window_that_moved_past_us_is_reported_exactly(cut: int, then: int) -> None:
+    tracker = read_to(20)
+    assert tracker.reconnected() == 19
+    fed(tracker, [frame(seq) for seq in range(20 + cut, 20 + cut + then)])
+    tracker.settle(NEVER)
+    lost = Missing(21, 19 + cut, BEGIN + 20 * SECOND, BEGIN + (20 + cut) * SECOND)
+    assert (tracker.missing is None) if cut == 1 else tracker.missing is not None
+    if tracker.missing is not None:
+        assert (tracker.missing.from_seq, tracker.missing.to_seq) == (lost.from_seq, lost.to_seq)
+        assert tracker.missing.to_time == lost.to_time
+
+
+def test_a_known_event_proves_that_nothing_is_missing() -> None:
+    tracker = read_to(20)
     tracker.reconnected()
-    tracker.see(*frames[0])
-    tracker.reconnected()
-    assert tracker.see(*frames[cut]) is Verdict.NEW
-    between = frames[cut][0] - frames[0][0] - 1
-    if between:
-        assert tracker.missing == Missing(frames[0][0] + 1, frames[cut][0] - 1, frames[0][1], frames[cut][1])
-    else:
-        assert tracker.missing is None
-    tracker.see(frames[cut][0] + 5, frames[cut][1])
+    assert fed(tracker, [frame(20)]) == [Verdict.SEEN]
+    fed(tracker, [frame(seq) for seq in range(30, 60)])
     assert tracker.missing is None
 
 
-def test_a_lower_seq_with_a_newer_time_is_a_reset() -> None:
-    tracker = Continuity(100, 1000, known=True)
-    assert tracker.see(99, 999) is Verdict.SEEN
-    assert tracker.see(99, None) is Verdict.SEEN
-    assert tracker.see(3, 1001) is Verdict.RESET
+@pytest.mark.parametrize("low", [19, 12, 1])
+def test_an_event_that_is_not_known_proves_nothing(low: int) -> None:
+    """A lone frame far behind, and then a window that has moved."""
+    tracker = read_to(20)
+    tracker.reconnected()
+    assert fed(tracker, [frame(low, 0.5)]) == [Verdict.LATE]
+    fed(tracker, [frame(seq) for seq in range(30, 60)])
+    assert tracker.missing is not None
+    assert (tracker.missing.from_seq, tracker.missing.to_seq) == (21, 29)
+
+
+def test_after_a_restart_the_event_at_the_position_is_recognised_whatever_time_it_claims() -> None:
+    before = read_to(20)
+    again = Continuity(20, known=True, event=before.event, time=before.time, median=before.median)
+    assert again.reconnected() == 19
+    seq, did, rev, _ = frame(20)
+    assert again.see(seq, did, rev, BEGIN + 10**9 * SECOND) is Verdict.SEEN
+    assert again.proven
+
+
+def test_a_watermark_of_an_older_version_knows_the_seq_alone() -> None:
+    again = Continuity(20, known=True, time=BEGIN)
+    again.reconnected()
+    assert again.see(*frame(20)) is Verdict.SEEN
+    assert again.proven
+
+
+# -- order
+def test_what_was_overtaken_is_taken() -> None:
+    """Real: a stream that cuts over from a replay lets a live event overtake; 49 events were dropped."""
+    tracker = Continuity(99, known=False)
+    tracker.reconnected()
+    order = [*range(100, 151), 200, *range(151, 200), *range(201, 230)]
+    assert set(fed(tracker, [frame(seq) for seq in order])) == {Verdict.NEW}
+    tracker.settle(NEVER)
+    assert tracker.position == 229
+
+
+@pytest.mark.parametrize("far", [900_000, 1_040 + 50, 1 << 50])
+@pytest.mark.parametrize("tail", [0, 1, 5, 40])
+def test_a_lone_seq_far_ahead_moves_nothing(far: int, tail: int) -> None:
+    tracker = Continuity(999, known=False)
+    tracker.reconnected()
+    fed(tracker, [frame(seq) for seq in range(1000, 1040)])
+    assert tracker.see(*frame(far, 1040.5)) is Verdict.NEW
+    tracker.settle(NEVER)
+    assert tracker.position == 1039
+    assert set(fed(tracker, [frame(seq) for seq in range(1040, 1040 + tail)])) <= {Verdict.NEW}
+    tracker.settle(NEVER)
+    assert tracker.position == 1039 + tail
+
+
+@pytest.mark.parametrize("low", [1, 500, 1020])
+def test_a_lone_seq_far_behind_is_taken_and_moves_nothing(low: int) -> None:
+    tracker = read_to(1040)
+    assert tracker.see(low, "did:plc:b", "other", BEGIN + 10**6 * SECOND) is Verdict.LATE
+    assert not tracker.is_reset_at_rest()
+    assert tracker.position == 1040
+    assert tracker.see(low, "did:plc:b", "other", BEGIN) is Verdict.SEEN
+
+
+def test_two_events_under_one_seq_are_two_events() -> None:
+    tracker = read_to(100)
+    frames = [frame(101), frame(101, 100.5, did="did:plc:b"), frame(102), frame(101)]
+    assert fed(tracker, frames) == [Verdict.NEW, Verdict.NEW, Verdict.NEW, Verdict.SEEN]
+
+
+@given(st.permutations(range(BLOCK)), st.integers(1, 5))
+def test_fewer_than_a_block_of_overtakers_are_never_behind_the_position(order: list[int], blocks: int) -> None:
+    tracker = Continuity(0, known=False)
+    tracker.reconnected()
+    arrived: set[int] = set()
+    for number in range(blocks):
+        for place in order:
+            seq = 1 + number * BLOCK + place
+            assert tracker.see(*frame(seq)) is not Verdict.SEEN
+            arrived.add(seq)
+            assert set(range(1, tracker.position + 1)) <= arrived
+
+
+def test_a_cut_in_the_middle_of_overtaking_asks_for_what_was_overtaken() -> None:
+    tracker = read_to(150)
+    fed(tracker, [frame(153), frame(154)])
+    assert tracker.reconnected() == 149
+    assert fed(tracker, [frame(seq) for seq in (150, 151, 152, 153, 154)]) == [
+        Verdict.SEEN, Verdict.NEW, Verdict.NEW, Verdict.SEEN, Verdict.SEEN,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("few", [5, 6, 9])
+def test_connections_that_end_after_each_few_frames_come_to_an_end(few: int) -> None:
+    """Also where the relay's seqs have holes, and a lone one is far ahead."""
+    seqs = [1, 2, 500, 501, 10_000, 10_001, 10_002, 900_000, 10_003, 10_004, 20_000]
+    tracker = Continuity(0, known=False)
+    taken: list[int] = []
+    for connections in range(60):  # noqa: B007
+        cursor = tracker.reconnected()
+        tracker.missing = None
+        answer = [seq for seq in seqs if seq > cursor][:few]
+        taken += [seq for seq in answer if tracker.see(*frame(seq)) is not Verdict.SEEN]
+        if len(set(taken)) == len(seqs):
+            break
+    assert connections < 50
+    assert len(taken) == len(set(taken))
+
+
+def test_the_memory_of_events_is_bounded() -> None:
+    memory = Memory()
+    tracker = Continuity(0, known=False, memory=memory)
+    tracker.reconnected()
+    fed(tracker, [frame(seq) for seq in range(1, 5 * REMEMBERED)])
+    assert len(memory.young) + len(memory.old) <= 2 * (REMEMBERED + BLOCK)
+    assert tracker.see(*frame(4 * REMEMBERED)) is Verdict.SEEN
+
+
+# -- a sequence that began anew
+def resets_at(tracker: Continuity, frames: list[Frame]) -> int | None:
+    """At which of the frames the reset is found; None for nowhere."""
+    for index, one in enumerate(frames):
+        if tracker.see(*one) is Verdict.RESET:
+            return index
+    return None
+
+
+@pytest.mark.parametrize("first", [1, 41, 500])
+@pytest.mark.parametrize("later", [1000.5, 1001, 1060, 10**7])
+def test_a_sequence_that_began_anew_is_found(first: int, later: float) -> None:
+    tracker = read_to(1000)
+    found = resets_at(tracker, [frame(first + n, later + n) for n in range(64)])
+    assert found is not None
+    assert found + 1 >= WITNESSES
+
+
+@pytest.mark.parametrize("wrong", [1, 3, 7])
+def test_wrong_clocks_neither_hide_nor_invent_a_reset(wrong: int) -> None:
+    """Real: one PDS dated 2099 hid a reset for good."""
+    tracker = Continuity(0, known=False)
+    tracker.reconnected()
+    frames = [frame(seq) for seq in range(1, 1001)]
+    for place in (500, 990):
+        for n in range(wrong):
+            seq, did, _, _ = frames[place - n]
+            frames[place - n] = seq, did, tid_from_us(BEGIN + 10**9 * SECOND), BEGIN + 10**9 * SECOND
+    fed(tracker, frames)
+    late = [frame(seq, did="did:plc:late") for seq in range(900, 960)]
+    assert resets_at(tracker, late) is None, "these are only late"
+    assert resets_at(tracker, [frame(1 + n, 1001 + n) for n in range(64)]) is not None
+
+
+def test_a_block_of_overtakers_is_no_reset() -> None:
+    tracker = read_to(200)
+    assert resets_at(tracker, [frame(seq) for seq in (*range(5000, 6000), *range(201, 5000))]) is None
+
+
+def test_times_of_sending_are_no_reset() -> None:
+    """A server that writes into ``time`` when it sends: only the revs tell an old event from a new one."""
+    tracker = read_to(200)
+    order = (*range(500, 600), *range(201, 500))
+    assert resets_at(tracker, [frame(seq, time=10_000 + n) for n, seq in enumerate(order)]) is None
+
+
+def test_few_witnesses_do_where_the_relay_is_silent_then() -> None:
+    tracker = read_to(1000)
+    fed(tracker, [frame(41 + n, 2000 + n) for n in range(QUIET_WITNESSES - 1)])
+    assert not tracker.is_reset_at_rest()
+    fed(tracker, [frame(60, 2100)])
+    assert tracker.is_reset_at_rest()
+
+
+def test_after_a_restart_a_reset_is_judged_by_the_watermark() -> None:
+    before = read_to(1000)
+    again = Continuity(1000, known=True, event=before.event, time=before.time, median=before.median)
+    again.reconnected()
+    assert resets_at(again, [frame(41 + n, 2000 + n) for n in range(64)]) == WITNESSES - 1
+
+
+def test_a_sequence_that_has_grown_beyond_our_position_is_found() -> None:
+    """The event at our position is another one, and what follows is newer than all that we have."""
+    before = read_to(1000)
+    again = Continuity(1000, known=True, event=before.event, time=before.time, median=before.median)
+    again.reconnected()
+    assert resets_at(again, [frame(1000 + n, 9000 + n, did="did:plc:b") for n in range(64)]) is not None
+
+
+def test_two_events_under_our_seq_are_no_reset() -> None:
+    before = read_to(1000)
+    again = Continuity(1000, known=True, event=before.event, time=before.time, median=before.median)
+    again.reconnected()
+    frames = [frame(1000, 1000.5, did="did:plc:b"), *(frame(seq) for seq in range(1000, 1064))]
+    assert resets_at(again, frames) is None
+    assert again.missing is None
+
+
+def test_a_reset_is_acted_upon_once() -> None:
+    """The same bytes, read again: a relay that keeps the old sequence before the new one."""
+    old, new = [frame(seq) for seq in range(1000, 1101)], [frame(n, 2000 + n) for n in range(1, 41)]
+    tracker = Continuity(999, known=False)
+    tracker.reconnected()
+    assert resets_at(tracker, [*old, *new]) == len(old) + WITNESSES - 1
+    assert tracker.begin_anew()[1] is not None
+    for _ in range(3):
+        memory, _ = tracker.begin_anew()
+        memory.forget_events()  # as if they had been read longer ago
+        tracker = Continuity(0, known=False, memory=memory)
+        tracker.reconnected()
+        verdicts = fed(tracker, [*old, *new])
+        assert Verdict.RESET not in verdicts
+        assert Verdict.SEEN not in verdicts
+        tracker.settle(NEVER)
+        assert tracker.position == 40
+
+
+def test_the_witnesses_are_taken_again_by_the_new_run() -> None:
+    tracker = read_to(1000)
+    new = [frame(n, 2000 + n) for n in range(1, 41)]
+    assert resets_at(tracker, new) == WITNESSES - 1
+    memory, _ = tracker.begin_anew()
+    again = Continuity(0, known=False, memory=memory)
+    again.reconnected()
+    assert set(fed(again, new)) == {Verdict.NEW}
