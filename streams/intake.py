@@ -15,7 +15,7 @@ from streams.firehose.continuity import Continuity, Missing, Verdict
 from streams.firehose.events import SKIPPED_TYPES, Keep, decode_events, event_identity, frame_seq, frame_time
 from streams.firehose.frames import FrameError, split_frame
 from streams.kafka.messages import DeadLetter, Gap, dead_payload
-from streams.kafka.publisher import Position, Publisher
+from streams.kafka.publisher import Publisher
 
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
@@ -137,24 +137,23 @@ class Intake:
             self._report(continuity.missing)
             continuity.missing = None
         self._moved = continuity.position
-        self.publisher.moved(Position(continuity.position, continuity.time, continuity.median, continuity.event))
         if self._head_seq is not None and continuity.position >= self._head_seq:
             self._on_head()
 
-    def settle(self) -> None:
-        """Settle where the relay is quiet, or has sent what was asked for: nothing came that says otherwise.
+    def settle(self, *, silent: bool = True) -> None:
+        """Settle what came last, where nothing says otherwise: the relay is silent, or sends but a little.
 
-        Raises SequenceReset where the last frames prove one.
+        Raises SequenceReset where the last frames before a silence prove one.
         """
         continuity = self.continuity
-        if continuity.is_reset_at_rest():
+        if silent and continuity.is_reset_at_rest():
             raise SequenceReset(f"{continuity.late} events in a row below seq {continuity.position} are newer")
         continuity.settle(clock.time_ns() // 1000, self._head_seq)
         self._follow()
 
     def _time(self) -> int:
         """For a frame that has no time of its own, in µs."""
-        return self.continuity.time or self.continuity.median or 0
+        return self.continuity.time or self.continuity.reference.time or 0
 
     def text(self) -> None:
         """A text message: not of this protocol; a dead letter without a payload."""

@@ -17,6 +17,7 @@ import structlog
 
 from streams.crashpoint import crash_point
 from streams.errors import RelayError
+from streams.firehose.arrival_times import Reference
 from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity, Memory
 from streams.firehose.frames import ErrorFrame
@@ -35,8 +36,9 @@ log = structlog.get_logger("streams.ingest")
 #: Seconds without a frame and without a pong after which a connection is stalled.
 STALL: Final = 20.0
 PONG: Final = 15.0
-#: Seconds without a frame after which the relay pauses: what came last is settled.
+#: Seconds without a frame, or without another position, after which what came last is settled.
 PAUSE: Final = 1.0
+UNMOVED: Final = 5.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
 NOT_TAKEN: Final = (
@@ -74,6 +76,7 @@ class RunReader:
         self._memory = Memory()
         self.continuity = _continuity(start, self._memory)
         self.head_reached = False
+        self._taken_at_reset = 0
         #: Whether Kafka has been given what must be there before we go on.
         self.marking = False
         self._settings = settings
@@ -99,7 +102,7 @@ class RunReader:
         def watermark(position: Position) -> Watermark:
             return Watermark(
                 relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time,
-                median=position.median, event=position.event,
+                median=position.median, spread=position.spread, event=position.event,
             )  # fmt: skip
 
         if not start.announced:
@@ -116,7 +119,13 @@ class RunReader:
             for gap in (start.passed_over, start.missing):
                 if gap is not None:
                     publisher.control(gap)
-        publisher.mark_with(watermark, start.position)
+        publisher.mark_with(watermark, self._position)
+
+    def _position(self) -> Position:
+        """Up to where the run was given to the publisher."""
+        continuity = self.continuity
+        last = continuity.reference
+        return Position(continuity.position, continuity.time, last.time, last.spread, continuity.event)
 
     def go_back(self, publisher: Publisher) -> None:
         """The next publisher begins at the last watermark that Kafka has, whatever was reached after it."""
@@ -160,9 +169,12 @@ class RunReader:
                 await self._reset(publisher, reset)
                 continue
             except ErrorFrame as error:
-                if error.name == "FutureCursor" and self._may_begin_anew():
-                    await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head"))
-                    continue
+                if error.name == "FutureCursor":
+                    if self._may_begin_anew():
+                        await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head"))
+                        continue
+                    # It sends the old sequence again, and then refuses the position in it: read on from the beginning.
+                    self.continuity = Continuity(0, known=False, memory=self._memory)
                 why = f"the relay said {error}"
             except (OSError, TimeoutError) as error:
                 why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
@@ -225,12 +237,17 @@ class RunReader:
         counts, follow = self._counts, self._reading.follow
         frames, since = counts.frames, loop.time()
         idle = self._settings.ingest_idle_seconds
+        position, moved = self.continuity.position, since
         while True:
             await asyncio.wait((connection.ended,), timeout=min(0.5, idle / 4))
             if connection.ended.done():
                 return connection.ended.result()
+            if self.continuity.position != position or connection.paused:
+                position, moved = self.continuity.position, loop.time()
             if counts.frames != frames or connection.paused:
                 frames, since = counts.frames, loop.time()
+                if since - moved >= UNMOVED:
+                    intake.settle(silent=False)
                 continue
             silent = loop.time() - since
             if silent >= PAUSE:
@@ -254,8 +271,8 @@ class RunReader:
 
     # -- a relay whose sequence began anew
     def _may_begin_anew(self) -> bool:
-        """Whether FutureCursor can mean a reset: not twice in a row, without a frame in between."""
-        return self.start.mode != "reset" or self.continuity.known
+        """Return whether FutureCursor can mean a reset: not twice without anything new in between."""
+        return self.start.mode != "reset" or self._counts.taken > self._taken_at_reset
 
     async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
@@ -272,6 +289,7 @@ class RunReader:
         self.start = start
         self._planned_at = time.time_ns() // 1000
         self._counts.gaps += 1
+        self._taken_at_reset = self._counts.taken
         self.begin(publisher)
         await self._announce(publisher)
 
@@ -303,4 +321,5 @@ class RunReader:
 
 def _continuity(start: RunStart, memory: Memory) -> Continuity:
     at = start.position
-    return Continuity(at.seq, known=start.known, event=at.event, time=at.time, median=at.median, memory=memory)
+    reference = Reference(at.median, at.spread)
+    return Continuity(at.seq, known=start.known, event=at.event, time=at.time, reference=reference, memory=memory)

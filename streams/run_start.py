@@ -124,7 +124,7 @@ def _position(last: Watermark) -> Position:
     median = _held(last.median if last.median is not None else last.time)
     if last.median is None and median is not None:
         median = min(median, time.time_ns() // 1000)
-    return Position(last.seq, _held(last.time), median, last.event)
+    return Position(last.seq, _held(last.time), median, last.spread, last.event)
 
 
 def _held(time: int | None) -> int | None:

@@ -41,10 +41,10 @@ def _times(arrivals: Sequence[Arrival]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What later arrivals are compared with: a time in µs (None: not known), and by how much they must be newer."""
+    """What later arrivals are compared with: a median time (None: not known), and how far times differ. Both in µs."""
 
     time: int | None
-    margin: int = 0
+    spread: int = 0
 
     @classmethod
     def of(cls, blocks: Sequence[Sequence[Arrival]]) -> Reference:
@@ -62,9 +62,15 @@ class Reference:
             return cls(None)
         low, middle, high = (times[len(times) * part // 4] for part in (1, 2, 3))
         # A clock that is wrong widens one side only.
-        return cls(middle, _SPREADS * min(middle - low, high - middle))
+        return cls(middle, min(middle - low, high - middle))
 
-    def is_before(self, arrivals: Sequence[Arrival]) -> bool:
-        """Return whether these arrivals are newer, as the usual one of them says."""
-        usual = median_time(arrivals)
-        return usual is not None and self.time is not None and usual > self.time + self.margin
+    def later(self, other: Reference) -> Reference:
+        """Return the later of the two."""
+        return self if other.time is None or (self.time is not None and self.time > other.time) else other
+
+    def is_before(self, arrivals: Sequence[Arrival], *, quarters: int = 2) -> bool:
+        """Return whether these arrivals are newer, as that quarter of their times says: 2 is the median."""
+        times = _times(arrivals)
+        if not times or self.time is None:
+            return False
+        return times[len(times) * quarters // 4] > self.time + _SPREADS * self.spread

@@ -5,8 +5,9 @@ frame carries a seq that is far off. So no single frame moves the position or pr
 
 - A frame is passed over only if this very event (its seq, its repo, its rev) was taken lately. A repeat does no harm,
   because the highest rev of a key wins; a frame that is dropped is lost for ever.
-- The position is the lowest seq of a block of ``BLOCK`` arrivals. At a pause and at the end of a connection the rest of
-  a block is settled, without a lone seq that is far ahead.
+- The position is the lowest seq of a block of ``BLOCK`` arrivals. Where more seqs than usual were left out below that,
+  they may come yet: it waits for ``HELD`` arrivals. At a pause and at the end the rest is settled, without a lone seq
+  that is far ahead; at the end of a connection only what follows on.
 - After a reconnect the event at the position must come again. Where it does not, what lies between is missing.
 - The sequence was reset where ``WITNESSES`` arrivals in a row lie below the position, were not seen before, and are
   newer than what stands above them. The place where a sequence ended is remembered: read again, it proves nothing new.
@@ -15,9 +16,10 @@ frame carries a seq that is far off. So no single frame moves the position or pr
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -28,6 +30,10 @@ from streams.firehose.stream_time import StreamTime
 BLOCK: Final = 16
 #: Blocks that are kept: what stands above the arrivals that may belong to a sequence that was reset.
 _KEPT_BLOCKS: Final = 4
+#: Arrivals for which the position waits where more seqs than usual were left out.
+HELD: Final = 1024
+#: Blocks from which it is known how many seqs are usually left out.
+_USUAL_BLOCKS: Final = 16
 #: Arrivals in a row that prove a reset; and so many where the relay then falls silent.
 WITNESSES: Final = 32
 QUIET_WITNESSES: Final = 4
@@ -35,13 +41,14 @@ QUIET_WITNESSES: Final = 4
 _JUDGED_EVERY: Final = 8
 #: Events that are remembered at least, to recognise a repeat; at most twice as many. About 3 MB.
 REMEMBERED: Final = 32_768
-#: Arrivals beyond a jump of the seqs that make it believed when the rest of a block is settled.
+#: Arrivals beyond a jump of the seqs that make it believed when the rest is settled.
 _SEVERAL: Final = 3
-#: A jump, beside so many times the usual step between two seqs.
+#: Such a jump, in seqs and in usual steps between two of them.
 _JUMP: Final = 16
 _JUMP_STEPS: Final = 8
-#: Connections in a row that end without moving the position, after which what they sent is believed as it is.
-_FRUITLESS: Final = 3
+#: Connections in a row that bring nothing new, after which what they sent is believed: in order, or as it is.
+_TOLD_AGAIN: Final = 3
+_FRUITLESS: Final = 6
 #: Steps between seqs from which the usual one is known.
 _FEW_STEPS: Final = 8
 #: Late arrivals that are kept until it is known whether the sequence was reset.
@@ -117,19 +124,41 @@ class Continuity:
     """
 
     __slots__ = (
-        "_below", "_block", "_blocks", "_changed", "_confirmed", "_event", "_fast_above", "_fruitless", "_median",
-        "_memory", "_rest", "_stream", "_was_at", "_young", "known", "late", "missing", "position", "proven",
-    )  # fmt: skip
+        "_ahead",
+        "_below",
+        "_block",
+        "_blocks",
+        "_changed",
+        "_confirmed",
+        "_event",
+        "_fast_above",
+        "_fruitless",
+        "_held",
+        "_highest_before",
+        "_is_new",
+        "_left_out",
+        "_memory",
+        "_reference",
+        "_rest",
+        "_stream",
+        "_tail",
+        "_was_at",
+        "_young",
+        "known",
+        "late",
+        "missing",
+        "position",
+        "proven",
+    )
 
     def __init__(
         self, position: int, *, known: bool, event: str | None = None, time: int | None = None,
-        median: int | None = None, memory: Memory | None = None,
+        reference: Reference | None = None, memory: Memory | None = None,
     ) -> None:  # fmt: skip
         """``known``: the frame at ``position`` was taken; else it is only the place to begin behind.
 
-        ``event``: that frame's event (None: not known, its seq must do). ``time``: up to when the stream was read;
-        ``median``: the usual time of the last frames. Both in µs. ``memory``: of the run before, if all that it took
-        is in Kafka.
+        ``event``: that frame's event (None: not known, its seq must do). ``time``: up to when the stream was read, in
+        µs. ``reference``: the times of the last frames. ``memory``: of the run before, if all that it took is in Kafka.
         """
         self.position = position
         self.known = known
@@ -138,14 +167,21 @@ class Continuity:
         #: How many arrivals in a row lay below the position and were not seen before.
         self.late = 0
         self._event = event
-        self._median = median
+        self._reference = reference if reference is not None else Reference(None)
         self._stream = StreamTime(time)
         self._memory = memory if memory is not None else Memory()
         self._young = self._memory.young
-        #: What arrived above the position since the last block was full; and the last full blocks, of which ``_rest``
-        #: came with this connection.
+        #: What arrived above the position since the last block was full; before that, since the position moved, with
+        #: this connection; and the last full blocks.
         self._block: list[Arrival] = []
         self._rest: list[Arrival] = []
+        #: The last arrivals of the connections before.
+        self._tail: list[Arrival] = []
+        #: The seqs above the position that have arrived with this connection, before the open block.
+        self._ahead: list[int] = []
+        #: For how many arrivals the position waits by now, and how many seqs were left out below it the last times.
+        self._held = 0
+        self._left_out: deque[int] = deque(maxlen=_USUAL_BLOCKS)
         self._blocks: deque[list[Arrival]] = deque(maxlen=_KEPT_BLOCKS)
         #: The position as full blocks, or the run before, say: only what is below it can be a witness of a reset.
         self._confirmed = position
@@ -154,7 +190,11 @@ class Continuity:
         self._changed = False
         #: A frame with a higher seq cannot have been seen before.
         self._fast_above = max(position, self._memory.highest)
+        #: The position, and the highest seq, when this connection began; whether it brought something new below that;
+        #: how many connections in a row brought nothing.
         self._was_at = position
+        self._highest_before = self._memory.highest
+        self._is_new = False
         self._fruitless = 0
 
     # -- what is known
@@ -164,9 +204,12 @@ class Continuity:
         return self._stream.time
 
     @property
-    def median(self) -> int | None:
-        """The usual time of the last frames, in µs: a sequence that began anew is compared with it."""
-        return median_time(self._blocks[-1]) if self._blocks else self._median
+    def reference(self) -> Reference:
+        """The times of the last frames up to the position: a sequence that began anew is compared with them."""
+        last = sorted((*chain.from_iterable(self._blocks), *self._tail, *self._rest, *self._block), key=_seq_of)
+        end = bisect_right(last, self.position, key=_seq_of)
+        near = Reference.of([last[max(end - BLOCK, 0) : max(end, BLOCK)]])
+        return near if len(last) >= BLOCK else near.later(self._reference) if len(last) >= _SEVERAL else self._reference
 
     @property
     def highest(self) -> int:
@@ -183,10 +226,11 @@ class Continuity:
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
         self._settle_cut()
-        self._block, self._rest = [], []
+        self._tail = [*self._tail, *self._rest, *self._block][-BLOCK:]
+        self._block, self._rest, self._ahead, self._held = [], [], [], 0
         self._changed = False
         self.proven = not self.known
-        self._note_highest()
+        self._highest_before = self._memory.highest
         self._fast_above = _NO_SEQ if self.known else max(self.position, self._memory.highest)
         return max(self.position - 1, 0) if self.known else self.position
 
@@ -215,7 +259,8 @@ class Continuity:
         seen = key in memory
         if arrival.seq == self.position and self.known and not seen:
             seen = self._event is None or self._event == _event_of(arrival)
-            self._changed = self._changed or not seen
+            # Another event of the same sequence is about as old as ours.
+            self._changed = self._changed or (not seen and self.reference.is_before([arrival]))
         self._young.add(key)
         if seen and arrival.seq <= self.position:
             self._prove()
@@ -231,6 +276,7 @@ class Continuity:
     def _see_above(self, arrival: Arrival, *, seen: bool) -> Verdict:
         block = self._block
         if not seen:
+            self._is_new = True
             self._end_late()
             if arrival.time is not None:
                 self._stream.see(arrival.time)
@@ -239,7 +285,7 @@ class Continuity:
         if not seen or not any(arrival[:3] == other[:3] for other in block):  # a repeat is no second arrival
             block.append(arrival)
         if len(block) >= BLOCK:
-            if self._changed and not self.proven and self._ends_sequence(block):
+            if self._changed and not self.proven and self._ends_sequence(block, quarters=1):
                 self._below.extend(block)
                 return Verdict.RESET
             self._close_block()
@@ -260,16 +306,39 @@ class Continuity:
 
     # -- the position
     def _close_block(self) -> None:
-        """Move to the lowest seq of a full block."""
-        self._rest = block = self._block
-        self._block = []
-        lowest = min(block, key=_seq_of)
-        self._move(lowest)
+        """Move to the lowest seq of a full block, unless that is further than usual."""
+        block, self._block = self._block, []
         self._blocks.append(block)
+        lowest = min(block, key=_seq_of)
+        left_out = lowest[0] - self.position - 1 - self._pass(lowest[0], block)
+        usual = max(self._left_out) if self._left_out else (self._usual_step() - 1) * BLOCK
+        if self.known and (left_out > 2 * usual or not self.proven):
+            self._held += BLOCK
+            if self._held < HELD:
+                self._rest += block
+                return
+        if self.known and self.proven:
+            self._left_out.append(min(left_out, 2 * usual + BLOCK))
+        self._held = 0
+        self._rest = block
+        del self._ahead[: bisect_right(self._ahead, lowest[0])]
+        self._move(lowest)
         self._confirmed = max(self._confirmed, lowest[0])
         if len(self._young) >= REMEMBERED:
             self._memory.turn()
             self._young = self._memory.young
+
+    def _pass(self, lowest: int, block: list[Arrival]) -> int:
+        """Note the seqs of a full block. Return how many seqs below its lowest one arrived before it."""
+        seqs = {arrival[0] for arrival in block}
+        ahead = self._ahead
+        if ahead and ahead[-1] >= lowest:
+            seqs.update(ahead)
+            ahead.clear()
+        ahead += sorted(seqs)
+        if len(ahead) > 2 * HELD + BLOCK:
+            del ahead[2 * HELD :]  # lone ones, far ahead
+        return bisect_left(ahead, lowest)
 
     def _move(self, to: Arrival) -> None:
         """Move the position forward. What a connection without a proof has not sent until now is missing."""
@@ -278,7 +347,7 @@ class Continuity:
             return
         if not self.proven:
             if seq > self.position + 1:
-                read = self._stream.time if self._stream.time is not None else self._median
+                read = self._stream.time if self._stream.time is not None else self._reference.time
                 self.missing = Missing(self.position + 1, seq - 1, read, time)
             self._prove()
         self.position = seq
@@ -293,39 +362,50 @@ class Continuity:
         """
         unsettled = (*self._rest, *self._block)
         named = head if head is not None and any(arrival[0] == head for arrival in unsettled) else 0
-        self._settle_block(max(_JUMP, _JUMP_STEPS * self._usual_step()), named)
+        self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()), named=named)
         self._stream.settle(now)
 
     def _settle_cut(self) -> None:
         """Settle at the end of a connection, which may have come in the middle of frames that are out of order.
 
-        Only what follows on is taken: what was left out below a jump may come with the next connection. Where one
-        connection after the other moves nothing, the relay says the same each time, and is believed.
+        Only what follows on is taken: what was left out below a jump may come with the next connection. Where that
+        brings the same again, in order, nothing was left out; and where many do, the relay is believed as it is.
         """
+        self._note_highest()
         if not self._rest and not self._block:
             return
-        self._fruitless = self._fruitless + 1 if self.position == self._was_at else 0
-        step = self._usual_step()
-        if self._fruitless >= _FRUITLESS:
-            self._settle_block(_NO_SEQ)
-        else:
-            self._settle_block(max(_JUMP, _JUMP_STEPS * step) if self._fruitless else step)
-        self._was_at = self.position
+        is_new = self._is_new or self._memory.highest > self._highest_before
+        self._fruitless = self._fruitless + 1 if self.position == self._was_at and not is_new else 0
+        is_told_again = self._fruitless >= _TOLD_AGAIN and self.proven and self._is_in_order()
+        if is_told_again or self._fruitless >= _FRUITLESS:
+            self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()))
+            if self._fruitless >= _FRUITLESS and self.position == self._was_at:
+                self._settle(_NO_SEQ)
+        elif self.known and self.proven:  # else it may have begun with what overtook all others
+            self._settle(1, several=_NO_SEQ)
+        self._was_at, self._is_new = self.position, False
 
-    def _settle_block(self, jump: int, named: int = 0) -> None:
-        """Move to the highest of the last seqs that no jump, past ``named``, keeps apart from the position."""
+    def _is_in_order(self) -> bool:
+        """Return whether what came with this connection, above the position, came in order."""
+        return all(low[0] <= high[0] for low, high in pairwise((*self._rest, *self._block)))
+
+    def _settle(self, jump: int, *, several: int = _SEVERAL, named: int = 0) -> None:
+        """Move to the highest of the last seqs that no jump keeps apart from the position.
+
+        A jump with ``several`` arrivals behind it is none, and none up to ``named``.
+        """
         last = sorted((*self._rest, *self._block), key=_seq_of)
         for index, arrival in enumerate(last):
-            alone = self.known and len(last) - index < _SEVERAL
-            if alone and arrival[0] - self.position > jump and arrival[0] > named:
+            is_jump = arrival[0] - self.position > jump and arrival[0] > named
+            if is_jump and self.known and len(last) - index < several:
                 return
             self._move(arrival)
 
     def _usual_step(self) -> int:
-        """Return the step between two seqs that three of four do not exceed; 1 where too few are known."""
+        """Return the median step between two seqs; 1 where too few are known."""
         seqs = sorted({arrival[0] for block in (*self._blocks, self._block) for arrival in block})
         steps = sorted(high - low for low, high in pairwise(seqs))
-        return steps[len(steps) * 3 // 4] if len(steps) >= _FEW_STEPS else 1
+        return steps[len(steps) // 2] if len(steps) >= _FEW_STEPS else 1
 
     # -- a sequence that began anew
     def is_reset_at_rest(self) -> bool:
@@ -336,14 +416,14 @@ class Continuity:
         witnesses = list(islice(reversed(self._below), WITNESSES))
         return max(witnesses, key=_seq_of)[0] <= self._confirmed and self._ends_sequence(witnesses)
 
-    def _ends_sequence(self, witnesses: list[Arrival]) -> bool:
+    def _ends_sequence(self, witnesses: list[Arrival], *, quarters: int = 2) -> bool:
         """Return whether a sequence ended before these arrivals, and was not seen to end there before."""
         above = list(self._blocks)
         if witnesses is not self._block:
             highest = max(witnesses, key=_seq_of)[0]
             above = [block for block in above if min(block, key=_seq_of)[0] >= highest]
-        reference = Reference.of(above) if above else Reference(self._median)
-        if not reference.is_before(witnesses):
+        reference = Reference.of(above) if above else self.reference
+        if not reference.is_before(witnesses, quarters=quarters):
             return False
         end = self._end(witnesses)
         if end in self._memory.ends:
@@ -361,7 +441,8 @@ class Continuity:
     def _go_on_behind(self, witnesses: list[Arrival]) -> None:
         """Go on in the new sequence, where a relay sends the old one before it again."""
         self.position = self._confirmed = max(min(witnesses, key=_seq_of)[0] - 1, 0)
-        self.known, self._event, self._block, self._rest = False, None, [], []
+        self.known, self._event = False, None
+        self._block, self._rest, self._ahead, self._held = [], [], [], 0
         self._end_late()
 
     def begin_anew(self) -> tuple[Memory, int | None]:

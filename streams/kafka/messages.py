@@ -83,15 +83,16 @@ class Watermark(Control, tag="watermark"):
     Where the relay itself is out of order, an event that sixteen others overtook may stand behind it.
 
     ``topic_id`` is made when the topic is first written. ``time`` is that up to which the stream was read (None before
-    the first frame); ``median`` the usual time of the last frames, both in µs. ``event``: the event at ``seq``, by
-    which it is recognised when it comes again; None where none was taken. ``newest`` is of versions up to 0.1.0, which
-    wrote the newest time that any frame claimed in place of ``median`` and ``event``.
+    the first frame). ``median`` and ``spread``: the times of the last frames, with which a sequence that began anew is
+    compared. All in µs. ``event``: the event at ``seq``, by which it is recognised when it comes again; None where none
+    was taken. ``newest`` is of versions up to 0.1.0: the newest time that any frame claimed.
     """
 
     topic_id: str
     seq: int
     time: int | None
     median: int | None = None
+    spread: int = 0
     event: str | None = None
     newest: int | None = None
 

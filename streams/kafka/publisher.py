@@ -50,6 +50,7 @@ class Position:
     seq: int
     time: int | None
     median: int | None = None
+    spread: int = 0
     event: str | None = None
 
 
@@ -168,7 +169,7 @@ class Publisher:
         self._where: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._make_watermark: Callable[[Position], Watermark] | None = None
-        self._position: Position | None = None
+        self._position: Callable[[], Position] | None = None
         self._marking = asyncio.Lock()
         self.producer = make_producer(settings, BATCH_BYTES)
 
@@ -206,10 +207,6 @@ class Publisher:
         if self.unacknowledged > self.budget:
             self._fill()
 
-    def moved(self, position: Position) -> None:
-        """Say that everything up to this position was added: the next watermark covers it."""
-        self._position = position
-
     def control(self, message: ControlMessage, partition: int = 0) -> None:
         """Append a control message."""
         value = encode_control(message)
@@ -219,8 +216,8 @@ class Publisher:
             self._fill()
 
     # -- watermarks
-    def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Position) -> None:
-        """Begin a run: how its watermarks are made, and where it starts."""
+    def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Callable[[], Position]) -> None:
+        """Begin a run: how its watermarks are made, and up to where everything was added when that is asked."""
         self._make_watermark = make_watermark
         self._position = position
         self.durable = None
@@ -229,8 +226,10 @@ class Publisher:
         """Write watermarks for what was added so far, and wait until they are acknowledged."""
         async with self._marking:
             make = self._make_watermark
-            position = self._position
-            if position is None or make is None or position == self.durable:
+            if self._position is None or make is None:
+                return
+            position = self._position()
+            if position == self.durable:
                 return
             await self._settle()
             watermark = make(position)

@@ -16,7 +16,7 @@ from streams.firehose.continuity import Continuity
 from streams.firehose.frames import ErrorFrame
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import ControlMessage, encode_control
-from streams.kafka.publisher import Position, Publisher
+from streams.kafka.publisher import Publisher
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.postgres.batch import Batch, BatchBuilder
 from tests.fuzz import seeds
@@ -68,7 +68,6 @@ class Tape:
     """The publisher's place: what it was given, as the messages that Kafka would get."""
 
     messages: list[tuple[bytes | None, bytes]] = field(default_factory=list)
-    moves: list[Position] = field(default_factory=list)
 
     def add(self, did: str, values: list[bytes]) -> None:
         self.messages += [(did.encode(), value) for value in values]
@@ -76,9 +75,6 @@ class Tape:
     def control(self, message: ControlMessage, partition: int = 0) -> None:
         must(partition == 0, "a control message of a frame belongs into partition 0")
         self.messages.append((None, encode_control(message)))
-
-    def moved(self, position: Position) -> None:
-        self.moves.append(position)
 
 
 class Ingest:

@@ -209,12 +209,13 @@ async def test_no_watermark_without_its_events(settings: SettingsFactory, embedd
     def mark(position: Position) -> Watermark:
         return Watermark(relay="r", run=1, topic_id="t", seq=position.seq, time=None)
 
-    publisher.mark_with(mark, Position(0, None))
+    positions = [Position(0, None)]
+    publisher.mark_with(mark, lambda: positions[-1])
     await publisher.mark()
     assert publisher.durable == Position(0, None)
     publisher.add("did:plc:lost", [b"{}"])
     publisher.fail(RuntimeError("a batch expired"))
-    publisher.moved(Position(7, None))
+    positions.append(Position(7, None))
     with pytest.raises(SendError):
         await publisher.mark()
     with pytest.raises(SendError):
@@ -234,7 +235,8 @@ async def test_the_budget_says_when_to_stop_reading(settings: SettingsFactory) -
     for number in range(200):
         publisher.add(f"did:plc:{number}", [b"x" * 1000])
     assert publisher.full
-    publisher.mark_with(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), Position(1, None))
+    at = Position(1, None)
+    publisher.mark_with(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), lambda: at)
     await publisher.drain()
     assert not publisher.full
     assert publisher.unacknowledged == 0

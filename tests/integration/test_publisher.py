@@ -40,6 +40,7 @@ class Site:
     settings: Settings
     info: TopicInfo
     publisher: Publisher
+    position: Position = Position(1, None)  # noqa: RUF009 (frozen)
     changes: list[bool] = field(default_factory=list)
 
     async def marked(self) -> dict[int, int]:
@@ -63,10 +64,11 @@ async def begun(settings: Settings) -> AsyncIterator[Site]:
     info = await ensure_topic(settings)
     publisher = Publisher(settings, info, budget=1 << 20, on_change=lambda: None)
     await publisher.start()
-    publisher.mark_with(marks_of(1), Position(1, None))
+    site = Site(settings, info, publisher)
+    publisher.mark_with(marks_of(1), lambda: site.position)
     await publisher.mark()
     try:
-        yield Site(settings, info, publisher)
+        yield site
     finally:
         await publisher.stop()
 
@@ -75,7 +77,7 @@ async def test_a_refused_batch_gets_no_watermark_and_is_told(settings: SettingsF
     async with begun(settings()) as site:
         assert await site.marked() == {0: 1, 1: 1}
         site.publisher.add(DID, [REFUSED])
-        site.publisher.moved(7, 70, 70)
+        site.position = Position(7, 70)
         with pytest.raises(SendError):
             await site.publisher.mark()
         await site.refused()
@@ -88,18 +90,18 @@ async def test_a_refused_batch_gets_no_watermark_and_is_told(settings: SettingsF
 async def test_a_watermark_covers_only_what_was_there_when_it_began(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
         site.publisher.add(DID, [b"{}"])
-        site.publisher.moved(7, 70, 70)
+        site.position = Position(7, 70)
         marking = asyncio.create_task(site.publisher.mark())
         await asyncio.sleep(0)  # it waits for the batch by now
-        site.publisher.moved(9, 90, 90)
+        site.position = Position(9, 90)
         await marking
-        assert site.publisher.durable == Position(7, 70, 70)
+        assert site.publisher.durable == Position(7, 70)
         assert await site.marked() == {0: 7, 1: 7}
 
 
 async def test_a_position_is_durable_only_when_its_watermarks_are(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
-        site.publisher.mark_with(marks_of(2, REFUSED.hex()), Position(7, 70))
+        site.publisher.mark_with(marks_of(2, REFUSED.hex()), lambda: Position(7, 70))
         with pytest.raises(SendError):
             await site.publisher.mark()
         assert site.publisher.durable is None
@@ -107,10 +109,10 @@ async def test_a_position_is_durable_only_when_its_watermarks_are(settings: Sett
 
 async def test_a_watermark_of_the_run_before_makes_nothing_of_this_one_durable(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
-        site.publisher.moved(7, 70, 70)
+        site.position = Position(7, 70)
         marking = asyncio.create_task(site.publisher.mark())
         await asyncio.sleep(0)
-        site.publisher.mark_with(marks_of(2), Position(3, None))  # the relay's sequence was reset
+        site.publisher.mark_with(marks_of(2), lambda: Position(3, None))  # the relay's sequence was reset
         await marking
         assert site.publisher.durable is None
         await site.publisher.mark()
