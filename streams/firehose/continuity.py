@@ -312,7 +312,7 @@ class Continuity:
         lowest = min(block, key=_seq_of)
         left_out = lowest[0] - self.position - 1 - self._pass(lowest[0], block)
         usual = max(self._left_out) if self._left_out else (self._usual_step() - 1) * BLOCK
-        if self.known and (left_out > 2 * usual or not self.proven):
+        if self.position > 0 and (left_out > 2 * usual or not self.proven):  # 0 is all that the relay keeps
             self._held += BLOCK
             if self._held < HELD:
                 self._rest += block
@@ -433,15 +433,16 @@ class Continuity:
         return True
 
     def _end(self, witnesses: list[Arrival]) -> int:
-        """Return the place where a sequence ended, as a hash: the last event before these arrivals."""
+        """Return the place where a sequence ended, as a hash: the highest event before these arrivals."""
         block = self._block if witnesses is not self._block else []
-        last = block or (self._blocks[-1] if self._blocks else ())
-        return hash(tuple(last[-1][:3]) if last else (self.position, self._event))
+        last = (*chain.from_iterable(self._blocks), *self._tail, *self._rest, *block)
+        return hash(tuple(max(last, key=_seq_of)[:3]) if last else (self.position, self._event))
 
     def _go_on_behind(self, witnesses: list[Arrival]) -> None:
         """Go on in the new sequence, where a relay sends the old one before it again."""
         self.position = self._confirmed = max(min(witnesses, key=_seq_of)[0] - 1, 0)
         self.known, self._event = False, None
+        self._prove()
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
         self._end_late()
 
