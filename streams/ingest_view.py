@@ -59,7 +59,7 @@ def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, m
         covered_from=as_time(at.begin) if at else None,
         frames=counts.frames, events=counts.events, dead=counts.dead, gaps=counts.gaps,
         rate=facts.rate, bytes_rate=outlook.bytes_rate, speed=outlook.speed, left=outlook.left,
-        window_left=outlook.window_left, web=facts.web,
+        window_left=outlook.window_left, web=facts.web, repeated=counts.seen, late=counts.late,
     )  # fmt: skip
 
 
@@ -69,8 +69,8 @@ def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_
     uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None
     log.info(
         "done" if head_reached else "stopped",
-        head_reached=head_reached, frames=counts.frames, events=counts.events, repeated=counts.seen,
-        filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
+        head_reached=head_reached, frames=counts.frames, events=counts.events, passed_over=counts.seen,
+        out_of_order=counts.late, filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
         skipped=dict(counts.skipped_types) or None, covered_from=moment(covered_from(start)),
         covered_to=moment(continuity.time), not_covered=uncovered,
     )  # fmt: skip

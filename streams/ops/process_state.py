@@ -105,6 +105,15 @@ class IngestState(msgspec.Struct, frozen=True):
     left: float | None
     window_left: float | None
     web: str | None = None
+    #: Frames passed over, because this very event was taken before; and taken although others had overtaken them.
+    repeated: int = 0
+    late: int = 0
+
+
+def order_text(repeated: int, late: int) -> str:
+    """What the relay sent twice, and out of order; empty where it did neither."""
+    parts = (f"{repeated:,} sent again and passed over" if repeated else "", f"{late:,} out of order" if late else "")
+    return ", ".join(filter(None, parts))
 
 
 def plan_text(mode: str, days: int) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from streams.firehose.syntax import shown
 from streams.ops.ingest_progress import span
+from streams.ops.process_state import order_text
 from streams.ops.status import Process, Status, Stretch
 from streams.ops.troubles import process_name, replaced
 
@@ -144,7 +145,8 @@ def _does(process: Process) -> str:
     if process.ingest is not None:
         ingest = process.ingest
         left = f"; {span(ingest.left)} to the head" if ingest.left is not None else ""
-        return f"{ingest.mode}: {shown(ingest.why, 200)}; {ingest.rate:,.1f} events/s; seq {ingest.seq}{left}"
+        order = f"; {said}" if (said := order_text(ingest.repeated, ingest.late)) else ""
+        return f"{ingest.mode}: {shown(ingest.why, 200)}; {ingest.rate:,.1f} events/s; seq {ingest.seq}{left}{order}"
     return "a version that says what this one does not understand"
 
 

@@ -119,6 +119,8 @@ def _ingest(figures: IngestFigures) -> Iterator[Metric]:
     yield counter(f"{_INGEST}_frames", "Frames from the relay.", state.frames)
     yield counter(f"{_INGEST}_events", "Events written to the topic.", state.events)
     yield counter(f"{_INGEST}_gaps", "Stretches that the relay left out.", state.gaps)
+    yield counter(f"{_INGEST}_passed_over", "Frames of events that were taken before.", state.repeated)
+    yield counter(f"{_INGEST}_out_of_order", "Frames that were taken although others had overtaken them.", state.late)
     yield from gauge(f"{_INGEST}_seq", "The relay's sequence number that was taken last.", state.seq)
     times = (
         ("position", "The time of the newest frame that was taken.", state.time),

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from streams import __version__
-from streams.ops.process_state import IngestState, WorkerState
+from streams.ops.process_state import IngestState, WorkerState, order_text
 from streams.ops.status import Partition, Process, Status
 from streams.ops.troubles import replaced
 from streams.web.charts import Charts, charts
@@ -234,7 +234,8 @@ def _ingest_hop(status: Status | None, ingest: IngestState | None) -> Hop:
     rate = status.rates.relay if status is not None else (ingest.rate if ingest is not None else None)
     if ingest is None:
         return Hop(number(rate), "events/s", "no", "no ingest runs")
-    said = f"{ingest.mode}, {size(ingest.bytes_rate)}/s"
+    order = order_text(ingest.repeated, ingest.late)
+    said = f"{ingest.mode}, {size(ingest.bytes_rate)}/s" + (f"; {order}" if order else "")
     return Hop(number(rate), "events/s", "yes" if rate else "no", said)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from streams.firehose.continuity import (
     BLOCK,
+    HELD,
     QUIET_WITNESSES,
     REMEMBERED,
     WITNESSES,
@@ -320,3 +321,14 @@ def test_the_witnesses_are_taken_again_by_the_new_run() -> None:
     again = Continuity(0, known=False, memory=memory)
     again.reconnected()
     assert set(fed(again, new)) == {Verdict.NEW}
+
+
+def test_where_seqs_were_left_out_the_position_waits() -> None:
+    """A block of live events overtakes the end of a replay; a cut, and the relay is asked for what was overtaken."""
+    tracker = read_to(200)
+    fed(tracker, [frame(seq) for seq in range(201, 230)])
+    fed(tracker, [frame(seq) for seq in range(500, 600)])
+    assert tracker.position < 230
+    assert tracker.reconnected() < 230
+    fed(tracker, [frame(seq) for seq in (*range(229, 235), *range(500, 500 + HELD + 5 * BLOCK))])
+    assert tracker.position >= 500, "what has not come by now is not waited for"
