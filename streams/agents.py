@@ -17,6 +17,7 @@ from streams.errors import SettingsError, StreamsError
 from streams.kafka import transport
 from streams.kafka.access import tls_context
 from streams.kafka.members import group_id
+from streams.kafka.persistence import TableManager
 from streams.kafka.slice_schema import SliceSchema
 from streams.kafka.slices import Slice
 from streams.kafka.topic import MAX_MESSAGE_BYTES
@@ -55,6 +56,7 @@ def make_app(settings: Settings) -> faust.App:
         broker=broker_urls(servers),
         broker_credentials=credentials(settings),
         Worker=Worker,
+        TableManager=TableManager,
         datadir=str(settings.local_dir / "faust"),
         consumer_auto_offset_reset="earliest",
         # A worker that is killed is replaced after the session; a rebalance waits this long for all to join.
@@ -76,6 +78,7 @@ def make_app(settings: Settings) -> faust.App:
         topic_partitions=settings.kafka_partitions,
         topic_replication_factor=1,  # the topic's own, once it is known
         topic_disable_leader=True,
+        topic_allow_declare=False,  # the tables' changelogs are made by our checks (streams/kafka/table_topics.py)
         producer_linger=0.05,
         producer_max_request_size=MAX_MESSAGE_BYTES,
         # Loopback, and a bare index: nothing that serves what is in tables.

@@ -19,10 +19,11 @@ from faust.types import TP
 
 from streams.cancelling import end_tasks
 from streams.crashpoint import crash_point
-from streams.errors import MismatchError, SettingsError, StreamsError
+from streams.errors import SettingsError, StreamsError
 from streams.firehose.collections import compile_patterns
 from streams.kafka.guard import TopicGuard
-from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic, find_topic
+from streams.kafka.table_topics import ensure_changelog
+from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
 from streams.memory import Account, check_limit, memory_line, settle_memory, tune_allocator
@@ -113,17 +114,12 @@ class Pipeline:
         self.tables.set_partitions(self._info.partitions)
 
     async def _check_partitions(self, info: TopicInfo) -> None:
-        """Refuse a topic whose number of partitions is not what it was when we first read it."""
+        """Refuse a topic whose number of partitions is not what it was when we first read it; make the changelogs."""
         positions = await self._sink.positions(set(range(1000)), {})
         if positions and max(positions) >= info.partitions:
             check_partitions(info, max(positions) + 1)
-        for table in (self.tables.progress, self.tables.collections):
-            changelog = await find_topic(self.settings, table.changelog_topic.get_topic_name())
-            if changelog is not None and changelog.partitions != info.partitions:
-                raise MismatchError(
-                    f"The topic {info.name} has {info.partitions} partitions, and {changelog.name} has "
-                    f"{changelog.partitions}: was it re-created? Take another SINK_GROUP and SINK_SCHEMA."
-                )
+        for name, configs in self.tables.changelogs():
+            await ensure_changelog(self.settings, name, info, configs)
 
     async def start(self, worker: Worker) -> None:
         """Begin what runs beside the agents."""

@@ -45,6 +45,11 @@ class Tables:
         self._changed: dict[int, Written] = {}
         self._counts: dict[int, dict[str, int]] = {}
 
+    def changelogs(self) -> list[tuple[str, Mapping[str, str]]]:
+        """The changelogs' names, and what is special about each as a topic."""
+        tables = (self.progress, self.collections)
+        return [(table.changelog_topic.get_topic_name(), table.extra_topic_configs) for table in tables]
+
     def _table(self, name: str, partitions: int, text: str) -> Any:  # noqa: ANN401 (faust.Table is loosely typed)
         # As in the topic itself (streams/kafka/topic.py): the broker refuses a clock that is an hour ahead of its own.
         stamped = {"message.timestamp.type": "LogAppendTime"}

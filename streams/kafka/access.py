@@ -77,13 +77,13 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client, connected; a broker that is away is waited for START_PATIENCE seconds.
+async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, connected; a broker that is away is waited for ``patience`` seconds.
 
     Raises BrokerError with a sentence where the broker stays away or refuses us.
     """
     admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=15_000)
-    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    deadline = asyncio.get_running_loop().time() + patience
     try:
         while True:
             try:
@@ -104,15 +104,17 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, _AWAY)
 
 
-async def asked(settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for START_PATIENCE.
+async def asked(
+    settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]], patience: float = START_PATIENCE
+) -> T:
+    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for ``patience`` s.
 
     Raises BrokerError where it stays away or refuses us.
     """
-    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    deadline = asyncio.get_running_loop().time() + patience
     while True:
         try:
-            async with admin_client(settings) as admin:
+            async with admin_client(settings, patience) as admin:
                 return await question(admin)
         except KafkaError as error:
             if not is_away(error) or asyncio.get_running_loop().time() > deadline:

@@ -17,6 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.kafka.host import Host
+from streams.kafka.persistence import wait_at_bootstrap
 from streams.memory import RECORD_OVERHEAD, Account
 
 #: Bytes that are taken at once. A fetch that is larger only waits in a list.
@@ -128,7 +129,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     """
 
     async def on_start(self) -> None:
-        """Connect."""
+        """Connect; a broker that went away since the worker's checks is waited for."""
         await super().on_start()
         host: Host = self.app.slice_host  # type: ignore[attr-defined]
         BoundedFetcher.adopt(self._ensure_consumer()._fetcher, host.account)
@@ -153,4 +154,5 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
         consumer = super()._create_consumer(loop)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        wait_at_bootstrap(consumer._client, self)
         return consumer

@@ -13,6 +13,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    InvalidReplicationFactorError,
     KafkaError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -21,13 +22,15 @@ from aiokafka.errors import (
 
 from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError
-from streams.kafka.access import asked, broker_error, kafka_client_options
+from streams.kafka.access import START_PATIENCE, asked, broker_error, kafka_client_options
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 #: Largest message in bytes: JSON inflates a 2 MB frame (DESIGN, formats). Producer and consumers allow the same.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+#: Seconds that a topic which was just created may take to appear. KRaft takes milliseconds; a busy machine more.
+APPEAR_PATIENCE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ async def _found_or_created(admin: AIOKafkaAdminClient, settings: Settings) -> T
         crash_point("topic.before_create")
         await _create_topic(admin, settings)
         crash_point("topic.after_create")
-        info = await _wait_for_topic(admin, settings)
+        info = await wait_for_topic(admin, settings.kafka_topic)
     return info
 
 
@@ -121,20 +124,35 @@ async def _create_topic(admin: AIOKafkaAdminClient, settings: Settings) -> None:
         "cleanup.policy": "delete",
     }
     new = NewTopic(settings.kafka_topic, settings.kafka_partitions, replication, topic_configs=configs)
-    response = await admin.create_topics([new])
-    for name, code, *message in response.topic_errors:
+    await create(admin, new)
+
+
+async def create(admin: AIOKafkaAdminClient, new: NewTopic) -> None:
+    """Create a topic, or find that it is there already. Raises BrokerError where Kafka does not allow it.
+
+    A broker that was just started counts as none for some seconds: too few brokers is an error only after
+    START_PATIENCE.
+    """
+    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    while True:
+        response = await admin.create_topics([new])
+        [(name, code, *message)] = response.topic_errors
         error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:
+        if not code or error is TopicAlreadyExistsError:
+            return
+        if error is not InvalidReplicationFactorError or asyncio.get_running_loop().time() > deadline:
             raise BrokerError(f"The topic {name} cannot be created: {error.__name__} {' '.join(map(str, message))}.")
+        await asyncio.sleep(0.5)
 
 
-async def _wait_for_topic(admin: AIOKafkaAdminClient, settings: Settings) -> TopicInfo:
-    for _ in range(100):
-        info = await describe_topic(admin, settings.kafka_topic)
-        if info is not None:
-            return info
+async def wait_for_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo:
+    """Return the topic that was just created, once the broker knows it. Raises BrokerError after APPEAR_PATIENCE."""
+    deadline = asyncio.get_running_loop().time() + APPEAR_PATIENCE
+    while (info := await describe_topic(admin, name)) is None:
+        if asyncio.get_running_loop().time() > deadline:
+            raise BrokerError(f"The topic {name} was created and does not appear: look at the broker's log.")
         await asyncio.sleep(0.1)
-    raise BrokerError(f"The topic {settings.kafka_topic} was created and does not appear: look at the broker's log.")
+    return info
 
 
 @asynccontextmanager

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import TRANSPORTS
@@ -27,12 +26,13 @@ from faust.types.tuples import ack_lock
 from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
-from streams.kafka.access import is_away
 from streams.kafka.fetching import TAKE_BYTES, FetchThread
 from streams.kafka.host import Host
 from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
+from streams.kafka.persistence import Producer, until_answered
 from streams.kafka.slice_schema import SliceMessage, SliceSchema
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
+from streams.kafka.stampede import install
 from streams.memory import RECORD_OVERHEAD, Hold
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,6 @@ SCHEME: Final = "kafka-slices"
 POLL_LINGER: Final = 0.1
 #: Seconds that a commit of Kafka's own offsets may take. They are for lag tools: nothing waits longer for them.
 COMMIT_TIMEOUT: Final = 3.0
-#: Seconds that a topic which was just created may take to appear; KRaft takes milliseconds.
-APPEAR_PATIENCE: Final = 10.0
 
 
 def kafka_tp(tp: TP) -> TopicPartition:
@@ -184,6 +182,16 @@ class Consumer(driver.Consumer):
                 self._sought[tp] = offset
             else:
                 self._chain.arm(tp, offset)
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return the ends of partitions; a table's recovery asks, and waits for a broker that is away."""
+        ask = super().highwaters
+        return await until_answered(lambda: ask(*partitions), self)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Return the first offsets of partitions, as ``highwaters``."""
+        ask = super().earliest_offsets
+        return await until_answered(lambda: ask(*partitions), self)
 
     def resume_flow(self) -> None:
         """Arm what is positioned: only now, for the flow control has just cleared the agents' queues."""
@@ -464,37 +472,11 @@ class Transport(driver.Transport):
     """``kafka-slices://host:port``."""
 
     Consumer = Consumer
+    Producer = Producer
     driver_version = driver.Transport.driver_version + " (slices)"
-
-    async def _create_topic(
-        self, owner: Any, client: AIOKafkaClient, topic: str, *arguments: Any, **options: Any
-    ) -> None:
-        """As the driver, with two differences.
-
-        A broker that goes away while a worker starts is waited for; there it ends the worker. And the topic has
-        appeared afterwards: a group that joins before does without it until its metadata are five minutes old, and then
-        rebalances.
-        """
-        while True:
-            try:
-                await super()._create_topic(owner, client, topic, *arguments, **options)
-                await _appeared(owner, client, topic)
-                return
-            except KafkaError as error:
-                if not is_away(error) or owner.should_stop:
-                    raise
-                await owner.sleep(0.5)
-
-
-async def _appeared(owner: Any, client: AIOKafkaClient, topic: str) -> None:
-    """Wait until a broker knows the topic's partitions, at most APPEAR_PATIENCE."""
-    deadline = time.monotonic() + APPEAR_PATIENCE
-    while not owner.should_stop and time.monotonic() < deadline:
-        if (await client.fetch_all_metadata()).partitions_for_topic(topic):
-            return
-        await owner.sleep(0.05)
 
 
 def register() -> None:
-    """Make the URL scheme known to Faust."""
+    """Make the URL scheme known to Faust, and put what we mend of mode in its place."""
+    install()
     TRANSPORTS.aliases.setdefault(SCHEME, f"{__name__}:Transport")

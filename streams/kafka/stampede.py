@@ -1,0 +1,54 @@
+"""One run of a coroutine function for all who ask at the same time: mode's ``stampede``, without its faults.
+
+Faust starts its producer through it. In mode's own all callers wait for one future: cancelling one of them cancels that
+future, and the run that then sets its result ends the worker (InvalidStateError); a run that fails is never told to
+those who wait; one that is cancelled cancels them. Here the run is a task of its own: what comes of it goes to all who
+wait, and the cancellation of a caller ends that caller alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from mode.utils.futures import StampedeWrapper
+
+#: What mode does; for the test that says when this module is needed no longer.
+MODES_OWN: Final = StampedeWrapper.__call__
+
+
+class _Run:
+    """A run that is under way, and how many wait for it."""
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.task = task
+        self.callers = 0
+
+
+async def call_shared(wrapper: Any) -> Any:  # noqa: ANN401 (mode's wrapper, and what its function returns)
+    """Return what the wrapper's function returns, or raise what it raises, from a run shared with all who wait.
+
+    A run that nobody waits for any more is cancelled.
+    """
+    run = wrapper.fut
+    if run is None:
+        run = wrapper.fut = _Run(asyncio.ensure_future(wrapper.fun(*wrapper.args, **wrapper.kwargs)))
+        run.task.add_done_callback(lambda _: _forget(wrapper, run))
+    run.callers += 1
+    try:
+        return await asyncio.shield(run.task)
+    finally:
+        run.callers -= 1
+        if not run.callers and not run.task.done():
+            _forget(wrapper, run)  # who comes now begins a run of their own
+            run.task.cancel()
+
+
+def _forget(wrapper: Any, run: _Run) -> None:  # noqa: ANN401
+    if wrapper.fut is run:
+        wrapper.fut = None
+
+
+def install() -> None:
+    """Put it in the place of mode's, for all that is decorated with ``stampede``."""
+    StampedeWrapper.__call__ = call_shared  # type: ignore[method-assign, assignment]
