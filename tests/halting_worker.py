@@ -1,6 +1,7 @@
 """A worker that stands at named places of its start until it is told to go on.
 
-``python -m tests.halting_worker FOLDER``: at a place it makes the file FOLDER/PLACE.reached and waits for FOLDER/PLACE.go, the first time that it comes there.
+``python -m tests.halting_worker FOLDER``: at a place it makes the file FOLDER/PLACE.reached and waits for
+FOLDER/PLACE.go, the first time that it comes there.
 """
 
 from __future__ import annotations

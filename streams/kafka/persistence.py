@@ -111,12 +111,11 @@ class TableManager(manager.TableManager):
     """Faust's, with our recovery."""
 
     @property
-    def recovery(self) -> Recovery:
+    def recovery(self) -> recovery.Recovery:
         """The recovery of its tables."""
         if self._recovery is None:
             self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        found: Recovery = self._recovery
-        return found
+        return self._recovery
 
 
 Producer.logger = driver.logger  # mode would take ours for its own lines

@@ -19,6 +19,9 @@ INGEST = [sys.executable, "-m", "streams.ingest"]
 FAUST = [str(Path(sys.executable).with_name("faust")), "-A", "streams.agents"]
 WORKER = [*FAUST, "worker"]
 RELAY = [sys.executable, "-m", "streams.local.relay"]
+#: Seconds that a test waits for what must come. It says that a test hangs, and nothing about speed: a machine may be so
+#: busy that a process gets a tenth of a core.
+PATIENCE = 300.0
 #: Seconds that a command has to stop by itself after SIGTERM: the promise.
 STOP_SECONDS = 10.0
 

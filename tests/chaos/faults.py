@@ -29,6 +29,8 @@ class Kind:
 
 #: Seconds after which Kafka drops a worker, or an ingest, that is silent.
 SESSION: Final = 10.0
+#: Seconds from a worker's start until it reads its first slice, about.
+START: Final = 6.0
 WORKERS: Final = ("worker1", "worker2", "worker3")
 INGESTS: Final = ("ingest1", "ingest2")
 
@@ -77,6 +79,19 @@ async def _broker_killed(site: Site, chance: Random, _: str) -> None:
     await asyncio.to_thread(site.stack.kafka.kill)
     await asyncio.sleep(chance.uniform(0, 4))
     await asyncio.to_thread(site.stack.kafka.start)
+
+
+def _at_a_start(
+    breaks: Callable[[Site, Random, str], Awaitable[None]],
+) -> Callable[[Site, Random, str], Awaitable[None]]:
+    """The same while a worker starts: one is killed, also if it is frozen, and the one in its place finds it broken."""
+
+    async def do(site: Site, chance: Random, target: str) -> None:
+        site.kept[chance.choice(WORKERS)].send(signal.SIGKILL)
+        await asyncio.sleep(chance.uniform(0, START))
+        await breaks(site, chance, target)
+
+    return do
 
 
 async def _broker_frozen(site: Site, chance: Random, _: str) -> None:
@@ -190,6 +205,9 @@ KINDS: Final = (
     Kind("broker SIGKILL", _broker_killed, ("kafka",), blocks=True, weight=2),
     Kind("broker SIGSTOP", _broker_frozen, ("kafka",), blocks=True),
     Kind("broker slow", _broker_slow, ("kafka",), blocks=True),
+    Kind("broker SIGKILL at a worker's start", _at_a_start(_broker_killed), ("kafka",), blocks=True, weight=2),
+    Kind("broker SIGSTOP at a worker's start", _at_a_start(_broker_frozen), ("kafka",), blocks=True),
+    Kind("Kafka's connections cut at a worker's start", _at_a_start(_connections_cut), ("kafka",), blocks=True),
     Kind("Postgres SIGKILL", _postgres_killed, ("postgres",), blocks=True, weight=2),
     Kind("Postgres immediate shutdown", _postgres_stopped_at_once, ("postgres",), blocks=True),
     Kind("Postgres SIGSTOP", _postgres_frozen, ("postgres",), blocks=True),
