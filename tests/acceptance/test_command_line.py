@@ -17,6 +17,7 @@ from streams import __version__
 from streams.agents import app
 from streams.commands import COMMANDS, LazyCommand
 from tests.acceptance.commands import FAUST, finish
+from tests.patience import PATIENCE
 
 MODULES = ("streams.ingest", "streams.run", "streams.local", "streams.local.relay")
 
@@ -84,7 +85,7 @@ def complete(folder: Path, *lines: str) -> list[list[str]]:
     )
     done = subprocess.run(
         ["bash", "-c", script, "bash", *lines], env={**os.environ, "FAUST": FAUST[0]}, cwd=folder,
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [line.split() for line in done.stdout.splitlines()]

@@ -51,7 +51,7 @@ async def beside(deployment: Deployment, point: str) -> AsyncIterator[Deployment
 
 
 async def died(command: Command) -> None:
-    assert await command.ended(60) == -signal.SIGKILL, command.tail()
+    assert await command.ended() == -signal.SIGKILL, command.tail()
 
 
 async def ingest_dies(deployment: Deployment, point: str, traffic: Traffic) -> None:
@@ -65,7 +65,7 @@ async def worker_dies(deployment: Deployment, point: str, traffic: Traffic) -> N
     ingest = deployment.ingest(traffic.relay)
     worker = deployment.worker(CRASH_AT=f"{point}:{LATER.get(point, 1)}")
     if point in AT_THE_END:
-        assert await ingest.ended(60) == 0
+        assert await ingest.ended() == 0
         await deployment.until_received(1)
         worker.process.send_signal(signal.SIGTERM)
     await died(worker)

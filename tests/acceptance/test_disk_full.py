@@ -54,13 +54,13 @@ async def test_a_full_disk_ends_the_worker_and_loses_nothing(
     async with Deployment.opened({**settings_environment, "KAFKA_PARTITIONS": "2"}, tmp_path) as site:
         relay, oracle = await site.generated(EVENTS)
         worker = site.worker(BACKFILL_PROFILE="unlimited")
-        assert await site.ingest(relay.url).ended(60) == 0
-        assert await worker.ended(60) == 4, worker.tail()
+        assert await site.ingest(relay.url).ended() == 0
+        assert await worker.ended() == 4, worker.tail()
         assert "disk" in worker.output
         assert "Traceback" not in worker.output
         assert await site.received() < EVENTS
         # Started while it is still full, it says the same again; with room it goes on.
-        assert await site.worker(BACKFILL_PROFILE="unlimited").ended(60) == 4
+        assert await site.worker(BACKFILL_PROFILE="unlimited").ended() == 4
         run("mount", "-o", "remount,size=512m", str(folder))
         worker = site.worker(BACKFILL_PROFILE="unlimited")
         await site.until_applied()

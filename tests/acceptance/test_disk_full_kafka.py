@@ -56,7 +56,7 @@ async def test_a_full_disk_of_the_broker_is_waited_for_and_loses_nothing(
         await worker.line("Pace: ")
         ballast = fill(disk)
         ingest = site.ingest(relay.url, "--follow")
-        for pause in site.patiently("the broker ends, for want of room", 60):
+        for pause in site.patiently("the broker ends, for want of room"):
             if not stack.kafka.pids():
                 break
             await asyncio.sleep(pause)
@@ -68,7 +68,7 @@ async def test_a_full_disk_of_the_broker_is_waited_for_and_loses_nothing(
         assert worker.running
         ballast.unlink()
         await asyncio.to_thread(stack.kafka.start)
-        await site.until_cursor(oracle["last_seq"] or 0, 120)
+        await site.until_cursor(oracle["last_seq"] or 0)
         await site.until_applied()
         counts = await site.check(oracle, oracle["last_seq"] or 0)
         assert counts["received"] >= EVENTS

@@ -85,7 +85,7 @@ async def shell(filled: Filled, folder: Path, text: str, stop: str) -> Finished:
     try:
         await running.line(stop)
         running.process.terminate()
-        return Finished(await running.ended(20), running.output, "")
+        return Finished(await running.ended(), running.output, "")
     finally:
         running.kill()
 

@@ -170,7 +170,7 @@ async def make_anew(deployment: Deployment) -> None:
     await admin.start()
     try:
         await admin.delete_topics([deployment.topic])
-        for pause in deployment.patiently("the topic is gone", 20):
+        for pause in deployment.patiently("the topic is gone"):
             if deployment.topic not in await admin.list_topics():
                 break
             await asyncio.sleep(pause)

@@ -35,7 +35,7 @@ async def run(deployment: Deployment, relay: Relay) -> str:
 async def follow(deployment: Deployment, relay: Relay, last_seq: int) -> str:
     """Ingest and apply what comes, up to the last frame; returns what the ingest said."""
     ingest, worker = deployment.ingest(relay.url, "--follow"), deployment.worker()
-    await deployment.until_cursor(last_seq, 60)
+    await deployment.until_cursor(last_seq)
     await ingest.stop()
     await deployment.until_applied()
     await worker.stop()

@@ -24,7 +24,7 @@ async def test_the_same_twice_in_the_topic_is_skipped(deployment: Deployment) ->
     """The second time nothing is applied, and the counts add up."""
     relay, oracle = await deployment.generated(20_000)
     for arguments in ((), ("--restart",)):
-        assert await deployment.ingest(relay.url, *arguments).ended(60) == 0
+        assert await deployment.ingest(relay.url, *arguments).ended() == 0
     worker = deployment.worker()
     await deployment.until_applied()
     counts = await deployment.check(oracle, oracle["last_seq"] or 0)

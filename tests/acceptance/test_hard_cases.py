@@ -27,10 +27,9 @@ from streams.local.retained import FrameStore
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.test_crash_points import beside
+from tests.patience import PATIENCE
 
 EVENTS = 3_000
-#: Seconds for a member of a group to be missed, and some: nothing is polled faster than this needs.
-PATIENCE = 60.0
 
 Case = Callable[[Deployment], Awaitable[None]]
 
@@ -82,7 +81,7 @@ async def admin(deployment: Deployment) -> AsyncIterator[AIOKafkaAdminClient]:
 async def all_of_it(deployment: Deployment, relay: Live) -> None:
     """Everything that the relay has is applied, once, and the cursor says so."""
     relay.publish_rest()
-    await deployment.until_cursor(relay.last_seq, PATIENCE)
+    await deployment.until_cursor(relay.last_seq)
     await deployment.until_applied()
     await deployment.check(relay.oracle, relay.last_seq)
     assert await deployment.table("dead_letters") == []
@@ -108,7 +107,7 @@ async def a_frozen_ingest_is_replaced_and_gives_way(deployment: Deployment) -> N
         await deployment.until_received(EVENTS // 10)
         first.process.send_signal(signal.SIGSTOP)
         relay.publish(0.3)
-        await second.line('"event": "plan"', PATIENCE)
+        await second.line('"event": "plan"')
         first.process.send_signal(signal.SIGCONT)
         relay.publish(0.1)
         await refused(first, 7, "Another ingest holds")
@@ -127,17 +126,17 @@ async def standbys_take_over_one_after_the_other(deployment: Deployment) -> None
         await deployment.until_received(EVENTS // 10)
         first.kill()
         relay.publish(0.2)
-        await second.line('"event": "plan"', PATIENCE)
+        await second.line('"event": "plan"')
         third = deployment.ingest(relay.url, *follow)
         await third.line("standing by")
         second.process.send_signal(signal.SIGSTOP)
         relay.publish(0.2)
-        await third.line('"event": "plan"', PATIENCE)
+        await third.line('"event": "plan"')
         second.process.send_signal(signal.SIGCONT)
         await second.line("asking for it again")
         relay.publish(0.1)
         await third.stop()
-        for pause in deployment.patiently("the one that was frozen has the topic again", PATIENCE):
+        for pause in deployment.patiently("the one that was frozen has the topic again"):
             if second.output.count('"event": "plan"') == 2 or not second.running:
                 break
             await asyncio.sleep(pause)
@@ -156,7 +155,7 @@ async def another_relay_takes_over_by_time(deployment: Deployment) -> None:
         ingest = deployment.ingest(first.url, "--follow")
         await ingest.line('"event": "plan"')
         await refused(deployment.ingest(second.url, "--from-time", "2026-11-19T12:00:00Z"), 7, "Another ingest holds")
-        await deployment.until_cursor(first.relay.head or 0, PATIENCE)
+        await deployment.until_cursor(first.relay.head or 0)
         await ingest.stop()
         await refused(deployment.ingest(second.url), 6, "is another relay")
         covered = datetime(2026, 11, 19, tzinfo=UTC) + timedelta(hours=10)
@@ -251,11 +250,11 @@ async def restored_from_an_older_dump(deployment: Deployment) -> None:
     """The ingest goes on meanwhile; the sink begins at the restored offsets by itself."""
     async with own_database(deployment) as made, live(made.folder) as relay:
         ingest, worker = made.ingest(relay.url, "--follow"), made.worker()
-        await made.until_cursor(relay.relay.head or 0, PATIENCE)
+        await made.until_cursor(relay.relay.head or 0)
         await database_tool(made, "pg_dump", "-Fc", "-f", "old.dump")
         old = await made.offsets(), await made.cursor()
         relay.publish(0.4)
-        await made.until_cursor(relay.relay.head or 0, PATIENCE)
+        await made.until_cursor(relay.relay.head or 0)
         await worker.stop()
         relay.publish(0.1)
         await made.look.close()
@@ -289,7 +288,7 @@ async def database_tool(deployment: Deployment, name: str, *arguments: str) -> N
     def run() -> None:
         done = subprocess.run(
             [str(program_folder() / name), "-d", deployment.environment["DATABASE_URL"], *arguments],
-            cwd=deployment.folder, check=False, capture_output=True, text=True, timeout=60,
+            cwd=deployment.folder, check=False, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
@@ -305,7 +304,7 @@ async def schema_dropped_under_a_worker(deployment: Deployment) -> None:
 
 async def schema_of_a_newer_version(deployment: Deployment) -> None:
     worker = deployment.worker()
-    for pause in deployment.patiently("the schema", PATIENCE):
+    for pause in deployment.patiently("the schema"):
         if await deployment.table("atproto_streams_migrations"):
             break
         await asyncio.sleep(pause)

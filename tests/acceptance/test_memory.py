@@ -97,7 +97,7 @@ async def pour(deployment: Deployment, flood: Flood, limit: int) -> dict[str, tu
     memory = {"BACKFILL_MAX_MEMORY_MB": str(limit)}
     ingest = deployment.ingest(flood.url, **memory)
     peak = Peak(ingest)
-    await ingest.line('"plan"|plan', 60)
+    await ingest.line('"plan"|plan')
     began = time.monotonic()
     assert await ingest.ended(60 + FLOOD / 500) == 0, ingest.tail()
     done = {"ingest": (FLOOD / (time.monotonic() - began), peak.bytes // MB)}
@@ -105,7 +105,7 @@ async def pour(deployment: Deployment, flood: Flood, limit: int) -> dict[str, tu
     worker = deployment.worker(**memory)
     peak = Peak(worker)
     first = 0
-    for pause in deployment.patiently("the first events", 60):
+    for pause in deployment.patiently("the first events"):
         if first := await deployment.received():
             break
         await asyncio.sleep(pause)
@@ -145,7 +145,7 @@ async def test_a_flood_stays_within_the_limit_at_the_speed_that_it_has_without_o
 async def test_a_flood_of_a_strangers_large_messages_stays_within_the_limit(deployment: Deployment) -> None:
     """8 MB each and compressed to nothing: as no event, as header, as key, and as a record in four bytes a letter."""
     worker = deployment.worker(BACKFILL_MAX_MEMORY_MB=str(LIMIT), BACKFILL_MAX_CONCURRENT="16")
-    for pause in deployment.patiently("positions", 60):
+    for pause in deployment.patiently("positions"):
         if len(await deployment.offsets()) == 8:
             break
         await asyncio.sleep(pause)

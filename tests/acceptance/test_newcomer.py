@@ -84,7 +84,7 @@ async def test_their_env_starts_ours_and_their_select_shows_progress(deployment:
 
 async def progress_after(deployment: Deployment, before: str, at_least: int = 0) -> str:
     """Their SELECT until its cursor is another one, and as far as that."""
-    for pause in deployment.patiently(f"a cursor after {before}", 90):
+    for pause in deployment.patiently(f"a cursor after {before}"):
         row = await deployment.look.fetchrow(THEIR_SELECT)
         assert row is not None
         cursor = str(row["cursor"])

@@ -20,6 +20,7 @@ from streams.firehose.syntax import shown
 from tests import browser
 from tests.acceptance.commands import Command, free_port
 from tests.acceptance.deployment import Deployment
+from tests.patience import PATIENCE
 from tests.web_samples import HOSTILE
 
 EVENTS = 6_000
@@ -65,7 +66,7 @@ async def at_rest(deployment: Deployment) -> Site:
     ports = free_port(), free_port()
     worker = deployment.worker(WORKER_WEB_PORT=str(ports[0]))
     ingest = deployment.ingest(relay.url, "--follow", INGEST_WEB_PORT=str(ports[1]))
-    await deployment.until_cursor(oracle["last_seq"] or 0, 60)
+    await deployment.until_cursor(oracle["last_seq"] or 0)
     await deployment.until_applied()
     return Site(deployment, *(f"http://127.0.0.1:{port}" for port in ports), commands=(worker, ingest))
 
@@ -88,7 +89,7 @@ async def bury_hostile_letters(site: Site) -> None:
 
 async def fetched(url: str) -> str:
     def get() -> str:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return str(answer.read().decode())
 
     return await asyncio.to_thread(get)

@@ -20,7 +20,7 @@ class Asked(Deployment):
     async def told(self, *arguments: str, code: int = 0) -> str:
         """What the command said, ended with that code."""
         command = self._start(arguments[0], [*FAUST, *arguments])
-        assert await command.ended(60) == code, command.output
+        assert await command.ended() == code, command.output
         assert "Traceback" not in command.output
         return command.output
 
@@ -50,7 +50,7 @@ async def test_what_is_set_back_is_read_again(asked: Asked) -> None:
     assert f"/0: at {(await asked.offsets())[0]} of {(await asked.ends())[0]}, 0 behind" in shown
     await asked.look.execute(f"DELETE FROM {asked.schema}.records")
     assert "are read again" in await asked.told("replay", "--from", "earliest", "--force")
-    await asked.until_received(2 * EVENTS, 30)
+    await asked.until_received(2 * EVENTS)
     await asked.until_applied()
     counts = await asked.check(oracle, last)
     assert counts["received"] == 2 * EVENTS

@@ -25,6 +25,7 @@ from streams.local.kafka import Broker, Kafka
 from tests.acceptance.commands import FAUST, finish
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.test_errors import AWAY, COMMANDS, run, sentence
+from tests.patience import PATIENCE
 
 USER, PASSWORD = "alice", "right-horse"
 EVENTS = 2_000
@@ -102,7 +103,7 @@ class Secured(Kafka):
                 *java, "kafka.tools.StorageTool", "format", "-t", str(self._facts()["cluster_id"]),
                 "-c", str(broker.config), "--add-scram", secret,
             ],
-            check=True, timeout=60, stdin=subprocess.DEVNULL,
+            check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     async def allow(self) -> None:

@@ -86,7 +86,7 @@ async def test_status_agrees_with_the_servers_and_says_who_is_down(
         assert {(p["kind"], p["alive"]) for p in at["processes"]} == {("worker", True), ("ingest", True)}
         assert {p["worker"].rpartition(":")[2] for p in at["partitions"]} == {str(worker.pid)}
         assert at["rates"]["postgres"] > 0
-        for pause in deployment.patiently("what is covered, and what waits in Kafka", 90):
+        for pause in deployment.patiently("what is covered, and what waits in Kafka"):
             at = await status(deployment)
             if {"covered", "pending"} <= {stretch["kind"] for stretch in at["coverage"]}:
                 break
@@ -100,14 +100,14 @@ async def test_status_agrees_with_the_servers_and_says_who_is_down(
         done = await told(deployment, "pause", "--reason", "\x1b[31mred\x1b[0m, [b]said[/b] the test")
         assert done.code == 0, done.errors
         assert "Paused: the worker that run" in done.output
-        await worker.line("is paused by", 10)
+        await worker.line("is paused by")
         await asyncio.sleep(1.0)
         stood = await deployment.received()
         worker.kill()
         killed = time.monotonic()
 
         # kill -9: the page says so, once its session and its reports are over.
-        for pause in deployment.patiently("`status` says that no worker runs", 25):
+        for pause in deployment.patiently("`status` says that no worker runs"):
             asked = time.monotonic()
             at = await status(deployment)
             if any(text.startswith("No worker runs (the last one was seen") for text in at["troubles"]):
@@ -121,8 +121,8 @@ async def test_status_agrees_with_the_servers_and_says_who_is_down(
         assert "\x1b[31m" not in checked.output
 
         worker = deployment.worker(**SLOW)
-        await worker.line("is paused by", 30)
-        for pause in deployment.patiently("the new worker has its partitions", 30):
+        await worker.line("is paused by")
+        for pause in deployment.patiently("the new worker has its partitions"):
             at = await status(deployment)
             if all(p["worker"] for p in at["partitions"]):
                 break
@@ -137,7 +137,7 @@ async def test_status_agrees_with_the_servers_and_says_who_is_down(
 
         done = await told(deployment, "resume")
         assert "Resumed" in done.output
-        await deployment.until_received(stood + 500, 30)
+        await deployment.until_received(stood + 500)
         assert (await status(deployment))["paused"] is None
 
 

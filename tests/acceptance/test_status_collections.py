@@ -29,7 +29,7 @@ async def test_rows_by_collection_are_what_was_sent(settings_environment: dict[s
         operations = [m for m in await deployment.messages() if m.get("kind") == "commit"]
         sent = Counter(m["commit"]["collection"] for m in operations if (m["partition"], m["offset"]) not in dead)
         told: dict[str, int] = {}
-        for _ in deployment.patiently("the tables are written once a second", 20):
+        for _ in deployment.patiently("the tables are written once a second"):
             told = await collections(deployment)
             if told == sent:
                 break

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.acceptance.commands import FAUST, INGEST, WORKER, finish, free_port
 from tests.acceptance.deployment import Deployment
+from tests.patience import PATIENCE
 
 #: What a line of ours looks like on the console: time, level, event.
 CONSOLE_LINE = re.compile(r"^\d\d:\d\d:\d\d \[\w+ *\] ")
@@ -35,7 +36,7 @@ class Terminal:
         os.close(slave)
         self.text = ""
 
-    async def until(self, pattern: str, seconds: float = 60.0) -> None:
+    async def until(self, pattern: str, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.text):
             assert time.monotonic() < deadline, f"no {pattern!r} in\n{self.text[-3000:]}"
@@ -44,7 +45,7 @@ class Terminal:
 
     async def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             assert time.monotonic() < deadline
             self._read()
@@ -122,7 +123,7 @@ async def test_every_line_is_json_where_there_is_no_terminal(
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(tmp_path / "errors").open("wb"),
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while "Ready" not in (tmp_path / "errors").read_text():
             assert time.monotonic() < deadline, (tmp_path / "errors").read_text()
             await asyncio.sleep(0.1)

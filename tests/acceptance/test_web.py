@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.commands import FAUST, finish, free_port
 from tests.acceptance.deployment import Deployment
+from tests.patience import PATIENCE
 
 
 async def test_the_web_port_is_loopback_and_shows_no_tables(deployment: Deployment) -> None:
@@ -25,7 +26,7 @@ async def test_the_web_port_is_loopback_and_shows_no_tables(deployment: Deployme
         assert [tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN] == [tuple(address)]
     for path in ("table/", "tables/", "table/progress/", "table/collections/0/", "router/", "graph/", "stats/"):
         with pytest.raises(urllib.error.HTTPError) as refused:
-            await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/{path}", timeout=5)
+            await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/{path}", timeout=PATIENCE)
         assert refused.value.code == 404
     await ingest.stop()
     await worker.stop()
@@ -33,7 +34,7 @@ async def test_the_web_port_is_loopback_and_shows_no_tables(deployment: Deployme
 
 async def test_a_worker_without_web_listens_to_nobody(deployment: Deployment) -> None:
     worker = deployment.worker("--without-web")
-    for pause in deployment.patiently("the worker is there", 30):
+    for pause in deployment.patiently("the worker is there"):
         if await deployment.table("processes"):
             break
         await asyncio.sleep(pause)

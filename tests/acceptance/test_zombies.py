@@ -21,12 +21,13 @@ from tests.acceptance.deployment import Deployment
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.test_crash_points import beside
 from tests.acceptance.test_workers import shares
+from tests.patience import slowness
 
 EVENTS = 2_400
 PARTITIONS = 4
 #: Seconds that a worker stands still: longer than its session of 10 s.
 STOPPED = 90.0 if os.environ.get("LONG") else 20.0
-#: Seconds within which the partitions of a worker that was killed must move.
+#: Seconds within which the partitions of a worker that was killed must move; more where the machine is busy.
 MOVED = 15.0
 #: Bytes that are more than a ping or a cursor: a statement with events in it.
 A_STATEMENT = 2_000
@@ -59,18 +60,18 @@ async def shared(deployment: Deployment) -> list[set[int]]:
         return []
 
 
-async def until_shared(deployment: Deployment, workers: int, seconds: float = 40) -> None:
-    for pause in deployment.patiently(f"{workers} workers share the partitions", seconds):
+async def until_shared(deployment: Deployment, workers: int) -> None:
+    for pause in deployment.patiently(f"{workers} workers share the partitions"):
         found = await shared(deployment)
         if len(found) == workers and all(found) and sum(map(len, found)) == PARTITIONS:
             return
         await asyncio.sleep(pause)
 
 
-async def until_moved(deployment: Deployment, since: dict[int, int], seconds: float, enough: int = PARTITIONS) -> float:
+async def until_moved(deployment: Deployment, since: dict[int, int], enough: int = PARTITIONS) -> float:
     """The seconds until so many partitions stand beyond ``since``."""
     began = time.monotonic()
-    for pause in deployment.patiently(f"{enough} partitions move on from {since}", seconds):
+    for pause in deployment.patiently(f"{enough} partitions move on from {since}"):
         now = await deployment.offsets()
         if sum(now[partition] > offset for partition, offset in since.items()) >= enough:
             break
@@ -80,7 +81,7 @@ async def until_moved(deployment: Deployment, since: dict[int, int], seconds: fl
 
 async def until_in_flight(deployment: Deployment, proxy: Proxy) -> None:
     """A transaction is on its way to a database that does not hear of it."""
-    for pause in deployment.patiently("a statement is held", 20):
+    for pause in deployment.patiently("a statement is held"):
         if proxy.held > A_STATEMENT:
             return
         await asyncio.sleep(pause)
@@ -88,12 +89,12 @@ async def until_in_flight(deployment: Deployment, proxy: Proxy) -> None:
 
 async def begun(deployment: Deployment, traffic: Traffic, events: int = EVENTS // 6) -> None:
     """Everything is in the topic, and the workers have begun."""
-    assert await deployment.ingest(traffic.relay).ended(90) == 0
+    assert await deployment.ingest(traffic.relay).ended() == 0
     await deployment.until_received(events)
 
 
 async def ends_right(deployment: Deployment, traffic: Traffic) -> None:
-    await deployment.until_applied(120)
+    await deployment.until_applied()
     counts = await deployment.check(traffic.oracle, traffic.last_seq)
     assert counts["received"] == traffic.events
     assert await deployment.table("gaps") == await deployment.table("dead_letters") == []
@@ -106,8 +107,8 @@ async def stopped_beyond_its_session(deployment: Deployment, traffic: Traffic) -
     await begun(deployment, traffic)
     zombie.process.send_signal(signal.SIGSTOP)
     stood, since = await deployment.offsets(), time.monotonic()
-    await until_moved(deployment, stood, STOPPED)
-    await asyncio.sleep(since + STOPPED - time.monotonic())
+    await until_moved(deployment, stood)
+    await asyncio.sleep(max(0.0, since + STOPPED - time.monotonic()))
     zombie.process.send_signal(signal.SIGCONT)
     await until_shared(deployment, 2)
     moved = await deployment.offsets()
@@ -123,7 +124,7 @@ async def told_to_stop_in_a_rebalance(deployment: Deployment, _: Traffic) -> Non
     await until_shared(deployment, 2)
     frozen.process.send_signal(signal.SIGSTOP)
     joining = deployment.worker(**PACE)
-    for pause in deployment.patiently("a rebalance", 30):
+    for pause in deployment.patiently("a rebalance"):
         if not await shared(deployment):
             break
         await asyncio.sleep(pause)
@@ -139,12 +140,12 @@ async def cut_off_from_the_database(deployment: Deployment, traffic: Traffic) ->
         await until_in_flight(deployment, proxy)
         stood = await deployment.offsets()
         deployment.worker(**PACE)
-        await until_moved(deployment, stood, 40, enough=PARTITIONS // 2)
+        await until_moved(deployment, stood, enough=PARTITIONS // 2)
         await asyncio.sleep(5)  # the one that is cut off has given its transaction up by now
         assert proxy.held > A_STATEMENT
         proxy.thaw()
         await until_shared(deployment, 2)
-        await until_moved(deployment, stood, 40)
+        await until_moved(deployment, stood)
         await ends_right(deployment, traffic)
         assert cut_off.running
 
@@ -159,12 +160,13 @@ async def killed_with_a_transaction_on_its_way(deployment: Deployment, traffic: 
         proxy.freeze()
         await until_in_flight(deployment, proxy)
         stood = await deployment.offsets()
+        limit = MOVED * await asyncio.to_thread(slowness)
         killed.kill()
-        took = await until_moved(deployment, stood, 40)
-        assert took <= MOVED, f"the partitions of a killed worker moved after {took:.1f} s"
+        took = await until_moved(deployment, stood)
+        assert took <= limit, f"the partitions of a killed worker moved after {took:.1f} s"
         assert proxy.held > A_STATEMENT
         proxy.thaw()
-        for pause in deployment.patiently("the late transaction is delivered", 10):
+        for pause in deployment.patiently("the late transaction is delivered"):
             if not proxy.held:
                 break
             await asyncio.sleep(pause)

@@ -27,6 +27,7 @@ from streams.local.stack import Stack
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.proxy import Proxy
+from tests.patience import PATIENCE
 
 #: Small batches with short waits: there is always one in flight to interrupt.
 PACE = {"BACKFILL_BATCH_SIZE": "300", "BACKFILL_BATCH_DELAY_MS": "20", "BACKFILL_USE_IDLE": "false"}
@@ -179,12 +180,12 @@ class Site:
         """End it by a signal, and leave it so."""
         kept.rests = True
         kept.send(number)
-        for _ in range(300):
+        for _ in range(int(PATIENCE / 0.05)):
             if not kept.command.running:
                 self.note_end(kept)
                 return
             await asyncio.sleep(0.05)
-        self.exits.append(Exit(kept.command.name, 0, asked=False, tail="did not end within 15 s of a SIGTERM"))
+        self.exits.append(Exit(kept.command.name, 0, asked=False, tail="did not end after a SIGTERM"))
         kept.command.kill()
 
     def again(self, kept: Kept) -> None:

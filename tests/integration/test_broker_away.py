@@ -16,10 +16,11 @@ import pytest
 
 from streams.local import ports
 from streams.local.kafka import Kafka
-from tests.acceptance.commands import PATIENCE, Command
+from tests.acceptance.commands import Command
 from tests.acceptance.proxy import Proxy
 from tests.halting_worker import PLACES
 from tests.integration.test_worker import Feed
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 #: Tries to reach a broker that is away, of all that the worker has: each of them has tried by then.

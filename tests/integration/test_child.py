@@ -15,6 +15,7 @@ import pytest
 
 from streams.ops import child as module
 from streams.ops.child import Child, ingest_command
+from tests.patience import PATIENCE
 
 EXIT = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); n = len(p.read_text()) if p.exists() else 0; "
 
@@ -25,20 +26,20 @@ def command(code: str, *arguments: object) -> list[str]:
 
 async def test_done_is_done() -> None:
     faults: list[BaseException] = []
-    await asyncio.wait_for(Child(command("pass"), faults.append).run(), 10)
+    await asyncio.wait_for(Child(command("pass"), faults.append).run(), PATIENCE)
     assert not faults
 
 
 @pytest.mark.parametrize("code", [2, 6, 8])
 async def test_a_fault_of_the_deployment_is_the_workers_too(code: int) -> None:
     faults: list[BaseException] = []
-    await asyncio.wait_for(Child(command(f"raise SystemExit({code})"), faults.append).run(), 10)
+    await asyncio.wait_for(Child(command(f"raise SystemExit({code})"), faults.append).run(), PATIENCE)
     assert [getattr(fault, "exit_code", None) for fault in faults] == [code]
 
 
 async def test_another_ingest_that_holds_the_topic_is_no_fault() -> None:
     faults: list[BaseException] = []
-    await asyncio.wait_for(Child(command("raise SystemExit(7)"), faults.append).run(), 10)
+    await asyncio.wait_for(Child(command("raise SystemExit(7)"), faults.append).run(), PATIENCE)
     assert not faults
 
 
@@ -47,21 +48,21 @@ async def test_other_endings_are_tried_again(tmp_path: Path, monkeypatch: pytest
     tries = tmp_path / "tries"
     code = EXIT + "p.write_text('x' * (n + 1)); sys.exit(0 if n == 2 else 5)"
     faults: list[BaseException] = []
-    await asyncio.wait_for(Child(command(code, tries), faults.append).run(), 10)
+    await asyncio.wait_for(Child(command(code, tries), faults.append).run(), PATIENCE)
     assert tries.read_text() == "xxx"
     assert not faults
 
 
 async def test_stop_is_sigterm_and_no_new_start(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    child = Child(command("import sys, time, pathlib; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)", ready), print)
+    child = Child(
+        command("import sys, time, pathlib; pathlib.Path(sys.argv[1]).touch(); time.sleep(3600)", ready), print
+    )
     task = asyncio.create_task(child.run())
     while not ready.exists():  # noqa: ASYNC110 (another process makes it)
         await asyncio.sleep(0.02)
-    began = time.monotonic()
-    await child.stop()
-    await asyncio.wait_for(task, 5)
-    assert time.monotonic() - began < 3
+    await asyncio.wait_for(child.stop(), PATIENCE)
+    await asyncio.wait_for(task, PATIENCE)
 
 
 def test_a_child_reads_the_end_of_its_input_when_its_parent_is_killed(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_child_reads_the_end_of_its_input_when_its_parent_is_killed(tmp_path: 
     )
     parent = subprocess.Popen(command(parent_code))
     try:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE
         while not (pid_file.exists() and pid_file.read_text()):
             assert time.monotonic() < deadline
             time.sleep(0.02)

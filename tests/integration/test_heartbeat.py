@@ -16,6 +16,7 @@ from streams.postgres.database import Database
 from streams.postgres.processes import Pause, end_pause, pause_of, processes, set_pause
 from streams.settings import Settings
 from tests.conftest import SettingsFactory, migrated
+from tests.patience import PATIENCE
 
 
 def state() -> WorkerState:
@@ -31,7 +32,7 @@ class Heard:
     def __init__(self) -> None:
         self.pauses: list[Pause | None] = []
 
-    async def until(self, count: int, seconds: float = 15.0) -> None:
+    async def until(self, count: int, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while len(self.pauses) < count:
             assert time.monotonic() < deadline, self.pauses
@@ -94,13 +95,12 @@ async def test_a_database_that_is_away_is_neither_told_nor_waited_for(
             await asyncio.sleep(5)
             assert not [record for record in caplog.records if record.name.startswith("streams")]
             assert len(heard.pauses) == 1
-            begun = time.monotonic()
-            await Heartbeat(made, "ingest", state, heard.pauses.append).first()
-            assert time.monotonic() - begun < 4
+            first = Heartbeat(made, "ingest", state, heard.pauses.append).first()
+            await asyncio.wait_for(first, PATIENCE)  # it does not wait for the database
         await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         database = Database(made.database_dsn(), made.sink_schema, 1)
         before = (await processes(database, *where, 10.0))[0].seen_at
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while (await processes(database, *where, 10.0))[0].seen_at == before:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.2)

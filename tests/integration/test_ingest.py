@@ -35,6 +35,7 @@ from streams.run_reader import NOT_TAKEN
 from streams.settings import Settings
 from tests.acceptance.proxy import Proxy
 from tests.conftest import SettingsFactory
+from tests.patience import PATIENCE
 
 EVENTS = 30_000
 
@@ -103,7 +104,7 @@ async def run_while(
     assert not task.done(), "the trouble came too late"
     at_once()
     await asyncio.to_thread(trouble)
-    await asyncio.wait_for(task, 120)
+    await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_a_broker_that_is_killed_on_the_way_loses_nothing(
@@ -177,7 +178,7 @@ async def test_a_message_that_is_too_large_ends_it_with_a_sentence(
         asked = settings(relay_url=made.url)
         info = await ensure_topic(asked)
         with pytest.raises(RelayError, match=f"After seq {frames[middle - 1].seq} .* at most 5 MB.*--from-time"):
-            await asyncio.wait_for(replay_of(asked, info).run(), 60)
+            await asyncio.wait_for(replay_of(asked, info).run(), PATIENCE)
     state = await read_state(asked, info)
     assert {mark.seq for mark in state.watermarks.values()} == {frames[middle - 1].seq}
 
@@ -261,7 +262,7 @@ async def test_one_ingest_holds_a_topic(settings: SettingsFactory, monkeypatch: 
             async with ingest_lock(made, standby=False, on_lost=lambda: lost.append(3)):
                 pass
         assert not took_over.is_set()
-    await asyncio.wait_for(waiting, 20)
+    await asyncio.wait_for(waiting, PATIENCE)
     assert took_over.is_set()
     assert lost == []
 
@@ -336,7 +337,7 @@ async def test_a_reader_reads_nothing_until_it_is_told_from_where(settings: Sett
         assert len(found) == 1
 
 
-async def until(what: Callable[[], bool], task: asyncio.Task[None], seconds: float = 60.0) -> None:
+async def until(what: Callable[[], bool], task: asyncio.Task[None], seconds: float = PATIENCE) -> None:
     """Wait for it, and fail where the ingest ends before."""
     async with asyncio.timeout(seconds):
         while not what():
@@ -356,7 +357,7 @@ async def test_a_stop_while_the_relay_is_being_connected(settings: SettingsFacto
         connections = proxy.connections
         await until(lambda: proxy.connections > connections, task)
         replay.stop()
-        await asyncio.wait_for(task, 8)
+        await asyncio.wait_for(task, PATIENCE)
 
 
 @pytest.mark.parametrize("step", ["mark", "drain"])
@@ -381,7 +382,7 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
         await until(lambda: NOT_TAKEN in said, task)
         assert replay.state().mode == "no broker"
         replay.stop()
-        await asyncio.wait_for(task, 9)
+        await asyncio.wait_for(task, PATIENCE)
     finally:
         embedded.kafka.thaw()
 
@@ -396,4 +397,4 @@ async def test_what_works_beside_the_reading_does_not_end_unseen(
     replay = Replay(made, Options(Request(-1, False, None, 0), follow=True, standby=False), await ensure_topic(made))
     monkeypatch.setattr(replay.memory, "_rss", no_descriptors)
     with pytest.raises(OSError, match="Too many open files"):
-        await asyncio.wait_for(replay.run(), 30)
+        await asyncio.wait_for(replay.run(), PATIENCE)

@@ -20,6 +20,7 @@ from streams.sink_postgres import PostgresSink, Written
 from streams.throttle import Throttle
 from tests import merge_model as model
 from tests.conftest import SettingsFactory
+from tests.patience import PATIENCE
 
 DID = model.DIDS[0]
 P0 = TP("t", 0)
@@ -108,7 +109,7 @@ class Site(PostgresSink):
 
     async def settled(self) -> None:
         """Wait until every slice was let go."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not all(event.acked for event in self.events):  # noqa: ASYNC110 (Faust has no event for it either)
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)

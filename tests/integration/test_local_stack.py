@@ -23,6 +23,7 @@ from streams.local.stack import Stack
 from streams.settings import read_stack_state
 from tests.acceptance.commands import INGEST, WORKER, Command, free_port
 from tests.acceptance.deployment import Relay
+from tests.patience import PATIENCE
 
 Result = subprocess.CompletedProcess[str]
 COMMAND = [sys.executable, "-m", "streams.local"]
@@ -30,8 +31,12 @@ COMMAND = [sys.executable, "-m", "streams.local"]
 
 def local(folder: Path, command: str, *options: str) -> Result:
     return subprocess.run(
-        [*COMMAND, command, "--dir", str(folder), *options], capture_output=True, text=True, timeout=120, check=False
-    )
+        [*COMMAND, command, "--dir", str(folder), *options],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,7 @@ def test_down_before_the_first_up(folder: Path) -> None:
 def test_two_at_once_start_it_once(folder: Path) -> None:
     command = [*COMMAND, "up", "--dir", str(folder), "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    states = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    states = [json.loads(process.communicate(timeout=PATIENCE)[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert states[0]["up"]
     assert [(s["kafka"]["pids"], s["postgres"]["pids"]) for s in states[1:]] == [
@@ -149,7 +154,7 @@ async def test_who_found_it_waits_for_it(folder: Path, tmp_path: Path) -> None:
         await asyncio.sleep(10)  # longer than the guard's look, and a heartbeat
         assert (ingest.running, worker.running) == (True, True), ingest.tail() + worker.tail()
         assert local(folder, "up").returncode == 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while await received(stack) < 20_000:
             assert time.monotonic() < deadline, ingest.tail() + worker.tail()
             await asyncio.sleep(0.2)
@@ -245,7 +250,7 @@ async def read(stack: Stack) -> tuple[bytes | None, str]:
     consumer = AIOKafkaConsumer(bootstrap_servers=stack.bootstrap_servers, auto_offset_reset="earliest")
     await consumer.start()
     consumer.assign([TopicPartition("kept", 0)])
-    message = await asyncio.wait_for(consumer.getone(), 20)
+    message = await asyncio.wait_for(consumer.getone(), PATIENCE)
     await consumer.stop()
     connection = await asyncpg.connect(stack.dsn)
     word: str = await connection.fetchval("SELECT word FROM kept")

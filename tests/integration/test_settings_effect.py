@@ -69,7 +69,7 @@ async def test_the_memory_limit_and_the_web_address_are_as_told(
         worker = deployment.worker(BACKFILL_MAX_MEMORY_MB="345", WORKER_WEB_BIND="127.0.0.2", WORKER_WEB_PORT=str(port))
         assert await deployment.ingest(relay.url).ended() == 0
         await deployment.until_applied()
-        for pause in deployment.patiently("a report", 10):
+        for pause in deployment.patiently("a report"):
             rows = await deployment.look.fetch(
                 f"SELECT state FROM {deployment.schema}.processes WHERE kind = 'worker' AND state ->> 'received' <> '0'"
             )

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 PROGRAM = """
 import asyncio, os, signal
 from streams.ops.signals import on_stop_signals
@@ -60,11 +62,13 @@ with socket.create_server(("127.0.0.1", 0)) as silent:  # a broker that takes co
 
 def test_a_stop_signal_at_any_call_of_an_ingests_start(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", START], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_a_stop_signal_at_the_very_end_does_not_kill() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "still here"), done.stderr

@@ -20,6 +20,7 @@ from streams.postgres import database as database_module
 from streams.postgres.database import Database
 from streams.sink_postgres import Fenced, PostgresSink, Revoked, Written
 from tests import merge_model as model
+from tests.patience import PATIENCE
 
 DID = model.DIDS[0]
 
@@ -190,7 +191,7 @@ async def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def test_what_takes_longer_than_a_statement_may_gets_more_time(impatient: Stage) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert (await impatient.write(model.commit(DID, "a", 1, 1))).applied == 1
     assert await impatient.keys() == {"a": "bafy1"}
     # The same session, afterwards, has the limit that it had.
@@ -204,15 +205,14 @@ async def test_what_gets_more_time_is_fenced_and_given_up_as_before(impatient: S
     me = await impatient.look.fetchval("SELECT pg_backend_pid()")
     await impatient.look.execute(
         "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql "
-        "AS 'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'"
+        "AS 'BEGIN PERFORM pg_sleep(3600); RETURN NEW; END'"
     )
     begin = time.monotonic()
-    with pytest.raises(Revoked):
-        await impatient.sink.write(0, 0, 1, records, lambda: time.monotonic() < begin + 1)
-    assert time.monotonic() - begin < 5
-    while await impatient.look.fetchval(busy, me):  # the server notices within a second
-        assert time.monotonic() - begin < 10
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(Revoked):
+            await impatient.sink.write(0, 0, 1, records, lambda: time.monotonic() < begin + 1)
+        while await impatient.look.fetchval(busy, me):  # noqa: ASYNC110 (the server notices within a second)
+            await asyncio.sleep(0.1)
     assert await impatient.sink.positions({0}, {}) == {0: 0}
 
     writing = asyncio.create_task(impatient.sink.write(0, 0, 1, records))
@@ -239,7 +239,7 @@ async def test_cut_sessions_are_retried_and_a_revoked_slice_is_given_up(stage: S
         await PostgresSink(cut, topic="t", group="g").write(
             0, 2, 3, [model.message(2, model.commit(DID, "c", 1, 1))], lambda: time.monotonic() < begin + 0.5
         )
-    assert time.monotonic() - begin < 5
+    assert cut.cuts > 0, "it was given up, and not tried to the end"
     await cut.close()
 
 

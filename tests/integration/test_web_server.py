@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from streams.web.port import TRIES, address, hold_port
 from streams.web.server import WebServer
 from tests import web_samples as samples
 from tests.acceptance.commands import free_port
+from tests.patience import PATIENCE
 
 
 class Known:
@@ -139,9 +139,8 @@ async def test_a_deployment_that_cannot_be_read_is_said_and_comes_back(served: S
 
 async def test_a_deployment_that_hangs_keeps_no_scrape_waiting(served: Served) -> None:
     served.known.answers.clear()
-    began = time.monotonic()
-    metrics, page, status = await asyncio.gather(*(served.get(path) for path in ("/metrics", "/", "/status.json")))
-    assert time.monotonic() - began < 10, "Prometheus has given up"
+    async with asyncio.timeout(PATIENCE):  # Prometheus gives up after 10 s; what is asked here never answers
+        metrics, page, status = await asyncio.gather(*(served.get(path) for path in ("/metrics", "/", "/status.json")))
     assert (metrics[0], page[0], status[0]) == (200, 200, 503)
     assert "atproto_streams_deployment_up 0.0" in metrics[1]
     assert "atproto_streams_deployment_lag_messages" not in metrics[1]
@@ -160,7 +159,7 @@ async def test_it_closes_in_time_while_a_deployment_hangs(served: Served) -> Non
     served.known.answers.clear()
     asking = asyncio.create_task(served.get("/status.json"))
     await served.known.is_asked.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await served.server.close()
     await asyncio.gather(asking, return_exceptions=True)
 
@@ -178,7 +177,7 @@ async def test_a_view_a_second(served: Served) -> None:
     async with served.session.get(served.server.address + "/events") as answer:
         assert answer.headers["Content-Type"] == "text/event-stream"
         views = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while len(views) < 2:
                 line = await answer.content.readline()
                 if line.startswith(b"data: "):
@@ -195,7 +194,7 @@ async def test_too_many_are_sent_away_and_whoever_leaves_makes_room(
     assert (status, headers["Retry-After"]) == (503, "30")
     assert (await served.get("/"))[0] == 200
     looking[0].close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while (await one_more(served)) != 200:
             pass
 
@@ -215,8 +214,8 @@ async def test_one_who_does_not_read_is_dropped_and_keeps_nobody_waiting(
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.connect((host, int(port)))
     slow.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    for seconds, clients in ((30, 1), (60, 0)):
-        async with asyncio.timeout(seconds):
+    for clients in (1, 0):
+        async with asyncio.timeout(PATIENCE):
             while served.server.clients != clients:
                 assert (await served.get("/healthz"))[0] == 200
     slow.close()
@@ -233,7 +232,7 @@ async def test_rubbish_is_answered_and_ends_nothing(served: Served) -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(rubbish)
         writer.write_eof()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await reader.read(1000)
         writer.close()
     assert (await served.get("/healthz"))[0] == 200
@@ -242,7 +241,7 @@ async def test_rubbish_is_answered_and_ends_nothing(served: Served) -> None:
 async def test_it_closes_in_time_while_somebody_looks(served: Served) -> None:
     async with served.session.get(served.server.address + "/events") as answer:
         await answer.content.readline()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await served.server.close()
 
 

@@ -52,7 +52,10 @@ class Tree:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         # In front of the environment's own, editable, installation; for the commands that tests start, too.
-        self._environment = {**environment, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = {
+            **environment, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1",
+            "TEST_PATIENCE": str(PATIENCE / 3),  # a bug that makes a test wait for ever is caught, and no hang
+        }  # fmt: skip
         copy_tree(folder)
 
     def run(self, tests: tuple[str, ...]) -> Verdict:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from streams.cancelling import end_tasks
+from tests.patience import PATIENCE
 
 
 async def test_a_task_that_lost_its_cancellation_ends_all_the_same() -> None:
@@ -22,7 +23,7 @@ async def test_a_task_that_lost_its_cancellation_ends_all_the_same() -> None:
 
     tasks = [asyncio.create_task(work()) for work in (stubborn, failing)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await end_tasks(tasks)
         await end_tasks([])
     assert lost.is_set()

@@ -10,6 +10,7 @@ import pytest
 
 from streams import patience
 from streams.patience import SAY_EVERY, Patience
+from tests.patience import PATIENCE
 
 
 class Said(list[str]):
@@ -32,8 +33,8 @@ async def test_each_wait_is_longer_and_all_end_together(monkeypatch: pytest.Monk
     await asyncio.sleep(0)
     assert not tried.ended
     tried.end()
-    await asyncio.wait_for(asyncio.gather(*waiting), 5)
-    await asyncio.wait_for(tried.wait(10), 5)
+    await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
+    await asyncio.wait_for(tried.wait(10), PATIENCE)
     assert tried.ended
 
 

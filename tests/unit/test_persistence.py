@@ -26,6 +26,7 @@ from streams.agents import make_app
 from streams.kafka import persistence, transport
 from streams.kafka.persistence import Producer, Recovery, TableManager, until_answered
 from streams.settings import Settings
+from tests.patience import PATIENCE
 
 
 class Service:
@@ -89,7 +90,7 @@ async def test_its_own_cancellation_ends_it() -> None:
     task = asyncio.create_task(until_answered(ask, Service()))
     await asyncio.sleep(0)
     task.cancel()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.wait({task})
     assert task.cancelled()
 
@@ -140,7 +141,7 @@ async def test_a_rebalance_does_not_wait_for_the_tables(monkeypatch: pytest.Monk
         await asyncio.Event().wait()
 
     monkeypatch.setattr(FaustsProducer, "flush", never)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await _app().producer.flush()
 
 

@@ -13,6 +13,7 @@ from mode.utils.futures import StampedeWrapper
 
 from streams.kafka import transport
 from streams.kafka.stampede import MODES_OWN, call_shared
+from tests.patience import PATIENCE
 
 
 class Door:
@@ -44,7 +45,7 @@ async def _callers(door: Door, count: int, call: Any = call_shared) -> tuple[Any
 
 
 async def _come_of(tasks: list[asyncio.Task[Any]]) -> list[Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -16,6 +16,7 @@ from streams.ops.idleness import Sample
 from streams.ops.machine import Machine
 from streams.settings import PROFILES, Settings
 from streams.throttle import LARGEST_BATCH, Pacer, Throttle, describe
+from tests.patience import PATIENCE
 
 
 def test_the_defaults_are_five_events_every_two_seconds() -> None:
@@ -159,7 +160,7 @@ async def test_a_wait_ends_when_the_work_is_no_longer_ours() -> None:
     until = time.monotonic() + 0.25
     assert await made.take(5, lambda: time.monotonic() < until) == 0
     made.paused = True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         async with made.slot(lambda: False):
             pass
 
