@@ -15,13 +15,13 @@ def after(seconds: float) -> Callable[[], bool]:
 
 
 def test_a_process_that_is_still_being_executed_is_waited_for() -> None:
-    assert wait_until(after(0.4), after(0.2), 10)
+    assert wait_until(after(0.4), after(0.2), 300)
 
 
 def test_one_that_is_gone_is_not() -> None:
     began = time.monotonic()
-    assert not wait_until(lambda: False, lambda: False, 30)
-    assert GONE_SECONDS <= time.monotonic() - began < 10
+    assert not wait_until(lambda: False, lambda: False, 60)
+    assert GONE_SECONDS <= time.monotonic() - began < 60
     assert not wait_until(lambda: False, lambda: True, 0.2)
 
 

@@ -28,7 +28,8 @@ async def test_each_wait_is_longer_and_all_end_together(monkeypatch: pytest.Monk
         took.append(time.monotonic() - began)
     for attempt, seconds in enumerate(took):
         assert seconds >= 0.02 * 2**attempt * 0.5 - 0.005
-    monkeypatch.setattr(patience, "FIRST", 60.0)
+    monkeypatch.setattr(patience, "FIRST", 3600.0)
+    monkeypatch.setattr(patience, "LONGEST", 3600.0)
     waiting = [asyncio.create_task(tried.wait(0)) for _ in range(3)]
     await asyncio.sleep(0)
     assert not tried.ended
