@@ -13,6 +13,8 @@ from typing import Final
 
 #: Seconds. Enough where a process gets a tenth of a core; TEST_PATIENCE overrides it (the mutants': some make a hang).
 PATIENCE: Final = float(os.environ.get("TEST_PATIENCE", "300"))
+#: The same in milliseconds, for what tests send themselves: aiokafka gives a batch up after 40 s.
+PATIENCE_MS: Final = int(PATIENCE * 1000)
 
 
 def slowness() -> float:

@@ -169,7 +169,7 @@ def find_java() -> str:
 def _java_major(java: str) -> int:
     """The runtime's major version; 0 if it does not run (a package for another system, a stub)."""
     try:
-        run = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+        run = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=300, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return 0
     found = re.search(r'version "(\d+)', run.stderr)

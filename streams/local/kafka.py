@@ -33,7 +33,7 @@ from streams.local.process import (
     wait_until,
 )
 
-READY_SECONDS: Final = 90.0
+READY_SECONDS: Final = 300.0
 STOP_SECONDS: Final = 30.0
 #: Largest message, as the topic's and the producer's limit (DESIGN: JSON inflates).
 MESSAGE_BYTES: Final = 8 * 1024 * 1024

@@ -283,7 +283,7 @@ class Postgres:
         where = ["-h", ports.LOOPBACK, "-p", str(self._port()), "-U", SUPERUSER]
         asked = [*where, "-XtAc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'", "postgres"]  # noqa: S608
         environment = {**os.environ, "PGPASSWORD": self.password}
-        quiet = {"capture_output": True, "text": True, "check": True, "timeout": 60, "env": environment}
+        quiet = {"capture_output": True, "text": True, "check": True, "timeout": READY_SECONDS, "env": environment}
         try:
             if not _run([str(programs / "psql"), *asked], **quiet).stdout.strip():
                 _run([str(programs / "createdb"), *where, DATABASE], **quiet)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.acceptance.deployment import Deployment
+from tests.patience import slowness
 
 #: More than a worker applies while the test looks.
 EVENTS = 60_000
@@ -113,7 +114,7 @@ async def test_status_agrees_with_the_servers_and_says_who_is_down(
             if any(text.startswith("No worker runs (the last one was seen") for text in at["troubles"]):
                 break
             await asyncio.sleep(pause)
-        assert asked - killed < 17
+        assert asked - killed < 17 * await asyncio.to_thread(slowness)
         checked = await told(deployment, "status", "--check")
         assert checked.code == 9
         assert "No worker runs" in checked.output

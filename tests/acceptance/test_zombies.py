@@ -179,7 +179,6 @@ CASES = (
 )  # fmt: skip
 
 
-@pytest.mark.alone
 async def test_zombies(deployment: Deployment, little_traffic: Traffic) -> None:
     """Side by side: most of the time is the sessions'."""
 

@@ -26,6 +26,7 @@ from streams.settings import Settings
 from tests.acceptance.commands import FAUST, Command, Finished, finish
 from tests.acceptance.deployment import Deployment
 from tests.conftest import SettingsFactory
+from tests.patience import PATIENCE_MS
 
 EVENTS = 50_000
 Messages = dict[bytes | None, list[tuple[int, bytes]]]
@@ -99,7 +100,9 @@ STRANGE = [
 
 
 async def add(settings: Settings, *messages: tuple[bytes | None, bytes], partition: int = 0) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers()) as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers(), request_timeout_ms=PATIENCE_MS
+    ) as producer:
         for key, value in messages:
             await producer.send_and_wait(settings.kafka_topic, value, key=key, partition=partition)
 

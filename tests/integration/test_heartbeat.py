@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from streams.ops.heartbeat import Heartbeat
-from streams.ops.process_state import Memory, WorkerState
+from streams.ops.process_state import BEAT_SECONDS, Memory, WorkerState
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, end_pause, pause_of, processes, set_pause
 from streams.settings import Settings
@@ -92,7 +92,7 @@ async def test_a_database_that_is_away_is_neither_told_nor_waited_for(
         with caplog.at_level(logging.INFO):
             await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-            await asyncio.sleep(5)
+            await asyncio.sleep(1.5 * BEAT_SECONDS)
             assert not [record for record in caplog.records if record.name.startswith("streams")]
             assert len(heard.pauses) == 1
             first = Heartbeat(made, "ingest", state, heard.pauses.append).first()

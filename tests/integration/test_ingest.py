@@ -35,7 +35,7 @@ from streams.run_reader import NOT_TAKEN
 from streams.settings import Settings
 from tests.acceptance.proxy import Proxy
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, PATIENCE_MS
 
 EVENTS = 30_000
 
@@ -192,7 +192,7 @@ async def test_a_run_is_newer_than_any_before_whatever_the_clocks_said(
     await replay_of(made, info).run()
     before = (await read_state(made, info)).watermarks[1]
     ahead = structs.replace(before, run=before.run + 3_600_000_000)
-    producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers())
+    producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers(), request_timeout_ms=PATIENCE_MS)
     await producer.start()
     await producer.send_and_wait(made.kafka_topic, encode_control(ahead), partition=1)
     await producer.stop()
@@ -293,7 +293,7 @@ async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
     made = settings(kafka_retention_hours=1)
     info = await ensure_topic(made)
     guard = RetentionGuard(made, info)
-    producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers())
+    producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers(), request_timeout_ms=PATIENCE_MS)
     await producer.start()
     for _ in range(3):
         await producer.send_and_wait(made.kafka_topic, b"{}", partition=0)
@@ -326,7 +326,7 @@ async def test_a_reader_reads_nothing_until_it_is_told_from_where(settings: Sett
     """Nor does aiokafka look for positions in the background, which fails where a leader changes meanwhile."""
     made = settings()
     info = await ensure_topic(made)
-    async with AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers()) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers(), request_timeout_ms=PATIENCE_MS) as producer:
         for number in range(3):
             await producer.send_and_wait(made.kafka_topic, str(number).encode(), partition=1)
     async with reader(made, info.partitions) as (consumer, tps):

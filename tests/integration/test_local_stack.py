@@ -23,7 +23,7 @@ from streams.local.stack import Stack
 from streams.settings import read_stack_state
 from tests.acceptance.commands import INGEST, WORKER, Command, free_port
 from tests.acceptance.deployment import Relay
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, PATIENCE_MS
 
 Result = subprocess.CompletedProcess[str]
 COMMAND = [sys.executable, "-m", "streams.local"]
@@ -151,7 +151,7 @@ async def test_who_found_it_waits_for_it(folder: Path, tmp_path: Path) -> None:
         for command in (ingest, worker):
             await command.line("The embedded Kafka cannot be reached at .* start it with .*Waiting for it")
         assert local(folder, "down").returncode == 0
-        await asyncio.sleep(10)  # longer than the guard's look, and a heartbeat
+        await asyncio.sleep(6)  # longer than the guard's look, and a heartbeat
         assert (ingest.running, worker.running) == (True, True), ingest.tail() + worker.tail()
         assert local(folder, "up").returncode == 0
         deadline = time.monotonic() + PATIENCE
@@ -237,7 +237,7 @@ async def write(stack: Stack) -> None:
     await admin.start()
     await admin.create_topics([NewTopic("kept", 1, 1)])
     await admin.close()
-    producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap_servers, acks="all")
+    producer = AIOKafkaProducer(bootstrap_servers=stack.bootstrap_servers, acks="all", request_timeout_ms=PATIENCE_MS)
     await producer.start()
     await producer.send_and_wait("kept", b"kept")
     await producer.stop()

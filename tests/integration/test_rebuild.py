@@ -27,7 +27,7 @@ from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink
 from tests import merge_model as model
 from tests.conftest import SettingsFactory, migrated
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, PATIENCE_MS
 
 PARTITIONS = 2
 DIDS = [f"did:plc:{name}" for name in "abcdefgh"]
@@ -96,7 +96,7 @@ async def world(settings: SettingsFactory) -> AsyncIterator[World]:
     await migrated(made.database_dsn(), made.sink_schema)
     database = Database(made.database_dsn(), made.sink_schema, 3)
     look = await asyncpg.connect(made.database_dsn())
-    async with AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers()) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers(), request_timeout_ms=PATIENCE_MS) as producer:
         yield World(made, database, look, producer)
     await look.close()
     await database.close()
@@ -361,7 +361,9 @@ async def test_a_hole_in_front_of_where_the_live_one_stands(world: World) -> Non
     await some_events(world)
     event = model.commit(DIDS[0], "inside", 300, 1)
     partition = partition_for(DIDS[0].encode(), PARTITIONS)
-    foreign = AIOKafkaProducer(bootstrap_servers=world.settings.bootstrap_servers(), transactional_id="foreign")
+    foreign = AIOKafkaProducer(
+        bootstrap_servers=world.settings.bootstrap_servers(), transactional_id="foreign", request_timeout_ms=PATIENCE_MS
+    )
     async with foreign, foreign.transaction():
         value = json.dumps(event).encode()
         sent = await foreign.send_and_wait(world.settings.kafka_topic, value, key=DIDS[0].encode(), partition=partition)

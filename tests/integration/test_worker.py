@@ -28,7 +28,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from streams.kafka.members import changelog
 from streams.settings import Settings
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, PATIENCE_MS
 
 PARTITIONS = 4
 ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
@@ -82,7 +82,9 @@ class Feed:
         return json.dumps(mark | {"seq": self.seq, "time": self.began + self.seq}).encode()
 
     async def produce(self, count: int) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=self.servers, enable_idempotence=True) as producer:
+        async with AIOKafkaProducer(
+            bootstrap_servers=self.servers, enable_idempotence=True, request_timeout_ms=PATIENCE_MS
+        ) as producer:
             place: dict[str, int] = {}
             for number in range(count):
                 did, value = self.event()
