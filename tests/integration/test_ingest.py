@@ -345,8 +345,11 @@ async def until(what: Callable[[], bool], task: asyncio.Task[None], seconds: flo
             await asyncio.sleep(0.01)
 
 
-async def test_a_stop_while_the_relay_is_being_connected(settings: SettingsFactory, relay: DevRelay) -> None:
+async def test_a_stop_while_the_relay_is_being_connected(
+    settings: SettingsFactory, relay: DevRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is no connection to end yet; the handshake alone would be waited for longer than a stop may take."""
+    monkeypatch.setattr("streams.firehose.relay.OPEN_TIMEOUT", 3600.0)
     async with Proxy("127.0.0.1", relay.port) as proxy:
         made = settings(relay_url=f"ws://127.0.0.1:{proxy.port}")
         replay = replay_of(made, await ensure_topic(made))
@@ -374,6 +377,7 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
         embedded.kafka.freeze()
         await done(publisher)
 
+    monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 3600.0)
     monkeypatch.setattr("streams.patience.SLOW", 0.2)
     monkeypatch.setattr(Patience, "say", lambda _, about, text: said.append(text))
     monkeypatch.setattr(Publisher, step, without_kafka)
