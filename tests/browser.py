@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
 
+from tests.patience import PATIENCE_MS
+
 #: What it may be called; the first that is there is taken. `make browser` installs the first of them.
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -61,7 +63,7 @@ class Watched:
 async def page(browser: Browser, **context: Any) -> AsyncIterator[Watched]:
     """A page in a context of its own."""
     made = await browser.new_context(**context)
-    made.set_default_timeout(60_000)  # the machine may be busy
+    made.set_default_timeout(PATIENCE_MS)
     try:
         yield Watched(await made.new_page())
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from aiokafka.errors import (
 
 from streams.errors import BrokerError
 from streams.firehose.syntax import shown
+from streams.patience import SAY_EVERY
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -80,10 +82,12 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client, connected; a broker that is away is waited for ``patience`` seconds.
 
-    Raises BrokerError with a sentence where the broker stays away or refuses us.
+    It is said once a minute where that is longer than a start may wait. Raises BrokerError with a sentence where the
+    broker stays away or refuses us.
     """
     admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=15_000)
-    deadline = asyncio.get_running_loop().time() + patience
+    clock = asyncio.get_running_loop().time
+    deadline, said = clock() + patience, -math.inf
     try:
         while True:
             try:
@@ -91,8 +95,11 @@ async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> 
                 break
             except KafkaError as error:
                 refusal = await _refusal(settings, error)
-                if refusal is not None or not is_away(error) or asyncio.get_running_loop().time() > deadline:
+                if refusal is not None or not is_away(error) or clock() > deadline:
                     raise refusal or broker_error(settings, error) from None
+                if patience > START_PATIENCE and clock() - said >= SAY_EVERY:
+                    said = clock()
+                    log.warning("%s Waiting for it.", broker_error(settings, error))
                 await asyncio.sleep(0.5)
         yield admin
     finally:

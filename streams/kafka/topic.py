@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 #: Seconds that a topic which was just created may take to appear. KRaft takes milliseconds; a busy machine more.
 APPEAR_PATIENCE: Final = 60.0
+#: Seconds between two tries to create it.
+RETRY_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,9 @@ async def describe_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo | N
     return TopicInfo(name, len(topic["partitions"]), replication)
 
 
-async def find_topic(settings: Settings, name: str | None = None) -> TopicInfo | None:
-    """A topic (KAFKA_TOPIC unless named) as it is, or None where there is none. Raises BrokerError."""
-    return await asked(settings, lambda admin: describe_topic(admin, name or settings.kafka_topic))
+async def find_topic(settings: Settings) -> TopicInfo | None:
+    """The topic as it is, or None where there is none. Raises BrokerError."""
+    return await asked(settings, lambda admin: describe_topic(admin, settings.kafka_topic))
 
 
 async def ensure_topic(settings: Settings) -> TopicInfo:
@@ -130,8 +132,8 @@ async def _create_topic(admin: AIOKafkaAdminClient, settings: Settings) -> None:
 async def create(admin: AIOKafkaAdminClient, new: NewTopic) -> None:
     """Create a topic, or find that it is there already. Raises BrokerError where Kafka does not allow it.
 
-    A broker that was just started counts as none for some seconds: too few brokers is an error only after
-    START_PATIENCE.
+    What may pass, and too few brokers, is an error only after START_PATIENCE: a broker that was just started counts as
+    none for some seconds, and a cluster may be without a controller for a moment.
     """
     deadline = asyncio.get_running_loop().time() + START_PATIENCE
     while True:
@@ -140,9 +142,10 @@ async def create(admin: AIOKafkaAdminClient, new: NewTopic) -> None:
         error = for_code(code)
         if not code or error is TopicAlreadyExistsError:
             return
-        if error is not InvalidReplicationFactorError or asyncio.get_running_loop().time() > deadline:
+        may_pass = error.retriable or error is InvalidReplicationFactorError
+        if not may_pass or asyncio.get_running_loop().time() > deadline:
             raise BrokerError(f"The topic {name} cannot be created: {error.__name__} {' '.join(map(str, message))}.")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def wait_for_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo:

@@ -20,7 +20,7 @@ from streams.firehose.syntax import shown
 from tests import browser
 from tests.acceptance.commands import Command, free_port
 from tests.acceptance.deployment import Deployment
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, PATIENCE_MS
 from tests.web_samples import HOSTILE
 
 EVENTS = 6_000
@@ -249,7 +249,7 @@ async def the_ingest_has_it_too(site: Site, chromium: Browser) -> None:
 
 async def live(page: Page) -> None:
     """Until the first event has come."""
-    await page.wait_for_selector("#live[data-live=yes]", timeout=60_000)
+    await page.wait_for_selector("#live[data-live=yes]", timeout=PATIENCE_MS)
 
 
 async def tile(page: Page, name: str) -> int:
