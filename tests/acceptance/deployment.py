@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from streams.local.compare import compare
 from streams.local.oracle import State, load_oracle
 from tests.acceptance.commands import INGEST, RELAY, WORKER, Command, free_port
+from tests.burial import bury
 from tests.patience import PATIENCE
 
 #: What a person who waits would choose; the relay is at its head when it has said nothing for two seconds.
@@ -95,6 +96,16 @@ class Deployment:
         )  # fmt: skip
         self.commands.append(command)
         return command
+
+    @property
+    def workers_group(self) -> str:
+        """The Kafka group of the workers."""
+        return ".".join((self.group, self.topic, self.schema))
+
+    async def bury(self) -> None:
+        """Whoever was in our groups was killed, and has left them: nobody waits for the end of its session."""
+        for group in (self.workers_group, f"{self.topic}-ingest"):
+            await bury(self.environment["KAFKA_BOOTSTRAP_SERVERS"], group)
 
     def close(self) -> None:
         for command in self.commands:

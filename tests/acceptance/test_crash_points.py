@@ -14,6 +14,7 @@ from streams.crashpoint import INGEST_POINTS, WORKER_POINTS
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic, serving
 from tests.acceptance.deployment import Deployment
+from tests.burial import bury
 
 EVENTS = 6_000
 #: How often a point is passed before the process dies there, where the first time is too early to have a middle.
@@ -56,6 +57,7 @@ async def died(command: Command) -> None:
 
 async def ingest_dies(deployment: Deployment, point: str, traffic: Traffic) -> None:
     await died(deployment.ingest(traffic.relay, CRASH_AT=f"{point}:{LATER.get(point, 1)}"))
+    await deployment.bury()
     worker = deployment.worker()
     await deployment.until_done(deployment.ingest(traffic.relay))
     await settled(deployment, worker, traffic)
@@ -69,14 +71,14 @@ async def worker_dies(deployment: Deployment, point: str, traffic: Traffic) -> N
         await deployment.until_received(1)
         worker.process.send_signal(signal.SIGTERM)
     await died(worker)
+    await bury(deployment.environment["KAFKA_BOOTSTRAP_SERVERS"], deployment.workers_group)
     worker = deployment.worker()
     await deployment.until_done(ingest)
     await settled(deployment, worker, traffic)
 
 
 async def settled(deployment: Deployment, worker: Command, traffic: Traffic) -> None:
-    # Where the dead worker had applied everything, all that is left is to get its partitions, after its session's end.
-    await deployment.check(traffic.oracle, traffic.last_seq, seconds=60)
+    await deployment.check(traffic.oracle, traffic.last_seq)
     assert await deployment.table("gaps") == await deployment.table("dead_letters") == []
     worker.kill()
 

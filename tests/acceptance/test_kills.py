@@ -10,12 +10,18 @@ import pytest
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic
 from tests.acceptance.deployment import STEADY, Deployment
+from tests.burial import bury
 
 KILLS = 3
 
 
 async def test_sigkill_of_ingest_and_worker_three_times_each(deployment: Deployment, traffic: Traffic) -> None:
     random = Random(20)
+
+    async def buried(group: str, number: int) -> None:
+        """The last one's session must end by itself."""
+        if number < KILLS - 1:
+            await bury(deployment.environment["KAFKA_BOOTSTRAP_SERVERS"], group)
 
     async def kill_ingests() -> Command:
         ingest = deployment.ingest(traffic.relay)
@@ -25,6 +31,7 @@ async def test_sigkill_of_ingest_and_worker_three_times_each(deployment: Deploym
             await deployment.until_in_topic(in_topic + int(share))
             assert ingest.running, ingest.tail()
             ingest.kill()
+            await buried(f"{deployment.topic}-ingest", number)
             ingest = deployment.ingest(traffic.relay)
         return ingest
 
@@ -36,6 +43,7 @@ async def test_sigkill_of_ingest_and_worker_three_times_each(deployment: Deploym
             await deployment.until_received(received + int(share))
             assert worker.running, worker.tail()
             worker.kill()
+            await buried(deployment.workers_group, number)
             worker = deployment.worker()
         return worker
 

@@ -21,6 +21,7 @@ from tests.acceptance.commands import FAUST, INGEST, WORKER, Command, finish, fr
 from tests.acceptance.deployment import Deployment, Relay
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.test_zombies import by_proxy
+from tests.patience import PATIENCE
 from tests.peak import peak_bytes
 
 FLOOD = int(os.environ.get("FLOOD_EVENTS", "60000"))
@@ -54,7 +55,7 @@ def flood(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flood]:
     relay = Relay("relay", generate, folder)
     try:
         with asyncio.Runner() as runner:
-            runner.run(relay.ready(seconds=300 + FLOOD / 1000))
+            runner.run(relay.ready(seconds=PATIENCE + FLOOD / 1000))
         yield Flood(relay.url, load_oracle(oracle))
     finally:
         relay.kill()

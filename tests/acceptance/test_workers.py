@@ -21,9 +21,8 @@ async def shares(deployment: Deployment) -> list[set[int]]:
     admin = AIOKafkaAdminClient(bootstrap_servers=deployment.environment["KAFKA_BOOTSTRAP_SERVERS"])
     await admin.start()
     try:
-        group = ".".join((deployment.group, deployment.topic, deployment.schema))
         try:
-            [answer] = await admin.describe_consumer_groups([group])
+            [answer] = await admin.describe_consumer_groups([deployment.workers_group])
         except GroupCoordinatorNotAvailableError:  # a broker that no group has asked yet
             return []
         [described] = answer.groups

@@ -27,6 +27,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from streams.kafka.members import changelog
 from streams.settings import Settings
+from tests.burial import bury
 from tests.conftest import SettingsFactory
 from tests.patience import PATIENCE, PATIENCE_MS
 
@@ -235,18 +236,20 @@ async def test_kafkas_own_offsets_follow(deployment: Deployment) -> None:
     await consumer.stop()
     await deployment.feed.produce(100)
     again = deployment.start(**FAST)
-    await deployment.until(900, seconds=30)
+    await deployment.until(900)
     await deployment.check()
     assert "is read again" not in deployment.log(again)
 
 
 async def test_sigkill_again_and_again(deployment: Deployment) -> None:
     await deployment.feed.produce(6000)
-    for share in (1500, 3000):  # each costs the session timeout of the dead one, 10 s
+    group = ".".join(deployment.environment[name] for name in ("SINK_GROUP", "KAFKA_TOPIC", "SINK_SCHEMA"))
+    for share in (1500, 3000):
         worker = deployment.start(**STEADY)
         await deployment.until(share)
         worker.kill()
         worker.wait()
+        assert await bury(deployment.environment["KAFKA_BOOTSTRAP_SERVERS"], group) == 1
     deployment.start(**FAST)
     await deployment.until(6000)
     await deployment.check()
@@ -336,7 +339,7 @@ async def test_what_retention_took_is_a_gap(deployment: Deployment) -> None:
     await admin.delete_records({gone: RecordsToDelete(before_offset=stood[1] + 50)})
     await admin.close()
     deployment.start(**FAST)
-    await deployment.until(1550, seconds=30)
+    await deployment.until(1550)
     gaps = await deployment.look.fetch(f'SELECT partition, "offset", to_offset FROM {deployment.schema}.gaps')
     assert [tuple(row) for row in gaps] == [(1, stood[1], stood[1] + 50)]
 
