@@ -130,7 +130,12 @@ class FetchThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         """Connect; a broker that went away since the worker's checks is waited for."""
-        await super().on_start()
+        try:
+            await super().on_start()
+        except asyncio.CancelledError:
+            if not self.should_stop:
+                raise
+            return  # told to stop while it waits; out of a thread the cancellation would be a traceback
         host: Host = self.app.slice_host  # type: ignore[attr-defined]
         BoundedFetcher.adopt(self._ensure_consumer()._fetcher, host.account)
 
