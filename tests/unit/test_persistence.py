@@ -20,10 +20,12 @@ from aiokafka.errors import (
 from faust.exceptions import NotReady, ProducerSendError
 from faust.tables.recovery import Recovery as FaustsRecovery
 from faust.tables.recovery import ServiceStopped
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Producer as FaustsProducer
 
 from streams.agents import make_app
 from streams.kafka import persistence, transport
+from streams.kafka.fetching import FetchThread
 from streams.kafka.persistence import Producer, Recovery, TableManager, until_answered
 from streams.settings import Settings
 from tests.patience import PATIENCE
@@ -159,3 +161,24 @@ def test_faust_asks_with_what_we_override() -> None:
     assert "self._wait(" in inspect.getsource(FaustsRecovery._restart_recovery.fun)
     assert ".highwaters(" in inspect.getsource(FaustsRecovery._build_highwaters)
     assert ".earliest_offsets(" in inspect.getsource(FaustsRecovery._build_offsets)
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+async def test_a_thread_does_not_end_by_a_cancellation(stopping: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of a thread it would be a traceback: one that is told to stop while it connects goes to its end."""
+
+    class Thread(FetchThread):
+        should_stop = stopping
+
+        def __init__(self) -> None:
+            """Nothing runs."""
+
+    async def cancelled(_: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(AIOKafkaConsumerThread, "on_start", cancelled)
+    if stopping:
+        await Thread().on_start()
+    else:
+        with pytest.raises(asyncio.CancelledError):
+            await Thread().on_start()
