@@ -383,8 +383,8 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
     monkeypatch.setattr(Publisher, step, without_kafka)
     task = asyncio.create_task(replay.run())
     try:
-        await until(lambda: NOT_TAKEN in said, task)
-        assert replay.state().mode == "no broker"
+        # Both: on a busy machine an earlier step takes so long, too, that it is said.
+        await until(lambda: NOT_TAKEN in said and replay.state().mode == "no broker", task)
         replay.stop()
         await asyncio.wait_for(task, PATIENCE)
     finally:

@@ -20,7 +20,7 @@ from streams.postgres import database as database_module
 from streams.postgres.database import Database
 from streams.sink_postgres import Fenced, PostgresSink, Revoked, Written
 from tests import merge_model as model
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, slowness
 
 DID = model.DIDS[0]
 
@@ -271,8 +271,9 @@ async def test_a_thousand_poison_rows_cost_about_one_call(stage: Stage) -> None:
     await stage.sink.positions({0}, {0: 0})
     begin = time.monotonic()
     written = await stage.sink.write(0, 0, 1000, messages[:1000])
-    print(f"1000 poison rows: {time.monotonic() - begin:.2f} s")
-    assert time.monotonic() - begin < 5
+    took = time.monotonic() - begin
+    print(f"1000 poison rows: {took:.2f} s")
+    assert took < 5 or took < 5 * await asyncio.to_thread(slowness)
     assert (written.applied, written.dead) == (0, 1000)
     # Sent again they are the same dead letters.
     again = await stage.sink.write(0, 1000, 2000, messages[1000:])
