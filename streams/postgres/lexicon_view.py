@@ -2,7 +2,7 @@
 
 A value that is not of the lexicon's type is NULL, never an error: records are written by strangers. The functions that
 see to that (``lex_text`` …) are in ``migrations/0004_views.sql``, which also holds what ``make_view`` gives for the
-lexicons in ``streams/lexicons``.
+lexicons in ``streams/lexicons``. Where the type is not known the column has the value as it stands.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streams.firehose.syntax import is_nsid
+from streams.postgres.lexicons import Definition, LexiconError, Lexicons, is_record, lexicon_id
 
 #: Formats of strings that are names: they are compared, not read, so byte by byte.
 _NAMES: Final = frozenset(
     {"at-identifier", "at-uri", "cid", "did", "handle", "language", "nsid", "record-key", "tid", "uri"}
 )
-_STRONG_REF: Final = "com.atproto.repo.strongRef"
+#: Most bytes of a name that an index holds (``lex_name``, ``lex_texts``).
+_MAX_INDEXED: Final = 2600
 #: Bytes of a Postgres identifier.
 _MAX_NAME: Final = 63
+#: Columns of a view: Postgres allows 1,664 in what a query gives.
+_MAX_COLUMNS: Final = 1600
 #: The columns that every view has, around the lexicon's own.
 _COMMON: Final = {
     "uri": "The record's AT URI.",
@@ -30,10 +33,6 @@ _COMMON: Final = {
     "indexed_at": "When the record was written here.",
     "rev": "The repository's revision that made this version.",
 }
-
-
-class LexiconError(ValueError):
-    """The JSON is not the lexicon of a record; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view over one collection; ``key`` is the only record key that the lexicon allows, if it allows one only."""
+    """A view over one collection; ``key`` is the only record key that the lexicon allows, if it allows one only.
+
+    ``unknown``: the refs that led to no definition, so that their columns are the values as they stand.
+    """
 
     name: str
     nsid: str
     columns: tuple[Column, ...]
     comment: str
     key: str | None = None
+    unknown: tuple[str, ...] = ()
 
 
 Path = tuple[str, ...]
@@ -108,6 +111,7 @@ NAMINGS: Final[Mapping[str, Naming]] = {
     "app.bsky.labeler.service": Naming("labeler_services", "creator_did", {
         "reasonTypes": (("reason_types", ("reasonTypes",), "texts"),),
         "subjectTypes": (("subject_types", ("subjectTypes",), "texts"),),
+        "policies": (("policies", ("policies",), "object"),),
     }),
     "chat.bsky.actor.declaration": Naming("chat_declarations"),
     "app.bsky.notification.declaration": Naming("notification_declarations"),
@@ -120,26 +124,38 @@ _EXPRESSIONS: Final = {
     "boolean": "lex_boolean({})",
     "datetime": "lex_datetime({})",
     "texts": "lex_texts({})",
+    # Texts of any length. No exception: one cannot be caught in a parallel worker.
+    "long texts": "CASE WHEN jsonb_typeof({0}) = 'array' AND NOT {0} @? 'strict $[*] ? (@.type() <> \"string\")'"
+                  " THEN ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof({0}) WHEN 'array' THEN {0} END)) END",
     "cid": 'lex_cid({}) COLLATE "C"',
     "object": "lex_object({})",
     "array": "lex_array({})",
-}
+    "as it stands": "nullif({}, 'null'::jsonb)",
+}  # fmt: skip
 
 
-def make_view(lexicon: object, name: str | None = None) -> View:
-    """The view of a record lexicon; its own name is that of ``NAMINGS``, else from the NSID's last two parts.
+#: Types whose values are read by one function. A token's value is its name; bytes are ``{"$bytes": …}``.
+_KINDS: Final = {
+    "integer": "integer", "boolean": "boolean", "blob": "cid", "cid-link": "cid", "token": "text",
+    "object": "object", "record": "object", "bytes": "object",
+}  # fmt: skip
 
-    Raises LexiconError where it is no lexicon of a record.
+
+def make_view(lexicon: object, name: str | None = None, others: Lexicons | None = None) -> View:
+    """Return the view of a record lexicon, under the first of ``view_names`` where no other name is given.
+
+    ``others``: the lexicons to which it may refer. Raises LexiconError where it is no lexicon of a record.
     """
     nsid, main, properties = _parts(lexicon)
-    naming = NAMINGS.get(nsid) or Naming(_snake("_".join(nsid.split(".")[-2:])))
+    known = others if others is not None else Lexicons([lexicon])
+    naming = NAMINGS.get(nsid) or Naming(view_names(nsid)[0])
     taken = {*_COMMON, naming.did}
     head = [
         Column("uri", "'at://' || did || '/' || collection || '/' || rkey", _COMMON["uri"]),
         Column(naming.did, "did", "The account that holds the record."),
         *(Column(common, common, _COMMON[common]) for common in ("rkey", "cid")),
     ]
-    body = list(_body(nsid, lexicon, properties, naming, taken))
+    body = list(_body(nsid, known, properties, naming, taken))
     created = properties.get("createdAt")
     claimed = "lex_datetime(record -> 'createdAt')" if created is not None else "NULL::timestamptz"
     said = created.get("description") if isinstance(created, dict) else None
@@ -147,10 +163,22 @@ def make_view(lexicon: object, name: str | None = None) -> View:
         Column("created_at", claimed, _text(said) or _COMMON["created_at"]),
         *(Column(common, common, _COMMON[common]) for common in ("indexed_at", "rev")),
     ]
+    columns = (*head, *body, *tail)
+    if len(columns) > _MAX_COLUMNS:
+        raise LexiconError(f"{nsid} has more properties than a view has columns")
     key = main.get("key")
     literal = key.removeprefix("literal:") if isinstance(key, str) and key.startswith("literal:") else None
     comment = f"{nsid}: {_text(main.get('description')) or 'records of this collection'}"
-    return View(_short(name or naming.view), nsid, (*head, *body, *tail), comment, literal)
+    return View(_short(name or naming.view), nsid, columns, comment, literal, _unknown(nsid, known, properties, naming))
+
+
+def view_names(nsid: str) -> tuple[str, ...]:
+    """Return the names that a view of this lexicon may have, the shortest first; one only where people know it."""
+    if nsid in NAMINGS:
+        return (NAMINGS[nsid].view,)
+    parts = nsid.split(".")
+    names = (_short(_snake("_".join(parts[-count:]))) for count in range(2, len(parts) + 1))
+    return tuple(dict.fromkeys(names))
 
 
 def create_view(view: View) -> str:
@@ -182,15 +210,11 @@ def literal(text: str) -> str:
 
 
 def _parts(lexicon: object) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
-    """NSID, main definition and properties. Raises LexiconError."""
-    if not isinstance(lexicon, dict) or lexicon.get("lexicon") != 1:
-        raise LexiconError("it is no lexicon of version 1")
-    nsid, defs = lexicon.get("id"), lexicon.get("defs")
-    if not isinstance(nsid, str) or not is_nsid(nsid):
-        raise LexiconError("its id is no NSID")
-    main = defs.get("main") if isinstance(defs, dict) else None
-    if not isinstance(main, dict) or main.get("type") != "record":
+    """Return NSID, main definition and properties. Raises LexiconError."""
+    nsid = lexicon_id(lexicon)
+    if not isinstance(lexicon, dict) or not is_record(lexicon):
         raise LexiconError(f"{nsid} is not the lexicon of a record")
+    main = lexicon["defs"]["main"]
     record = main.get("record")
     properties = record.get("properties", {}) if isinstance(record, dict) else None
     if not isinstance(properties, dict):
@@ -199,23 +223,30 @@ def _parts(lexicon: object) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
 
 
 def _body(
-    nsid: str,
-    lexicon: Any,  # noqa: ANN401 (JSON)
-    properties: Mapping[str, Any],
-    naming: Naming,
-    taken: set[str],
+    nsid: str, known: Lexicons, properties: Mapping[str, Any], naming: Naming, taken: set[str]
 ) -> Iterator[Column]:
-    """The lexicon's own columns, in its order; a name that is taken gets ``record_`` before it."""
+    """Yield the lexicon's own columns, in its order; a name that is taken gets ``record_`` before it.
+
+    A createdAt that is no datetime has a column of its own, too: ``created_at`` is a time or NULL.
+    """
     for name, given in properties.items():
-        if name == "createdAt":
+        found = known.follow(given, nsid)
+        if name == "createdAt" and _kind(found, known) == "datetime":
             continue
-        schema = _resolved(given, nsid, lexicon["defs"])
-        for column, path, kind in naming.columns.get(name) or _columns(name, schema):
+        for column, path, kind in naming.columns.get(name) or _columns(name, found, known):
             chosen = _free(column, taken)
             taken.add(chosen)
             said = given.get("description") if isinstance(given, dict) else None
             value = "record" + "".join(f" -> {literal(part)}" for part in path)
-            yield Column(chosen, _EXPRESSIONS[kind].format(value), _text(said) or None)
+            yield Column(
+                chosen, _EXPRESSIONS[kind].format(f"({value})" if kind == "long texts" else value), _text(said) or None
+            )
+
+
+def _unknown(nsid: str, known: Lexicons, properties: Mapping[str, Any], naming: Naming) -> tuple[str, ...]:
+    """Return the refs of properties that lead to nothing."""
+    ends = [known.follow(given, nsid) for name, given in properties.items() if name not in naming.columns]
+    return tuple(dict.fromkeys(str(end.schema["ref"]) for end in ends if end.type == "ref" and not end.is_strong_ref))
 
 
 def _free(column: str, taken: set[str]) -> str:
@@ -227,40 +258,44 @@ def _free(column: str, taken: set[str]) -> str:
     return chosen
 
 
-def _columns(name: str, schema: Mapping[str, Any]) -> tuple[tuple[str, Path, str], ...]:
-    """The columns of a property by its type."""
+def _columns(name: str, found: Definition, known: Lexicons) -> tuple[tuple[str, Path, str], ...]:
+    """Return the columns of a property by its type."""
     column = _snake(name)
-    if schema.get("type") == "ref" and schema.get("ref") == _STRONG_REF:
+    if found.is_strong_ref:
         return tuple((f"{column}_{part}", (name, part), "name") for part in ("uri", "cid"))
-    return ((column, (name,), _kind(schema)),)
+    return ((column, (name,), _kind(found, known)),)
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    """Which function reads a value of this schema."""
-    match schema.get("type"):
-        case "string":
-            form = schema.get("format")
-            return "datetime" if form == "datetime" else "name" if form in _NAMES else "text"
-        case "integer" | "boolean" as plain:
-            return str(plain)
-        case "blob" | "cid-link":
-            return "cid"
-        case "array":
-            items = schema.get("items")
-            return "texts" if isinstance(items, dict) and items.get("type") == "string" else "array"
-        case _:
-            return "object"
+def _kind(found: Definition, known: Lexicons) -> str:
+    """Return which function reads a value of this schema; nothing is known of most that the specification lacks."""
+    if found.type == "string":
+        return _string_kind(found)
+    if found.type == "array":
+        return _array_kind(known.follow(found.schema.get("items"), found.home))
+    if found.type == "union":
+        return "object" if _is_of_objects(found, known) else "as it stands"
+    return _KINDS.get(found.type, "as it stands") if isinstance(found.type, str) else "as it stands"
 
 
-def _resolved(schema: object, nsid: str, defs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema, or what it refers to in the same file."""
-    if not isinstance(schema, dict):
-        return {}
-    if schema.get("type") == "ref":
-        home, _, name = str(schema.get("ref", "")).partition("#")
-        target = defs.get(name or "main") if home in {"", nsid} else None
-        return target if isinstance(target, dict) and target.get("type") != "ref" else schema
-    return schema
+def _string_kind(found: Definition) -> str:
+    form = found.schema.get("format")
+    return "datetime" if form == "datetime" else "name" if isinstance(form, str) and form in _NAMES else "text"
+
+
+def _array_kind(items: Definition) -> str:
+    """Return which function reads an array of such items."""
+    if items.type not in ("string", "token"):
+        return "array"
+    most = items.schema.get("maxLength")
+    is_short = items.type == "token" or _string_kind(items) != "text"
+    return "texts" if is_short or (isinstance(most, int) and most <= _MAX_INDEXED) else "long texts"
+
+
+def _is_of_objects(union: Definition, known: Lexicons) -> bool:
+    """Whether a union is of objects, as the specification has it: no ref is known to lead to something else."""
+    refs = union.schema.get("refs")
+    ends = [known.follow({"type": "ref", "ref": ref}, union.home) for ref in refs] if isinstance(refs, list) else []
+    return all(end.type in ("ref", "object", "record") for end in ends)
 
 
 def _snake(name: str) -> str:

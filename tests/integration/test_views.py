@@ -16,10 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.postgres.indexes import INDEXES
+from streams.postgres.lexicon_view import create_view, make_view
+from streams.postgres.lexicons import Lexicons
 from tests import lexicon_model as model
+from tests import lexicon_sets
 from tests.conftest import migrated
 
 SCHEMA = "firehose"
+#: The columns around a lexicon's own.
+COMMON = {"uri", "did", "rkey", "cid", "created_at"}
 Row = tuple[str, str, str, Any]
 
 
@@ -119,6 +124,10 @@ def rows_of(nsid: str, records: list[Any]) -> list[Row]:
     return [(f"did:plc:{n:06}", nsid, key or f"key{n:06}", record) for n, record in enumerate(records)]
 
 
+def rows_of_any(nsid: str, records: list[Any]) -> list[Row]:
+    return [(f"did:plc:{n:06}", nsid, f"key{n:06}", record) for n, record in enumerate(records)]
+
+
 @pytest.mark.parametrize("nsid", model.nsids())
 async def test_hostile_values(views: Views, nsid: str) -> None:
     rows = hostile_rows(nsid)
@@ -198,6 +207,36 @@ async def test_a_valid_record_fills_every_column(views: Views, nsid: str) -> Non
     assert row == model.expected_row(nsid, "did:plc:000000", row["rkey"], "cid", record)
     claims = "createdAt" in model.properties(nsid)
     assert [name for name, value in row.items() if value is None and (claims or name != "created_at")] == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_a_property_refers_to_its_value_is_shown(views: Views, seed: int) -> None:
+    """Every type, behind refs from file to file, with files that are given and one that is not."""
+    made = lexicon_sets.make(seed)
+    view = make_view(made.lexicons[lexicon_sets.RECORD], None, Lexicons(made.given))
+    await views.connection.execute(create_view(view))
+    try:
+        await views.hold(rows_of_any(lexicon_sets.RECORD, [made.record, dict.fromkeys(made.record), {}]))
+        full, *empty = await views.show("shop_item")
+    finally:
+        await views.connection.execute("DROP VIEW shop_item")
+    own = {name: value for name, value in full.items() if name not in COMMON}
+    assert own == made.expected
+    assert None not in own.values()
+    # A property that is null, or is not there, is NULL, of whatever type it is.
+    assert {value for row in empty for name, value in row.items() if name not in COMMON} == {None}
+
+
+async def test_a_stranger_cannot_break_a_view_that_refers_to_other_files(views: Views) -> None:
+    made = lexicon_sets.make(1)
+    view = make_view(made.lexicons[lexicon_sets.RECORD], None, Lexicons(made.given))
+    await views.connection.execute(create_view(view))
+    try:
+        await views.hold(rows_of_any(lexicon_sets.RECORD, [dict.fromkeys(made.record, value) for value in HOSTILE]))
+        await views.connection.execute(f"SET {await parallel(views.connection)} = on")
+        assert len(await views.show("shop_item")) == len(HOSTILE)
+    finally:
+        await views.connection.execute("DROP VIEW shop_item")
 
 
 #: What the sink lets into jsonb: no NUL, no half of a surrogate pair.
