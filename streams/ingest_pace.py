@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import structlog
 
 from streams.ops import process_state
-from streams.ops.idleness import IdleJudge, Sample, reason
+from streams.ops.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.ops.ingest_progress import span
 from streams.ops.machine import Machine
 from streams.ops.niceness import gives_way
@@ -241,7 +241,7 @@ class IngestPace:
             return "the settings have no limit" if not self._limit else "the machine is idle but for us"
         because = "BACKFILL_USE_IDLE is off"
         if self._settings.backfill_use_idle:
-            because = reason(self._seen) if self._seen is not None else "whether the machine is idle is not known yet"
+            because = reason(self._seen) if self._seen is not None else NOT_KNOWN
         return f"{outlook.rate / 1e6:.1f} MB/s: {because}"
 
     @property

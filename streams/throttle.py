@@ -18,7 +18,7 @@ from typing import Final
 
 from streams.memory import Account, MemoryWatch, worker_budgets
 from streams.ops import process_state
-from streams.ops.idleness import IdleJudge, Sample, reason
+from streams.ops.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.ops.machine import Machine
 from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.settings import Settings
@@ -164,7 +164,7 @@ class Throttle:
             return "the settings have no limit" if self._unlimited else "the machine is idle but for us"
         because = "BACKFILL_USE_IDLE is off"
         if self._use_idle:
-            because = reason(self._seen) if self._seen is not None else "whether the machine is idle is not known yet"
+            because = reason(self._seen) if self._seen is not None else NOT_KNOWN
         delay, due = self._pacer.delay, self._pacer.wait(self._clock())
         if self._queue and 0 < due < math.inf:
             return f"waiting {due:.1f} s of the {delay:g} s delay: {because}"
@@ -270,7 +270,7 @@ class Throttle:
         was, self._seen = self._idle.idle, sample
         if self._idle.sample(sample) != was and self._use_idle and not self._unlimited:
             log.info(
-                "[BACKFILL] The machine is %s (%s): %s",
+                "[BACKFILL] The machine is %s, %s: %s",
                 "busy" if was else "idle", reason(sample), "pacing" if was else "whole slices, no waits",
             )  # fmt: skip
             self._wake()
@@ -280,7 +280,7 @@ def shown_machine(sample: Sample, judge: IdleJudge) -> process_state.Machine:
     """A sample and its judgement, as other programs see it."""
     return process_state.Machine(
         others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
-        memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure,
+        memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure, top=sample.top,
     )  # fmt: skip
 
 

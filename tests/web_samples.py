@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from streams.ops.process_state import IngestState, Machine, Memory, WorkerState
+from streams.ops.process_state import IngestState, Machine, Memory, Other, WorkerState
 from streams.ops.status import Counted, Letter, Partition, Process, Rates, Status, Stretch
 from streams.web.figures import Durations, Held, IngestFigures, WorkerFigures
 from streams.web.history import SLOTS, History, Sample
@@ -27,9 +27,10 @@ def before(**how_long: float) -> dt.datetime:
     return NOW - dt.timedelta(**how_long)
 
 
+TOP = (Other("chrome", 0.4), Other("java", 0.12))
 WORKER = WorkerState(
     mode="paced", why="others use 62 % of the machine", memory=Memory(182 * MB, 512 * MB, 14 * MB, 64 * MB),
-    machine=Machine(others=0.62, idle=False, cores=8.0, memory_pressure=0.0, io_pressure=1.5),
+    machine=Machine(others=0.62, idle=False, cores=8.0, memory_pressure=0.0, io_pressure=1.5, top=TOP),
     partitions=tuple(range(8)), received=4_182_334, processed=4_170_020, skipped=12_300, dead=14, rate=2_450.0,
     transactions=2, transactions_max=2, web="http://127.0.0.1:6066",
 )  # fmt: skip

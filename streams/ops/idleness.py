@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from streams.ops.process_state import Other, others_in_words
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What was seen of the machine since the sample before it.
 
-    ``others``: the share (0 to 1) of the cores, or of the container's quota, that others used. The pressures are
-    percent of the last ten seconds; None where the kernel does not say. ``our_io``: our share of the bytes that the
-    disks moved of late; None where it cannot be known.
+    ``others``: the share (0 to 1) of the cores, or of the container's quota, that others used; ``top``: who they are.
+    The pressures are percent of the last ten seconds; None where the kernel does not say. ``our_io``: our share of the
+    bytes that the disks moved of late; None where it cannot be known. Without ``is_known`` nothing is known of others.
     """
 
     others: float
@@ -20,6 +22,8 @@ class Sample:
     memory_pressure: float | None = None
     io_pressure: float | None = None
     our_io: float | None = None
+    top: tuple[Other, ...] = ()
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class _Rule:
     idle: float
 
 
+#: What is said before there is a sample.
+NOT_KNOWN: Final = "whether the machine is idle is not known yet"
 #: Of all cores.
 CPU: Final = _Rule(0.20, 0.10)
 #: Percent of the time in which something waited for memory: whoever causes it, we make it worse.
@@ -92,9 +98,11 @@ def _others_disk(sample: Sample) -> float:
 
 def reason(sample: Sample) -> str:
     """What stands out in a sample, in words."""
+    if not sample.is_known:
+        return NOT_KNOWN
     if sample.others < CPU.idle:
         if sample.memory_pressure is not None and sample.memory_pressure >= MEMORY.idle:
             return f"memory is short for {sample.memory_pressure:.0f} % of the time"
         if _others_disk(sample) >= DISK.idle:
             return f"others keep the disk waiting for {sample.io_pressure:.0f} % of the time"
-    return f"others use {sample.others * 100:.0f} % of the machine"
+    return others_in_words(sample.others, sample.top)

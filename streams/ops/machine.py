@@ -1,7 +1,9 @@
 """Samples of the machine: what others use of its cores and disks, what waits for memory, and our own memory.
 
-"Others" are all processes but ours (``own_processes.py``). In a container with a CPU quota the cores are the quota, and
-whoever else spends it is another, too.
+"Others" are the processes of this machine that are not ours (``own_processes.py``): what they use we could take from
+them. What a hypervisor withholds (``steal``) is not theirs: it grows with our own work, and waiting frees nothing.
+Where not all processes can be seen (a container), the machine's work less ours stands for them. In a container with a
+CPU quota the cores are the quota, and whoever else spends it is another, too.
 """
 
 from __future__ import annotations
@@ -9,17 +11,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from streams.ops.cgroups import find_cgroups
+from streams.ops.cgroups import Cgroups, find_cgroups
 from streams.ops.idleness import Sample
 from streams.ops.own_processes import OwnProcesses
 from streams.ops.pressure import pressure
+from streams.ops.process_state import Other
+from streams.ops.process_table import PROC, Key, ProcessTable, Table, read_io_bytes, read_machine
+from streams.ops.shares import NOT_SEEN, by_name, largest, spent
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,30 +35,34 @@ _FADE: Final = 0.9
 #: What servers of ours we cannot see (in other containers) use for each of our CPU seconds, at most (README: Speed).
 UNSEEN: Final = 1.5
 
-#: What processes have used, by pid and start time: a pid may be used again.
-Usage = Mapping[tuple[int, float], float]
-
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Counters at one moment: CPU seconds and disk bytes since their beginnings; ``at`` monotonic, ``wall`` not."""
+    """Counters at one moment (monotonic): CPU seconds and disk bytes since their beginnings; ``own``: pids of ours."""
 
     at: float
-    wall: float
+    table: Table
+    own: frozenset[int]
     busy: float
-    cpu: Usage
+    cores: int
     in_quota: float | None
     disks: float | None
-    io: Usage | None
+    io: dict[Key, float] | None
 
 
 class Machine:
     """Call ``sample`` about once a second, from a thread: it takes some ms."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._own = OwnProcesses(settings)
+    def __init__(
+        self, settings: Settings, proc: Path = PROC, cgroups: Cgroups | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._proc = proc
+        self._clock = clock
+        self._table = ProcessTable(proc)
+        self._own = OwnProcesses(settings, proc)
         self._self = psutil.Process()
-        self._cgroups = find_cgroups()
+        self._cgroups = cgroups if cgroups is not None else find_cgroups()
         self._quota = self._cgroups.quota()
         self._last: _Reading | None = None
         self._disk_bytes = self._our_bytes = 0.0
@@ -74,65 +83,63 @@ class Machine:
             last, now = self._last, self._read()
         except (psutil.Error, OSError, ValueError) as error:
             log.debug("The machine cannot be looked at: %r", error)
-            return Sample(1.0, self.cores)
+            return Sample(1.0, self.cores, is_known=False)
         self._last = now
         memory, io = pressure("memory", self._cgroups), pressure("io", self._cgroups)
         if last is None or now.at <= last.at:
-            return Sample(1.0, self.cores, memory, io)
-        return Sample(self._others(last, now), self.cores, memory, io, self._our_io(last, now))
+            return Sample(1.0, self.cores, memory, io, is_known=False)
+        others, top = self._others(last, now)
+        return Sample(others, self.cores, memory, io, self._our_io(last, now), top)
 
-    def _others(self, last: _Reading, now: _Reading) -> float:
-        seconds, ours = now.at - last.at, spent(last.cpu, now.cpu, last.wall)
-        unseen = ours * UNSEEN if self._own.has_unseen else 0.0
-        shares = [(now.busy - last.busy - ours - unseen) / (seconds * (psutil.cpu_count() or 1))]
+    def _others(self, last: _Reading, now: _Reading) -> tuple[float, tuple[Other, ...]]:
+        """Return the share that others used, and who they are."""
+        seconds, used = now.at - last.at, spent(last.table, now.table)
+        ours = sum(used[pid] for pid in now.own if pid in used)
+        names = by_name(now.table, used, now.own)
+        seen, whole = sum(names.values()), seconds * now.cores
+        share = seen / whole
+        if not any(process.is_kernel for process in now.table.values()):  # a container's processes, or hidden ones
+            unseen = ours * UNSEEN if self._own.has_unseen else 0.0
+            share = max(share, (now.busy - last.busy - ours - unseen) / whole)
         if self._quota is not None and now.in_quota is not None and last.in_quota is not None:
-            shares.append((now.in_quota - last.in_quota - ours) / (seconds * self._quota.cores))
-        return min(1.0, max(0.0, *shares))
+            quota = seconds * self._quota.cores
+            in_quota = (now.in_quota - last.in_quota - ours) / quota
+            share, whole = (in_quota, quota) if in_quota > share else (share, whole)
+        names[NOT_SEEN] = max(0.0, share * whole - seen)
+        return min(1.0, share), largest(names, whole)
 
     def _our_io(self, last: _Reading, now: _Reading) -> float | None:
         if now.disks is None or last.disks is None or now.io is None or last.io is None:
             return None
+        before = {process.key for process in last.table.values()}
+        # Of a process that was there before and was not known as ours, nothing counts: it may be days old.
+        ours = (moved - last.io.get(key, moved if key in before else 0.0) for key, moved in now.io.items())
         self._disk_bytes = self._disk_bytes * _FADE + now.disks - last.disks
-        self._our_bytes = self._our_bytes * _FADE + spent(last.io, now.io, last.wall)
+        self._our_bytes = self._our_bytes * _FADE + sum(max(0.0, moved) for moved in ours)
         return min(1.0, self._our_bytes / self._disk_bytes) if self._disk_bytes > 0 else None
 
     def _read(self) -> _Reading:
-        cpu: dict[tuple[int, float], float] = {}
-        io: dict[tuple[int, float], float] | None = {}
-        for process in self._own.find():
-            try:
-                key = process.pid, process.create_time()
-                times = process.cpu_times()
-                cpu[key] = times.user + times.system
-                if io is not None:
-                    counters = process.io_counters()
-                    io[key] = float(counters.read_bytes + counters.write_bytes)
-            except psutil.NoSuchProcess:
-                continue
-            except (psutil.Error, OSError, AttributeError):  # another user's server, or no such counters here
-                io = None
+        at, table = self._clock(), self._table.read()
+        own = self._own.find(table)
+        busy, cores = read_machine(self._proc)
         in_quota = self._quota.used() if self._quota is not None else None
-        return _Reading(time.monotonic(), time.time(), _busy_seconds(), cpu, in_quota, disk_bytes(), io)
+        return _Reading(at, table, frozenset(own), busy, cores, in_quota, disk_bytes(), self._io(table, own))
+
+    def _io(self, table: Table, own: set[int]) -> dict[Key, float] | None:
+        """Return the bytes that each of ours has moved; None where one may not be asked: another user's server."""
+        found = {}
+        for pid in own:
+            moved = read_io_bytes(pid, self._proc)
+            if moved is not None:
+                found[table[pid].key] = moved
+            elif (self._proc / str(pid)).exists():
+                return None
+        return found
 
 
 def resident() -> int:
     """This process's resident memory, in bytes."""
     return int(psutil.Process().memory_info().rss)
-
-
-def spent(before: Usage, after: Usage, since: float) -> float:
-    """What was used between two readings, the first of which was at ``since`` (wall clock).
-
-    A process that began after it has used all that it has meanwhile; one that is older and was not known then: nothing.
-    """
-    return sum(max(0.0, used - before.get(key, 0.0 if key[1] >= since - 1.0 else used)) for key, used in after.items())
-
-
-def _busy_seconds() -> float:
-    """CPU seconds of the machine that were neither idle nor waiting for a disk (guests are in ``user``)."""
-    times = psutil.cpu_times()
-    kinds = ("user", "nice", "system", "irq", "softirq", "steal")
-    return sum(float(getattr(times, kind, 0.0)) for kind in kinds)
 
 
 def disk_bytes(block: Path = Path("/sys/block")) -> float | None:

@@ -7,6 +7,7 @@ it would rest, we would go on, and so on for ever. All its work counts as ours, 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import socket
 import time
@@ -19,72 +20,67 @@ from urllib.parse import urlsplit
 import psutil
 
 from streams.errors import SettingsError
+from streams.ops.process_table import PROC, Key, Table, read_command
+from streams.ops.shares import with_children
 from streams.settings import Settings
 
-#: Seconds between two searches of all processes, and between two looks for new children.
+#: Seconds between two searches of all command lines and ports.
 SEARCH_EVERY: Final = 30.0
-CHILDREN_EVERY: Final = 3.0
 _MODULE: Final = re.compile(r"streams(\.\w+)+")
 
 
 class OwnProcesses:
-    """Call ``find`` as often as you like: it searches only now and then."""
+    """Call ``find`` with each new table: it looks at all command lines and ports only now and then."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, proc: Path = PROC) -> None:
         self._settings = settings
-        self._roots: set[int] = set()
-        self._found: list[psutil.Process] = []
-        #: Every process, and its parent: psutil gives the same object for the same process.
-        self._parents: dict[int, tuple[psutil.Process, int]] = {}
-        self._searched = self._looked = float("-inf")
+        self._proc = proc
+        self._roots: set[Key] = set()
+        #: What was ours stays ours, also when its parent has ended.
+        self._ours: set[Key] = set()
+        #: Processes of the last table, and those whose command line was looked at.
+        self._seen: set[Key] = set()
+        self._looked_at: set[Key] = set()
+        self._searched = float("-inf")
         #: Whether servers of ours may run on this machine where we cannot see them: in other containers.
         self.has_unseen = False
 
-    def find(self) -> list[psutil.Process]:
-        """Ourselves and all the others, with their children."""
+    def find(self, table: Table) -> set[int]:
+        """Return the pids of ourselves and all the others of ours, with their children."""
         now = time.monotonic()
+        there = {process.key for process in table.values() if not process.is_kernel}
         if now - self._searched >= SEARCH_EVERY:
-            self._searched, self._looked = now, float("-inf")
-            self._roots = self._search()
-        if now - self._looked >= CHILDREN_EVERY:
-            self._looked = now
-            self._found = self._with_children()
-        return self._found
+            self._searched = now
+            self._roots = self._search(table)
+            self._looked_at = there
+        # A process that is new may not be yet what it will be: it is looked at when it is seen for the second time.
+        for key in (there & self._seen) - self._looked_at:
+            if is_ours(read_command(key[0], self._proc)):
+                self._roots.add(key)
+        self._looked_at = (self._looked_at | self._seen) & there
+        self._seen = there
+        found = with_children(table, self._roots | self._ours)
+        self._ours = {table[pid].key for pid in found}
+        return found
 
-    def _with_children(self) -> list[psutil.Process]:
-        """The roots and all below them. Who is whose child is asked once for each process: that is what costs."""
-        known, self._parents = self._parents, {}
-        children: dict[int, list[int]] = {}
-        for process in psutil.process_iter():
-            before = known.get(process.pid)
-            try:
-                parent = before[1] if before is not None and before[0] is process else process.ppid()
-            except psutil.Error:
-                continue
-            self._parents[process.pid] = process, parent
-            children.setdefault(parent, []).append(process.pid)
-        found: set[int] = set()
-        ahead = [pid for pid in self._roots if pid in self._parents]
-        while ahead:
-            pid = ahead.pop()
-            if pid not in found:
-                found.add(pid)
-                ahead += children.get(pid, ())
-        return [self._parents[pid][0] for pid in found]
-
-    def _search(self) -> set[int]:
-        commands = {process.pid: _command(process) for process in psutil.process_iter()}
-        roots = {pid for pid, command in commands.items() if is_ours(command)} | {psutil.Process().pid}
+    def _search(self, table: Table) -> set[Key]:
+        """Return our commands, and the servers that serve us."""
+        commands = {
+            process.key: read_command(pid, self._proc) for pid, process in table.items() if not process.is_kernel
+        }
+        roots = {key for key, command in commands.items() if is_ours(command) or key[0] == os.getpid()}
         servers = self._servers()
         here = _own_addresses()
         ports = {port for host, port in servers if _resolved(host) & here}
         self.has_unseen = in_container() and any(
             ip_address(address).is_private for host, _ in servers for address in _resolved(host) - here
         )
-        listeners, hidden = _listeners(ports)
-        if hidden:  # another user's: only their names can tell
-            roots |= {pid for pid, command in commands.items() if is_server(command)}
-        return roots | listeners
+        listeners = _listeners(ports)
+        found = {key for key in commands if key[0] in set().union(*listeners.values())}
+        if any(not any(is_server(commands[key]) for key in found if key[0] in pids) for pids in listeners.values()):
+            # Another user's, or what stands before a server: a pooler, a container's proxy. Only names can tell.
+            found |= {key for key, command in commands.items() if is_server(command)}
+        return roots | found
 
     def _servers(self) -> list[tuple[str, int]]:
         """Where Kafka and Postgres serve us."""
@@ -142,20 +138,17 @@ def _own_addresses() -> set[str]:
     return {address.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for address in addresses}
 
 
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def _listeners(ports: set[int]) -> tuple[set[int], bool]:
-    """The processes that listen on these ports, and whether there are some that we may not see."""
+def _listeners(ports: set[int]) -> dict[int, set[int]]:
+    """Return the processes that listen on each of these ports, as far as we may see them."""
+    found: dict[int, set[int]] = {port: set() for port in ports}
     if not ports:
-        return set(), False
+        return found
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.Error:  # macOS, without rights
-        return set(), True
-    listening = [c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port in ports]
-    return {pid for pid in listening if pid is not None}, None in listening
+        return found
+    for connection in connections:
+        address = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and address and address.port in ports and connection.pid is not None:
+            found[address.port].add(connection.pid)
+    return found

@@ -49,14 +49,25 @@ class Memory(msgspec.Struct, frozen=True):
     budget: int = 0
 
 
+class Other(msgspec.Struct, frozen=True):
+    """Other work: processes of one name, and the share of the cores that they use together."""
+
+    name: str
+    share: float
+
+
 class Machine(msgspec.Struct, frozen=True):
-    """What others use of the machine: ``others`` is a share of its cores; pressures are percent, None where unknown."""
+    """What others use of the machine: ``others`` is a share of its cores; pressures are percent, None where unknown.
+
+    ``top``: who they are, the largest three.
+    """
 
     others: float
     idle: bool
     cores: float
     memory_pressure: float | None = None
     io_pressure: float | None = None
+    top: tuple[Other, ...] = ()
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -114,6 +125,12 @@ def order_text(repeated: int, late: int) -> str:
     """What the relay sent twice, and out of order; empty where it did neither."""
     parts = (f"{repeated:,} sent again and passed over" if repeated else "", f"{late:,} out of order" if late else "")
     return ", ".join(filter(None, parts))
+
+
+def others_in_words(share: float, top: tuple[Other, ...]) -> str:
+    """Return what others use of the machine, and who they are."""
+    named = ", ".join(f"{other.name} {other.share * 100:.0f} %" for other in top)
+    return f"others use {share * 100:.0f} % of the machine" + (f" ({named})" if named else "")
 
 
 def plan_text(mode: str, days: int) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streams.firehose.syntax import shown
 from streams.ops.ingest_progress import span
-from streams.ops.process_state import order_text
+from streams.ops.process_state import order_text, others_in_words
 from streams.ops.status import Process, Status, Stretch
 from streams.ops.troubles import process_name, replaced
 
@@ -46,6 +46,7 @@ def page(status: Status) -> RenderableType:
         *_coverage(status),
         Text(),
         *_processes(status),
+        *_machines(status),
         *([_partitions(status)] if status.partitions else []),
         *_collections(status),
         *_letters(status),
@@ -119,6 +120,18 @@ def _processes(status: Status) -> Iterable[RenderableType]:
         state = _alive(process, status.at, is_replaced=process in gone)
         table.add_row(process_name(process), state, _memory(process), Text(_does(process)))
     yield table
+
+
+def _machines(status: Status) -> Iterable[RenderableType]:
+    """What each process counts as other work on its machine."""
+    table = _table("process", "its machine", "counts as other work")
+    for process in status.processes:
+        state = process.worker or process.ingest
+        if process.alive and state is not None and (machine := state.machine) is not None:
+            judged = f"{'idle' if machine.idle else 'busy'}, {machine.cores:g} cores"
+            table.add_row(process_name(process), judged, Text(shown(others_in_words(machine.others, machine.top), 200)))
+    if table.row_count:
+        yield table
 
 
 def _alive(process: Process, at: dt.datetime, *, is_replaced: bool) -> Text:

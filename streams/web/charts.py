@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from streams.ops.process_state import Machine, others_in_words
 from streams.web.drawing import HEIGHT, Block, ceiling, line, plain, span
 from streams.web.figures import Figures
 from streams.web.history import SLOTS, History
@@ -35,6 +36,7 @@ class Charts(msgspec.Struct, frozen=True):
     why: str
     modes: tuple[Block, ...]
     series: tuple[Chart, ...]
+    others: str
 
 
 def charts(figures: Figures, history: History) -> Charts:
@@ -52,7 +54,16 @@ def charts(figures: Figures, history: History) -> Charts:
         why=stranger(state.why if state is not None else getattr(figures, "why", ""), 200),
         modes=tuple(_mode(*stretch) for stretch in history.modes()),
         series=tuple(series),
+        others=_who(state.machine if state is not None else None),
     )
+
+
+def _who(machine: Machine | None) -> str:
+    """Return who uses the machine besides us, as a sentence."""
+    if machine is None:
+        return ""
+    words = stranger(others_in_words(machine.others, machine.top), 200)
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _rate(history: History) -> Chart:

@@ -5,30 +5,66 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from streams.ops.own_processes import OwnProcesses
+from streams.ops.process_table import ProcessTable
 from streams.settings import Settings
 
 
+def settings(kafka: str = "192.0.2.1:9092", database: str = "postgresql://u@192.0.2.1/d") -> Settings:
+    return Settings(_env_file=None, kafka_bootstrap_servers=kafka, database_url=database)  # type: ignore[call-arg, arg-type]
+
+
+@contextmanager
+def process(code: str, name: str = "python") -> Iterator[tuple[int, str]]:
+    """A process of its own session that waits, under a name; its pid and the first line that it printed."""
+    command = [str(Path(sys.executable).with_name(name)), "-c", f"{code}; print(flush=True); input()"]
+    with subprocess.Popen(
+        command, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as made:
+        assert made.stdout is not None
+        try:
+            yield made.pid, made.stdout.readline().decode().strip()
+        finally:
+            made.communicate(b"\n")
+
+
+LISTEN = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], end='')"
+
+
+def found(own: OwnProcesses) -> set[int]:
+    return own.find(ProcessTable().read())
+
+
 def test_we_and_our_children_are_ours() -> None:
-    own = OwnProcesses(Settings(_env_file=None, kafka_bootstrap_servers="192.0.2.1:9092"))  # type: ignore[call-arg]
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        found = {process.pid for process in own.find()}
-        assert {os.getpid(), child.pid} <= found
-        assert os.getppid() not in found
-        assert own.find() is own.find()  # not looked for again at once
-        child.communicate(b"\n")
+    own = OwnProcesses(settings())
+    assert os.getpid() in found(own)
+    with process("pass") as (child, _):  # looked for at once, not with the next search
+        pids = found(own)
+        assert {os.getpid(), child} <= pids
+        assert os.getppid() not in pids
     assert not own.has_unseen
 
 
 def test_who_listens_for_us_here_is_ours() -> None:
-    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        settings = Settings(_env_file=None, database_url=f"postgresql://u@localhost:{port}/d")  # type: ignore[call-arg, arg-type]
-        assert server.pid in OwnProcesses(settings)._search()
-        elsewhere = Settings(_env_file=None, database_url=f"postgresql://u@192.0.2.1:{port}/d")  # type: ignore[call-arg, arg-type]
-        assert server.pid not in OwnProcesses(elsewhere)._search()
-        server.communicate(b"\n")
+    with process(LISTEN, "postgres") as (server, port):
+        assert server in roots(settings(database=f"postgresql://u@localhost:{port}/d"))
+        assert server in roots(settings(kafka=f"localhost:{port}"))
+        assert server not in roots(settings(database=f"postgresql://u@192.0.2.1:{port}/d"))
+
+
+def test_behind_a_pooler_or_a_containers_proxy_names_tell_who_serves_us() -> None:
+    """Who listens is no server: it stands before one, which works for us too."""
+    with process(LISTEN, "pgbouncer") as (pooler, port), process("pass", "postgres") as (server, _):
+        assert {pooler, server} <= roots(settings(database=f"postgresql://u@localhost:{port}/d"))
+        assert server not in roots(settings())
+    # Nobody is seen to listen: another user's, or a container's whose port the kernel passes on.
+    with process("pass", "postgres") as (server, _):
+        assert server in roots(settings(database="postgresql://u@localhost:1/d"))
+
+
+def roots(given: Settings) -> set[int]:
+    return {pid for pid, _ in OwnProcesses(given)._search(ProcessTable().read())}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.ops.idleness import CPU, DISK, MEMORY, IdleJudge, Sample, reason
-from streams.ops.machine import disk_bytes, spent
+from streams.ops.machine import disk_bytes
 from streams.ops.own_processes import in_container, is_ours, is_server, server_addresses
 
 QUIET = Sample(0.0, memory_pressure=0.0, io_pressure=0.0, our_io=0.0)
@@ -90,17 +90,6 @@ def test_under_pressure_it_does_not_become_idle() -> None:
     for pressed in (replace(QUIET, memory_pressure=MEMORY.idle), replace(QUIET, io_pressure=DISK.idle)):
         judge = IdleJudge()
         assert not any(judge.sample(pressed) for _ in range(20))
-
-
-def test_what_new_and_gone_and_newly_known_processes_have_used() -> None:
-    before = {(1, 0.0): 5.0, (2, 0.0): 9.0}
-    after = {
-        (1, 0.0): 6.0,
-        (3, 101.0): 0.5,  # began meanwhile: all of it
-        (2, 102.0): 0.25,  # another process of the same pid
-        (4, 7.0): 80.0,  # an old one that we did not know: nothing of it
-    }
-    assert spent(before, after, since=100.0) == pytest.approx(1.75)
 
 
 @pytest.mark.parametrize(

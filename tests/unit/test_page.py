@@ -182,6 +182,7 @@ def test_the_headline_is_the_worst_that_is_true() -> None:
     busy, done = samples.status(), samples.caught_up()
     assert made(busy).headline.text == "Catching up: 1 h 44 min to go at this speed."
     assert made(busy).headline.detail == "At the settings' pace: others use 62 % of the machine."
+    assert made(busy).charts.others == "Others use 62 % of the machine (chrome 40 %, java 12 %)."
     assert made(done).headline.text == "Caught up: everything up to 14:03:19 UTC is in Postgres."
     nobody = msgspec.structs.replace(done, processes=done.processes[1:])
     assert made(nobody).headline.text == "No worker runs."

@@ -13,7 +13,7 @@ from rich.console import Console
 from streams import __version__
 from streams.ops.coverage import NOT_KEPT, GapTimes
 from streams.ops.gathering import Speeds, of_interest, seconds_left
-from streams.ops.process_state import IngestState, Memory, WorkerState, ingest_mode
+from streams.ops.process_state import IngestState, Machine, Memory, Other, WorkerState, ingest_mode
 from streams.ops.status import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
 from streams.ops.status_text import page, strip
 from streams.ops.troubles import Beside, reaches_head, troubles
@@ -27,9 +27,9 @@ def ago(seconds: float) -> dt.datetime:
     return NOW - dt.timedelta(seconds=seconds)
 
 
-def worker(**changes: Any) -> Process:
+def worker(machine: Machine | None = None, **changes: Any) -> Process:
     state = WorkerState(
-        mode="whole slices", why="the machine is idle", memory=Memory(100 << 20, 512 << 20), machine=None,
+        mode="whole slices", why="the machine is idle", memory=Memory(100 << 20, 512 << 20), machine=machine,
         partitions=(0, 1), received=10, processed=9, skipped=1, dead=0, rate=5.0, transactions=1, transactions_max=2,
     )  # fmt: skip
     facts: dict[str, Any] = {
@@ -160,6 +160,21 @@ def printed(status: Status) -> str:
     output = io.StringIO()
     Console(file=output, width=200, highlight=False, markup=False, no_color=True).print(page(status))
     return output.getvalue()
+
+
+def test_what_is_counted_as_other_work_is_named() -> None:
+    top = (Other("chrome", 0.41), Other("\x1b[31mjava", 0.12), Other("make", 0.03))
+    machine = Machine(others=0.6, idle=False, cores=8.0, top=top)
+    shown = printed(msgspec.structs.replace(WELL, processes=(worker(machine=machine),)))
+    assert "busy, 8 cores" in shown
+    assert "others use 60 % of the machine (chrome 41 %, " in shown
+    assert "make 3 %)" in shown
+    assert "\x1b" not in shown
+    # A version that did not say who they are is read as before.
+    old = msgspec.json.decode(b'{"others": 0.25, "idle": false, "cores": 2}', type=Machine)
+    assert "others use 25 % of the machine" in printed(
+        msgspec.structs.replace(WELL, processes=(worker(machine=old), worker(alive=False, machine=old)))
+    )
 
 
 def test_a_lost_worker_is_down_until_it_is_replaced() -> None:
