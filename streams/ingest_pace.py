@@ -1,4 +1,4 @@
-"""How fast the ingest may read: the budget of INGEST_BUSY_MB_PER_S, or more where the relay's window demands it.
+"""How fast the ingest may read: its budget (``ingest_budget.py``), or more where the relay's window demands it.
 
 A relay keeps its last so many hours: its oldest event slides along with the clock. An ingest that reads slower than
 real time loses ground against it, and what the relay drops first is lost. ``WindowPace`` decides, purely; ``Budget``
@@ -19,9 +19,9 @@ import structlog
 
 from streams.ops import process_state
 from streams.ops.idleness import NOT_KNOWN, IdleJudge, Sample, reason
+from streams.ops.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.ops.ingest_progress import span
 from streams.ops.machine import Machine
-from streams.ops.niceness import gives_way
 from streams.settings import Settings
 from streams.throttle import SAMPLE_SECONDS, shown_machine
 
@@ -37,6 +37,8 @@ SAFE: Final = 3600.0
 NEAR_HEAD: Final = 30.0
 #: Seconds of the budget that may come at once, and the least bytes: one read of the socket.
 BURST_SECONDS, BURST_BYTES = 0.25, 256 * 1024
+#: Events in WINDOW from which on their size is known.
+ENOUGH_EVENTS: Final = 100
 #: Seconds between two lines about the same.
 SAY_EVERY: Final = 60.0
 
@@ -44,6 +46,8 @@ SAY_EVERY: Final = 60.0
 @dataclass(frozen=True, slots=True)
 class Look:
     """Where the reading stands: ``now`` in seconds, the other times in µs since the epoch, ``received`` in bytes.
+
+    ``events``: how many those bytes held, whatever became of them.
 
     ``position`` is the newest event's time, ``oldest`` that of the oldest that the relay kept at ``oldest_at``,
     ``head`` where it will end (None: live, or not known). ``waits``: the connection is open and read, so that where
@@ -58,6 +62,7 @@ class Look:
     oldest_at: int
     head: int | None
     waits: bool = False
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,11 @@ class Outlook:
 
 
 class WindowPace:
-    """Takes looks, about one a second, and says what may be read."""
+    """Takes looks, about one a second, and says what may be read. ``bytes_an_event``: as it was measured last."""
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
+        self.bytes_an_event: float = NETWORK_BYTES
         self._looks: deque[Look] = deque()
         self._density: float | None = None
 
@@ -102,6 +108,8 @@ class WindowPace:
         looks.append(look)
         while look.now - looks[0].now > WINDOW:
             looks.popleft()
+        if look.events - looks[0].events >= ENOUGH_EVENTS:
+            self.bytes_an_event = (look.received - looks[0].received) / (look.events - looks[0].events)
         seconds, moved, received = self._progress()
         if moved > 0 and received > 0:
             self._density = received / moved
@@ -202,14 +210,16 @@ class IngestPace:
     def __init__(self, settings: Settings, on_change: Callable[[], None]) -> None:
         self._settings = settings
         self._on_change = on_change
-        self._limit = settings.ingest_busy_mb_per_s * 1e6 if gives_way(settings) else 0.0
+        #: Workers of our group that are there.
+        self.workers = 1
+        self._has_limit = ingest_budget(settings) is not None
         self._machine = Machine(settings)
         self._judge = IdleJudge()
         self._seen: Sample | None = None
-        self._window = WindowPace(self._limit)
+        self._window = WindowPace(ingest_budget(settings) or 0.0)
         self._budget = Budget()
-        if self._limit:  # until it is known whether the machine is idle
-            self._budget.set_rate(time.monotonic(), self._limit)
+        if self._has_limit:  # until it is known whether the machine is idle
+            self._budget.set_rate(time.monotonic(), self._window.budget)
         self._release: asyncio.TimerHandle | None = None
         self._said: float | None = None
         self._pace_now: tuple[bool, bool] | None = None
@@ -236,9 +246,10 @@ class IngestPace:
         outlook = self.outlook
         if outlook.demanded:
             rate = f"{outlook.rate / 1e6:.1f} MB/s" if outlook.rate is not None else "as fast as it goes"
-            return f"{rate}: the relay's window demands more than INGEST_BUSY_MB_PER_S"
+            least = "the workers can apply" if self._follows else "INGEST_BUSY_MB_PER_S"
+            return f"{rate}: the relay's window demands more than {least}"
         if outlook.rate is None:
-            return "the settings have no limit" if not self._limit else "the machine is idle but for us"
+            return "the settings have no limit" if not self._has_limit else "the machine is idle but for us"
         because = "BACKFILL_USE_IDLE is off"
         if self._settings.backfill_use_idle:
             because = reason(self._seen) if self._seen is not None else NOT_KNOWN
@@ -251,12 +262,22 @@ class IngestPace:
 
     def plan(self) -> str:
         """What it will do, for the log at the start."""
-        if not self._limit:
+        if not self._has_limit:
             return "reads as fast as it goes."
-        held = f"reads {self._limit / 1e6:g} MB/s, more where the relay's window demands it"
-        if not self._settings.backfill_use_idle:
-            return f"{held}."
-        return f"{held}, while the machine is busy with other work; as fast as it goes while it is idle."
+        held = f"reads {self._window.budget / 1e6:.3g} MB/s, more where the relay's window demands it"
+        if self._settings.backfill_use_idle:
+            held += ", while the machine is busy with other work; as fast as it goes while it is idle"
+        if self._follows:
+            return f"{held}. That is what the worker's settings can apply, and it changes with the size of the events."
+        slower = ingest_limit(self._settings) is not None
+        return f"{held}." + (
+            " That is less than the worker's settings can apply: INGEST_BUSY_MB_PER_S." if slower else ""
+        )
+
+    @property
+    def _follows(self) -> bool:
+        """Whether the budget is what the workers can apply, and that is more than the least."""
+        return self._settings.ingest_busy_mb_per_s is None and self._window.budget > LEAST
 
     # -- the reading
 
@@ -298,7 +319,8 @@ class IngestPace:
             self._seen = await asyncio.to_thread(self._machine.sample)
             idle = self._judge.sample(self._seen)
             look = source.look(self._received)
-            give_way = self._limit > 0 and not (self._settings.backfill_use_idle and idle)
+            self._window.budget = ingest_budget(self._settings, self.workers, self._window.bytes_an_event) or 0.0
+            give_way = self._has_limit and not (self._settings.backfill_use_idle and idle)
             self.outlook = self._window.look(look, give_way=give_way)
             self._set_rate(self.outlook.rate)
             self._say_pace(look.now)

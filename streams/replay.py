@@ -85,7 +85,7 @@ class Replay:
         self.pace = IngestPace(settings, self._on_publisher_change)
         self._full_since: float | None = None
         self._progress = IngestProgress()
-        self._heartbeat = Heartbeat(settings, "ingest", self.state, self._on_pause)
+        self._heartbeat = Heartbeat(settings, "ingest", self.state, self._on_pause, self._on_workers)
         self._fault: BaseException | None = None
         self._budgets = ingest_budgets(effective_memory_limit(settings))
         self.memory = MemoryWatch(effective_memory_limit(settings), resident, Account.of_ingest(self._budgets))
@@ -331,6 +331,10 @@ class Replay:
         if paused != self.pace.paused:
             log.warning(pause_line(pause if paused else None, "ingest"))
             self.pace.paused = paused
+
+    def _on_workers(self, workers: int) -> None:
+        """So many workers are there: the ingest reads what they can apply."""
+        self.pace.workers = workers
 
     async def _guard_retention(self) -> None:
         """Keep the topic's events for as long as its slowest group needs; wait for it where the disk does not allow."""

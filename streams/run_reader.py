@@ -316,6 +316,7 @@ class RunReader:
             oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
             head=start.head.time if start.head is not None and not self._reading.follow else None,
             waits=connection is not None and not connection.paused,
+            events=self._counts.events + self._counts.filtered,
         )  # fmt: skip
 
 

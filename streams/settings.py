@@ -160,10 +160,10 @@ class Settings(BaseSettings):
         description="A relay that is connected and sends nothing for so long is at its head: the ingest ends (without --follow).",
     )
 
-    ingest_busy_mb_per_s: float = Field(
-        1.0,
+    ingest_busy_mb_per_s: float | None = Field(
+        None,
         ge=0,
-        description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 is no limit.",
+        description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 is no limit. Unset: as much as the workers' settings can apply, at least 1.",
     )
 
     # -- surface

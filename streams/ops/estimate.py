@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import StreamsError
 from streams.kafka.topic import TopicInfo, reader
+from streams.ops.ingest_budget import NETWORK_BYTES, allowed_rate, ingest_limit
 from streams.ops.ingest_progress import span
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
@@ -36,14 +37,8 @@ class Left:
         return max(self.pending, self.to_head or 0)
 
 
-def allowed_rate(settings: Settings) -> float | None:
-    """Events a second that a worker's settings allow while the delay holds; None without a delay."""
-    delay = settings.backfill_batch_delay_ms / 1000
-    return settings.backfill_batch_size / delay if delay else None
-
-
 def estimate(left: Left, settings: Settings) -> str | None:
-    """A sentence about the time that is left; None where nothing is."""
+    """Return what is left, how long that takes, and what is the limit; None where nothing is left."""
     if not left.events:
         return None
     rate = allowed_rate(settings)
@@ -51,8 +46,15 @@ def estimate(left: Left, settings: Settings) -> str | None:
     what = f"about {left.events:,} events are left ({where})"
     if rate is None:
         return f"{what}: as fast as it goes."
+    reads = ingest_limit(settings) if left.events > left.pending else None
+    pace = "the worker's pace (BACKFILL_BATCH_SIZE, BACKFILL_BATCH_DELAY_MS)"
+    if reads is not None:
+        said = f"{NETWORK_BYTES / 1000:g} kB an event"
+        pace = f"the ingest's INGEST_BUSY_MB_PER_S, at about {said}: the worker could apply {rate:,.1f} events/s"
+        rate = reads
     text = f"{what}: at {rate:,.1f} events/s that takes {span(left.events / rate)}"
-    return f"{text} while the machine is busy, and less while it is idle." if settings.backfill_use_idle else f"{text}."
+    busy = " while the machine is busy, and less while it is idle" if settings.backfill_use_idle else ""
+    return f"{text}{busy}. The limit is {pace}."
 
 
 async def say_estimates(settings: Settings, info: TopicInfo, database: Database) -> None:

@@ -21,9 +21,9 @@ import msgspec
 from streams import __version__
 from streams.errors import SettingsError, StreamsError
 from streams.firehose.syntax import shown
-from streams.ops.process_state import BEAT_SECONDS, IngestState, WorkerState
+from streams.ops.process_state import BEAT_SECONDS, DOWN_AFTER, IngestState, WorkerState
 from streams.postgres.database import Database
-from streams.postgres.processes import Pause, Self, beat, last_beat
+from streams.postgres.processes import Pause, Self, beat, count_workers, last_beat
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,10 @@ LAST_PATIENCE: Final = 1.0
 
 
 class Heartbeat:
-    """Beats while ``run`` runs. ``state`` says what is written, ``on_pause`` is told of each change of the pause."""
+    """Beats while ``run`` runs. ``state`` says what is written, ``on_pause`` is told of each change of the pause.
+
+    ``on_workers``, where it is given, is told with each beat how many workers of the group are there.
+    """
 
     def __init__(
         self,
@@ -43,9 +46,11 @@ class Heartbeat:
         kind: Literal["worker", "ingest"],
         state: Callable[[], WorkerState | IngestState],
         on_pause: Callable[[Pause | None], None],
+        on_workers: Callable[[int], None] | None = None,
     ) -> None:
         self._state = state
         self._on_pause = on_pause
+        self._on_workers = on_workers
         self._pause: Pause | None = None
         self._written = False
         self._me = Self(
@@ -87,6 +92,9 @@ class Heartbeat:
         try:
             async with asyncio.timeout(patience):
                 pause = await beat(self._database, self._me, msgspec.json.encode(self._state()))
+                if self._on_workers is not None:
+                    workers = await count_workers(self._database, self._me.topic, self._me.group, DOWN_AFTER)
+                    self._on_workers(workers)
         except Exception as error:
             log.debug("no heartbeat: %r", error)
             return

@@ -79,6 +79,15 @@ async def processes(database: Database, topic: str, group: str, down_after: floa
     return await database.run(call)
 
 
+async def count_workers(database: Database, topic: str, group: str, down_after: float) -> int:
+    """Return how many workers of the group are there."""
+
+    async def call(connection: Connection) -> int:
+        return int(await connection.fetchval(query("count_workers"), topic, group, down_after))
+
+    return await database.run(call)
+
+
 async def pause_of(database: Database, topic: str, group: str) -> Pause | None:
     """The pause that holds, if any."""
 

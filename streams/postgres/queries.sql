@@ -636,6 +636,11 @@ WHERE p.topic = $1 AND (p.consumer_group = $2 OR p.kind = 'ingest')
 ORDER BY alive DESC, p.seen_at DESC
 LIMIT 100;
 
+-- name: count_workers
+SELECT count(*) FROM processes
+WHERE topic = $1 AND consumer_group = $2 AND kind = 'worker'
+  AND ended_at IS NULL AND seen_at > now() - make_interval(secs => $3);
+
 -- name: pause_of
 SELECT ingest, reason, asked_by, asked_at FROM pauses WHERE topic = $1 AND consumer_group = $2;
 

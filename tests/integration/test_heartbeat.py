@@ -121,3 +121,23 @@ async def test_without_a_database_there_is_none(tmp_path: Path, caplog: pytest.L
         await heartbeat.first()
         await heartbeat.end()
     assert "no database" in caplog.text
+
+
+async def test_an_ingest_is_told_how_many_workers_there_are(settings: SettingsFactory) -> None:
+    made = settings()
+    await migrated(made.database_dsn(), made.sink_schema)
+    told: list[int] = []
+    ingest = Heartbeat(made, "ingest", state, lambda _: None, told.append)
+    workers = [Heartbeat(made, "worker", state, lambda _: None) for _ in range(3)]
+    stranger = Heartbeat(made.model_copy(update={"sink_group": "another"}), "worker", state, lambda _: None)
+    try:
+        await ingest.first()
+        for worker in (*workers, stranger):
+            await worker.first()
+        await ingest.first()
+        await workers[0].end()
+        await ingest.first()
+    finally:
+        for heartbeat in (ingest, *workers, stranger):
+            await heartbeat.end()
+    assert told == [0, 3, 2]

@@ -7,6 +7,8 @@ import pytest
 from streams.ops.estimate import Left, estimate
 from streams.settings import Settings
 
+AGGRESSIVE = {"backfill_profile": "aggressive", "backfill_use_idle": False}
+FAST = "at 1,000.0 events/s that takes 9s. The limit is"
 KAFKA_ONLY = "are left (in Kafka; the relay's are not known)"
 
 
@@ -25,6 +27,30 @@ KAFKA_ONLY = "are left (in Kafka; the relay's are not known)"
         ),
         (Left(2500), {"backfill_use_idle": False}, "at 2.5 events/s that takes 16m40s."),
         (Left(5), {"backfill_profile": "unlimited"}, f"about 5 events {KAFKA_ONLY}: as fast as it goes."),
+        (Left(100), {}, "The limit is the worker's pace (BACKFILL_BATCH_SIZE, BACKFILL_BATCH_DELAY_MS)."),
+        (Left(0, 9_000), AGGRESSIVE, f"{FAST} the worker's pace"),
+        (
+            Left(0, 9_000),
+            AGGRESSIVE | {"ingest_busy_mb_per_s": 0},
+            f"{FAST} the w",
+        ),
+        (
+            Left(0, 9_000),
+            AGGRESSIVE | {"ingest_busy_mb_per_s": 7},
+            f"{FAST} the w",
+        ),
+        (
+            Left(0, 7_000),
+            AGGRESSIVE | {"ingest_busy_mb_per_s": 0.7},
+            "at 100.0 events/s that takes 1m10s. The limit is the ingest's INGEST_BUSY_MB_PER_S, at about 7 kB an "
+            "event: the worker could apply 1,000.0 events/s.",
+        ),
+        # What is in Kafka already needs no ingest.
+        (
+            Left(9_000, 9_000),
+            AGGRESSIVE | {"ingest_busy_mb_per_s": 0.7},
+            FAST,
+        ),
     ],
 )
 def test_what_is_left_and_how_long_it_takes(left: Left, settings: dict[str, object], words: str | None) -> None:

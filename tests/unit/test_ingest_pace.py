@@ -23,10 +23,12 @@ from streams.ingest_pace import (
     loss,
     needed_speed,
 )
+from streams.ops.ingest_budget import LEAST, ingest_budget
 from streams.settings import Settings
 
 MB = 1e6
 DAY = 86_400
+AGGRESSIVE: dict[str, object] = {"backfill_profile": "aggressive", "backfill_use_idle": False}
 #: The clock at the start, µs.
 START = 1_800_000_000_000_000
 
@@ -40,6 +42,7 @@ class Relay:
         self.position = START - int(behind * 1e6)
         self.oldest = None if keeps is None else START - int(keeps * 1e6)
         self.head: int | None = START
+        self.size: float = math.inf
 
     def second(self, rate: float, *, give_way: bool = True, waits: bool = False) -> Outlook:
         """Read for a second at so many bytes a second."""
@@ -47,8 +50,9 @@ class Relay:
         self.received += int(rate)
         self.position += int(rate / self.density * 1e6)
         look = Look(
-            self.now, START + int(self.now * 1e6), self.received, self.position, self.oldest, START, self.head, waits
-        )
+            self.now, START + int(self.now * 1e6), self.received, self.position, self.oldest, START, self.head, waits,
+            int(self.received / self.size),
+        )  # fmt: skip
         return self.pace.look(look, give_way=give_way)
 
     def seconds(self, n: int, rate: float, **how: bool) -> Outlook:
@@ -154,15 +158,72 @@ def test_without_a_rate_nothing_waits() -> None:
     assert budget.spend(1.0, 2000) == 2.0
 
 
+@pytest.mark.parametrize(
+    ("settings", "workers", "size", "budget"),
+    [
+        ({}, 1, 4_000, LEAST),  # 2.5 events/s
+        ({}, 0, 4_000, LEAST),
+        ({"backfill_profile": "balanced"}, 1, 4_000, LEAST),  # 100
+        ({"backfill_profile": "balanced"}, 4, 4_000, 2 * MB),
+        ({"backfill_profile": "aggressive"}, 1, 4_000, 5 * MB),  # 1,000
+        ({"backfill_profile": "aggressive"}, 0, 4_000, 5 * MB),
+        ({"backfill_profile": "aggressive"}, 3, 4_000, 15 * MB),
+        ({"backfill_profile": "aggressive"}, 1, 500, LEAST),
+        ({"backfill_batch_size": 1_000, "backfill_batch_delay_ms": 500}, 1, 4_000, 10 * MB),
+        # What the user says rules.
+        ({"backfill_profile": "aggressive", "ingest_busy_mb_per_s": 1}, 3, 4_000, 1 * MB),
+        ({"ingest_busy_mb_per_s": 0.25}, 1, 4_000, 0.25 * MB),
+        ({"ingest_busy_mb_per_s": 0}, 1, 4_000, None),
+        ({"backfill_profile": "unlimited"}, 1, 4_000, None),
+        ({"backfill_profile": "unlimited", "ingest_busy_mb_per_s": 1}, 1, 4_000, None),
+    ],
+)
+def test_the_budget_is_what_the_workers_can_apply(
+    settings: dict[str, object], workers: int, size: float, budget: float | None
+) -> None:
+    assert ingest_budget(made(**settings), workers, size) == budget
+
+
+def test_the_size_of_an_event_is_measured() -> None:
+    """Whatever its frames are: at `aggressive` the ingest reads a quarter more events than a worker can apply."""
+    for size in (900, 4_000, 30_000):
+        pace, settings = WindowPace(1 * MB), made(**AGGRESSIVE)
+        relay = Relay(pace, behind=DAY, keeps=None, density=0.5 * MB)
+        relay.size = size
+        rate: float | None = pace.budget
+        for _ in range(40):
+            assert rate is not None
+            rate = relay.second(rate).rate
+            pace.budget = ingest_budget(settings, 1, pace.bytes_an_event) or 0.0
+        assert rate is not None
+        assert rate / size == pytest.approx(1_250, rel=0.02)
+
+
+async def test_an_ingest_reads_what_so_many_workers_can_apply() -> None:
+    pace = IngestPace(made(**AGGRESSIVE), lambda: None)
+    source = Stuck()
+    running = asyncio.create_task(pace.run(source))
+    for workers, rate in ((1, 5 * MB), (2, 10 * MB)):
+        pace.workers = workers
+        async with asyncio.timeout(60):
+            while pace.outlook.rate != pytest.approx(rate):
+                source.events += 200
+                pace.received(800_000)
+                await asyncio.sleep(0.05)
+    running.cancel()
+    assert pace.mode == ("paced", "10.0 MB/s: BACKFILL_USE_IDLE is off")
+
+
 class Stuck:
     """A reading that stands a day behind, and does not move."""
 
     def __init__(self) -> None:
         self.position = time.time_ns() // 1000 - DAY * 1_000_000
+        self.events = 0
 
     def look(self, received: int) -> Look:
         now = time.time_ns() // 1000
-        return Look(time.monotonic(), now, received, self.position, None, now, None)
+        return Look(time.monotonic(), now, received, self.position, None, now, None, events=self.events)
 
 
 def made(**settings: object) -> Settings:
@@ -219,6 +280,15 @@ def test_it_warns_once_a_minute_and_says_when_it_is_over() -> None:
         ({"backfill_use_idle": False}, "reads 1 MB/s, more where the relay's window demands it."),
         ({"ingest_busy_mb_per_s": 0}, "as fast as it goes."),
         ({"backfill_profile": "unlimited"}, "as fast as it goes."),
+        (
+            AGGRESSIVE,
+            "reads 8.75 MB/s, more where the relay's window demands it. That is what the worker's settings can",
+        ),
+        (
+            AGGRESSIVE | {"ingest_busy_mb_per_s": 0.5},
+            "demands it. That is less than the worker's settings can apply: INGEST_BUSY",
+        ),
+        (AGGRESSIVE | {"ingest_busy_mb_per_s": 50}, "reads 50 MB/s, more where the relay's window demands it."),
     ],
 )
 def test_it_says_what_it_will_do(settings: dict[str, object], words: str) -> None:
