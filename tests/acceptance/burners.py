@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -56,6 +58,22 @@ class Burners:
         return total
 
 
-def loss(pairs: list[tuple[float, float]]) -> float:
-    """The share of their speed that they lose: alone, and with something else, in pairs one after the other."""
-    return 1 - statistics.median(beside / alone for alone, beside in pairs)
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The share of their speed that the burners lose, and how far it may be off (two standard errors)."""
+
+    share: float
+    unsure: float
+
+
+def loss(alone: list[float], beside: list[float]) -> Loss:
+    """Return what they lose beside something else: each speed beside it is held against those alone before and after.
+
+    So a machine that becomes slower or faster meanwhile changes nothing; one that goes up and down makes it unsure.
+    """
+    assert len(alone) == len(beside) + 1 >= 3
+    losses = [1 - 2 * slow / (before + after) for before, slow, after in zip(alone, beside, alone[1:], strict=False)]
+    middle = statistics.median(losses)
+    # Of the median; by the absolute deviations, for one pair may be far off.
+    spread = 1.4826 * statistics.median(abs(one - middle) for one in losses)
+    return Loss(middle, 2 * 1.2533 * spread / math.sqrt(len(losses)))
