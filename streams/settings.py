@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from streams.database_url import clean, parse
 from streams.errors import SettingsError
 
 ENDPOINT: Final = "/xrpc/com.atproto.sync.subscribeRepos"
@@ -217,9 +218,10 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("a database's address begins with postgresql://")
-        return value
+        if value is None:
+            return None
+        parse(value.get_secret_value())
+        return SecretStr(clean(value.get_secret_value()))
 
     @model_validator(mode="before")
     @classmethod

@@ -6,6 +6,7 @@ it would rest, we would go on, and so on for ever. All its work counts as ours, 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from streams.database_url import parse
 from streams.errors import SettingsError
 from streams.ops.process_table import PROC, Key, Table, read_command
 from streams.ops.shares import with_children
@@ -85,11 +87,10 @@ class OwnProcesses:
     def _servers(self) -> list[tuple[str, int]]:
         """Where Kafka and Postgres serve us."""
         addresses = []
-        for ask, default in ((self._settings.bootstrap_servers, 9092), (self._settings.database_dsn, 5432)):
-            try:
-                addresses += server_addresses(ask(), default)
-            except (SettingsError, ValueError):
-                continue
+        with contextlib.suppress(SettingsError, ValueError):
+            addresses += server_addresses(self._settings.bootstrap_servers(), 9092)
+        with contextlib.suppress(SettingsError, ValueError):
+            addresses += parse(self._settings.database_dsn()).reached
         return addresses
 
 
@@ -109,10 +110,9 @@ def is_server(command: Sequence[str]) -> bool:
 
 
 def server_addresses(text: str, default_port: int) -> list[tuple[str, int]]:
-    """Hosts and ports in ``host:port,host:port`` or in a URL; a host that is left out is this machine."""
-    servers = urlsplit(text).netloc.rpartition("@")[2] if "://" in text else text
+    """Hosts and ports in ``host:port,host:port``; a host that is left out is this machine."""
     found = []
-    for server in servers.split(","):
+    for server in text.split(","):
         parts = urlsplit(f"//{server.strip()}")
         found.append((parts.hostname or "localhost", parts.port or default_port))
     return found
