@@ -27,6 +27,7 @@ from streams.local.process import family
 from streams.local.stack import Stack
 from streams.ops.processes import IngestProcess, WorkerProcess
 from streams.ops.standing import StandingReader, standing_reader
+from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
 
 #: Seconds that one run may take.
@@ -123,7 +124,8 @@ async def measure(settings: Settings, stack: Stack | None, events: int) -> dict[
         await asyncio.gather(ingest.stop(), worker.stop())
         relay.terminate()
         await relay.wait()
-    problems = await compare(settings.database_dsn(), settings.sink_schema, load_oracle(oracle))
+    async with reading(settings.database_dsn(), settings.sink_schema) as connection:
+        problems = await compare(connection, settings.sink_schema, load_oracle(oracle))
     if problems:
         sys.exit(f"The result is wrong, so its speed does not count: {problems[0]}")
     return {"events": events, "seconds": seconds, "cpu": cpu.spent()}

@@ -25,6 +25,7 @@ from streams.local.oracle import load_oracle
 from streams.local.stack import Stack
 from streams.ops.processes import IngestProcess, WorkerProcess
 from streams.ops.standing import StandingReader, standing_reader
+from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
 
 MB = 1 << 20
@@ -128,7 +129,8 @@ async def measure(settings: Settings, url: str, oracle: Path, events: int, limit
     ingest = await take_in(settings, events)
     async with standing_reader(settings, info) as reader:
         worker = await write_out(settings, reader, events)
-    problems = await compare(settings.database_dsn(), settings.sink_schema, load_oracle(oracle))
+    async with reading(settings.database_dsn(), settings.sink_schema) as connection:
+        problems = await compare(connection, settings.sink_schema, load_oracle(oracle))
     if problems:
         sys.exit(f"The result is wrong, so its speed does not count: {problems[0]}")
     return {"ingest": ingest, "worker": worker}

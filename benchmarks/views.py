@@ -19,6 +19,7 @@ import asyncpg
 from streams.local.postgres import Postgres
 from streams.postgres.database import Database
 from streams.postgres.indexes import INDEXES, PREFIX
+from streams.postgres.session import reading
 
 SCHEMA: Final = "firehose"
 #: Of 100 rows so many are likes, posts, follows, reposts; the last one is a profile.
@@ -173,10 +174,8 @@ async def measure(dsn: str, rows: int) -> None:
     database = Database(dsn, SCHEMA, 1)
     await database.migrate()
     await database.close()
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(
-        dsn, server_settings={"search_path": SCHEMA, "jit": "off"}
-    )
-    try:
+    async with reading(dsn, SCHEMA) as connection:
+        await connection.execute("SET jit = off")
         bench = Bench(connection, rows)
         await bench.load()
         wanted = await popular(connection)
@@ -186,8 +185,6 @@ async def measure(dsn: str, rows: int) -> None:
         for name, (took, used) in (await bench.plans(wanted)).items():
             print(f"| {name} | {took:.1f} | {before[name][0]:.0f} | {used} |", flush=True)
         await bench.counts()
-    finally:
-        await connection.close()
 
 
 def main() -> None:

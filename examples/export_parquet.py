@@ -23,6 +23,7 @@ from typing import Any, Final
 import asyncpg
 
 from streams.errors import StreamsError
+from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
 
 try:
@@ -63,18 +64,17 @@ class Selection:
 async def export(settings: Settings, selection: Selection, out: Path) -> int:
     """Write the file. Returns the number of rows."""
     part = out.with_name(f"{out.name}.part")
-    connection = await asyncpg.connect(
-        settings.database_dsn(), server_settings={"search_path": f'"{settings.sink_schema}"'}
-    )
     try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
+        async with (
+            reading(settings.database_dsn(), settings.sink_schema) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
             columns = await columns_of(connection, selection.view)
             rows = connection.cursor(*query(selection, columns), prefetch=FETCH_ROWS)
             written = await write(part, pa.schema([(name, kind) for name, (kind, _) in columns.items()]), aiter(rows))
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)
-        await connection.close()
     return written
 
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 import asyncpg
 
 from streams.errors import StreamsError
+from streams.postgres.session import reading
 from streams.settings import load_settings
 
 #: The condition of a page: after the cursor ($1 in microseconds, $2), newest first, $3 at most. A post whose
@@ -75,13 +76,8 @@ def read_cursor(cursor: str | None) -> tuple[int, str]:
 async def answer(kind: str, of: str, limit: int, cursor: str | None) -> dict[str, Any]:
     """One page from the deployment that the settings name."""
     settings = load_settings()
-    connection = await asyncpg.connect(
-        settings.database_dsn(), server_settings={"search_path": f'"{settings.sink_schema}"'}
-    )
-    try:
+    async with reading(settings.database_dsn(), settings.sink_schema) as connection:
         return await feed(connection, kind, of, limit, cursor)
-    finally:
-        await connection.close()
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import asyncpg
 
 from streams.errors import SettingsError, StreamsError
+from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
 
 Rows = list[dict[str, Any]]
@@ -86,21 +87,18 @@ ORDER BY followed.followers DESC, followed.did
 
 async def report(settings: Settings, hours: float, top: int) -> dict[str, Any]:
     """The three lists over the last ``hours`` of what is covered."""
-    connection = await asyncpg.connect(
-        settings.database_dsn(), server_settings={"search_path": f'"{settings.sink_schema}"'}
-    )
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):  # one moment for all of it
-            until: datetime | None = await connection.fetchval(COVERED_UNTIL)
-            if until is None:
-                raise SettingsError(f"The schema {settings.sink_schema} is empty: `make run` fills it.")
-            since = until - timedelta(hours=hours)
-            posts, tags, accounts = [
-                [dict(row) for row in await connection.fetch(query, since, until, top)]
-                for query in (MOST_LIKED, RISING_TAGS, MOST_FOLLOWED)
-            ]
-    finally:
-        await connection.close()
+    async with (
+        reading(settings.database_dsn(), settings.sink_schema) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),  # one moment for all of it
+    ):
+        until: datetime | None = await connection.fetchval(COVERED_UNTIL)
+        if until is None:
+            raise SettingsError(f"The schema {settings.sink_schema} is empty: `make run` fills it.")
+        since = until - timedelta(hours=hours)
+        posts, tags, accounts = [
+            [dict(row) for row in await connection.fetch(query, since, until, top)]
+            for query in (MOST_LIKED, RISING_TAGS, MOST_FOLLOWED)
+        ]
     return {"since": since.isoformat(), "until": until.isoformat(), "posts": posts, "tags": tags, "accounts": accounts}
 
 

@@ -7,31 +7,30 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from streams.local.oracle import Account, State, differences
 
+if TYPE_CHECKING:  # asyncpg's class is generic in its stubs only
+    Connection = asyncpg.Connection[asyncpg.Record]
 
-async def compare(dsn: str, schema: str, expected: State) -> list[str]:
+
+async def compare(connection: Connection, schema: str, expected: State) -> list[str]:
     """A sentence for each difference (at most about forty); an empty list says that all is exactly as it must be."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        found: dict[str, dict[str, Any]] = defaultdict(dict)
-        async with connection.transaction():
-            rows = connection.cursor(
-                f"SELECT did, collection, rkey, cid, rev, record::text AS value FROM {schema}.records "  # noqa: S608
-                "WHERE record IS NOT NULL",
-                prefetch=5000,
-            )
-            async for row in rows:
-                found[row["did"]][f"{row['collection']}/{row['rkey']}"] = {
-                    "cid": row["cid"], "rev": row["rev"], "value": json.loads(row["value"]),
-                }  # fmt: skip
-        actors = {row["did"]: row for row in await connection.fetch(f"SELECT * FROM {schema}.actors")}  # noqa: S608
-    finally:
-        await connection.close()
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    async with connection.transaction():
+        rows = connection.cursor(
+            f"SELECT did, collection, rkey, cid, rev, record::text AS value FROM {schema}.records "  # noqa: S608
+            "WHERE record IS NOT NULL",
+            prefetch=5000,
+        )
+        async for row in rows:
+            found[row["did"]][f"{row['collection']}/{row['rkey']}"] = {
+                "cid": row["cid"], "rev": row["rev"], "value": json.loads(row["value"]),
+            }  # fmt: skip
+    actors = {row["did"]: row for row in await connection.fetch(f"SELECT * FROM {schema}.actors")}  # noqa: S608
     # A recording knows the records of active accounts only: of the others, deleted ones must have none.
     known = expected["records"]
     unknown = {did for did, account in expected["accounts"].items() if did not in known and account["hidden"]}

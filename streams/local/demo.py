@@ -19,6 +19,7 @@ from streams.local.compare import compare
 from streams.local.oracle import load_oracle
 from streams.ops.processes import end_with_parent
 from streams.postgres.database import Connection, Database
+from streams.postgres.session import reading
 from streams.settings import Settings
 
 #: Events of the demo's traffic: half a minute of generating, a few seconds of pipeline.
@@ -113,7 +114,8 @@ async def _drop_schema(settings: Settings) -> None:
 async def verdict(settings: Settings, relay: DemoRelay) -> tuple[bool, str]:
     """Whether Postgres holds exactly what the relay's own model says, and a sentence about it."""
     expected = load_oracle(relay.oracle)
-    problems = await compare(settings.database_dsn(), settings.sink_schema, expected)
+    async with reading(settings.database_dsn(), settings.sink_schema) as connection:
+        problems = await compare(connection, settings.sink_schema, expected)
     if problems:
         return False, f"Postgres differs from the relay's own model, first: {problems[0]}"
     records = sum(map(len, expected["records"].values()))

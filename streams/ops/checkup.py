@@ -34,6 +34,7 @@ from streams.ops.ingest_progress import span
 from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
+from streams.postgres.session import Pooling
 from streams.settings import Settings
 
 State = Literal["ok", "warn", "fail"]
@@ -237,7 +238,8 @@ async def postgres(settings: Settings) -> list[Finding]:
         facts = dict(await database.run(call))
         skew = facts["now"].timestamp() - (before + time.time()) / 2
         schema = await _schema(database)
-        return [Finding("Postgres", "ok", f"{database.place}: version {facts['version']}"), schema,
+        through = "" if database.pooling is Pooling.DIRECT else ", through a pooler that gives us sessions"
+        return [Finding("Postgres", "ok", f"{database.place}: version {facts['version']}{through}"), schema,
                 *judged_database(settings, facts, schema.state == "ok"), clock("Postgres", skew)]  # fmt: skip
     finally:
         await database.close()

@@ -9,37 +9,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
-import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Final, TypeVar
 
 import asyncpg
 
 from streams.crashpoint import crash_point
+from streams.database_url import parse
 from streams.errors import DatabaseError, MismatchError, StreamsError
 from streams.postgres.queries import cursor_table, migrations, query
+from streams.postgres.session import (
+    MARGIN,
+    STATEMENT_TIMEOUT,
+    Pooling,
+    Session,
+    check_session,
+    close_session,
+    open_session,
+)
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-if TYPE_CHECKING:  # asyncpg's class is generic in its stubs only
-    Connection = asyncpg.Connection[asyncpg.Record]
-else:
-    Connection = asyncpg.Connection
+Connection = Session
 
 #: The oldest Postgres that has what the schema uses (SQL function bodies by RETURN).
 MIN_SERVER: Final = 140_000
 #: Seconds that the first connection may take, retries included: a server that is just starting.
 START_TIMEOUT: Final = 20.0
-CONNECT_TIMEOUT: Final = 10.0
-#: Seconds that the server gives a statement. The deletion of an account with millions of records is the longest one.
-STATEMENT_TIMEOUT: Final = 300.0
-#: Seconds that we wait for longer than the server's own limit, so that it is the server that ends a statement.
-MARGIN: Final = 10.0
+#: Seconds for which a pooler's refusals count as something that passes: it is full, or Postgres behind it is away.
+REFUSAL_PATIENCE: Final = 60.0
 #: How much longer a statement may take than the try before it, which the server ended.
 MORE: Final = 4
 LONGEST_STATEMENT: Final = 86_400.0
@@ -49,22 +51,14 @@ FOR_EVER: Final = 30 * 86_400.0
 ABANDON_AFTER: Final = 5.0
 FIRST_DELAY, LONGEST_DELAY, LOG_EVERY = 0.1, 5.0, 60.0
 
-_SESSION: Final = {
-    # The topic has what a crash of the database takes: offsets and rows are lost, or kept, together.
-    "synchronous_commit": "off",
-    "jit": "off",
-    "timezone": "UTC",
-    # A frozen worker must not hold rows: its transaction is ended, and so is a wait for such a one.
-    "idle_in_transaction_session_timeout": "10000",
-    "lock_timeout": "20000",
-    "statement_timeout": f"{STATEMENT_TIMEOUT * 1000:.0f}",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
-
 #: SQLSTATEs, or their first two characters, that pass by themselves: connection, rollback, resources, intervention.
 _TRANSIENT_STATES: Final = ("08", "40", "53", "57", "55P03", "25P03", "58030")
+#: SQLSTATEs by which poolers refuse a connection, whatever the reason: pgbouncer's, then Supavisor's.
+_POOLER_STATES: Final = ("08P01", "08004", "XX000")
+#: The protocol is not kept: no repetition mends it, once a session is there.
+_PROTOCOL: Final = "08P01"
+#: Prepared statements that are gone, or there already: the session is not ours alone.
+_SHARED_STATES: Final = ("26000", "42P05")
 #: The class of the errors that our own functions raise: the caller's business.
 OUR_CLASS: Final = "AT"
 _DISK_FULL: Final = "53100"
@@ -82,15 +76,21 @@ class Abandoned(Exception):  # noqa: N818 (nothing went wrong)
     """The caller of ``run`` has lost interest: ``keep_going`` said no."""
 
 
+class ConnectionRefused(Exception):  # noqa: N818 (a refusal)
+    """A pooler, or a server, refuses to connect us, and its SQLSTATE does not say whether that passes."""
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same call may succeed later, by itself."""
     if isinstance(error, asyncpg.PostgresError):
         state = str(error.sqlstate or "")
-        return state != _DISK_FULL and state.startswith(_TRANSIENT_STATES)
+        return state not in (_DISK_FULL, _PROTOCOL) and state.startswith(_TRANSIENT_STATES)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return False
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, ValueError)  # a value that cannot be bound stays so
     # asyncpg raises InternalClientError on a session that was cut in the middle of a message.
-    return isinstance(error, (asyncpg.InternalClientError, OSError, TimeoutError))
+    return isinstance(error, (asyncpg.InternalClientError, ConnectionRefused, OSError, TimeoutError))
 
 
 def is_data_error(error: BaseException) -> bool:
@@ -105,24 +105,27 @@ class Database:
         self.schema = schema
         # Whether a database that is away is somebody else's to report.
         self._level = logging.DEBUG if quiet else logging.WARNING
-        self._dsn = dsn
+        self._address = parse(dsn)
         self._slots = asyncio.Semaphore(max_connections)
         self._idle: list[Connection] = []
         self._closed = False
         #: Whether the last call failed, and is tried again.
         self.is_away = False
+        #: What is between us and Postgres, once the first connection is there.
+        self.pooling: Pooling | None = None
 
     @property
     def place(self) -> str:
         """Where the database is, for messages: no user, no password."""
-        try:
-            url = urlsplit(self._dsn)
-            return f"{url.hostname or 'localhost'}:{url.port or 5432}{unquote(url.path)}"
-        except ValueError:
-            return "DATABASE_URL"
+        return self._address.place
 
-    async def start(self, timeout: float = START_TIMEOUT) -> None:
-        """Open the first connection. Raises DatabaseError where that fails for ``timeout`` seconds, or is refused."""
+    async def start(self, timeout: float | None = None) -> None:
+        """Open the first connection. Raises DatabaseError where that fails for ``timeout`` seconds, or is refused.
+
+        Without a timeout it is START_TIMEOUT, or the address' ``connect_timeout`` where that is longer.
+        """
+        if timeout is None:
+            timeout = max(START_TIMEOUT, self._address.connect_timeout or 0)
         end = time.monotonic() + timeout
         last: list[BaseException] = []
         try:
@@ -138,10 +141,7 @@ class Database:
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
-            try:
-                await connection.close(timeout=2.0)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
+            await close_session(connection)
 
     async def run(
         self,
@@ -155,12 +155,12 @@ class Database:
         The function must bear being repeated after a commit whose answer was lost; ``failures`` collects what went
         wrong so far. Raises Abandoned, DatabaseError, MismatchError; data errors and our own functions' as they are.
         """
-        away_since, logged_at = None, 0.0
+        away_since, refused_since, logged_at = None, None, 0.0
         delay = FIRST_DELAY
         while True:
             try:
                 async with self._connection() as connection:
-                    result = await _while_wanted(function, connection, keep_going)
+                    result = await _while_wanted(self._checked(function), connection, keep_going)
             except Exception as error:
                 if not is_transient(error):
                     fatal = self._fatal(error)
@@ -172,6 +172,12 @@ class Database:
                     failures.append(error)
                 now = time.monotonic()
                 away_since = away_since or now
+                refused_since = (refused_since or now) if isinstance(error, ConnectionRefused) else None
+                if refused_since is not None and now - refused_since >= REFUSAL_PATIENCE:
+                    raise DatabaseError(
+                        f"Postgres at {self.place}, or the pooler there, has refused every connection for "
+                        f"{now - refused_since:.0f} s ({_sentence(error)}): look at its log, or correct DATABASE_URL."
+                    ) from None
                 if now - logged_at >= LOG_EVERY:
                     logged_at = now
                     log.log(
@@ -218,6 +224,7 @@ class Database:
                 await connection.execute(f'CREATE SCHEMA "{self.schema}"')
             if not state["cursor"]:
                 await connection.execute(cursor_table())
+            await self._settle_schema(connection)
             if not state["ours"]:
                 await connection.execute(query("create_migrations"))
             held = await connection.fetchval(query("migrations"))
@@ -227,6 +234,17 @@ class Database:
                     crash_point("migration.inside")
                     await connection.execute(query("add_migration"), migration.version, migration.name)
                     log.info("Schema %s: migration %s applied.", self.schema, migration.name)
+
+    async def _settle_schema(self, connection: Connection) -> None:
+        """Set the schema for this transaction, and look: what is made without a name must not fall into another one.
+
+        Raises DatabaseError where it does not hold.
+        """
+        if await connection.fetchval(query("settle_schema"), f'"{self.schema}"') != self.schema:
+            raise DatabaseError(
+                f"Postgres at {self.place} does not let us use the schema {self.schema}, so nothing is made: "
+                "grant our user all on it."
+            )
 
     async def _is_current(self, connection: Connection) -> bool:
         """Whether nothing is to be done. Raises what says that nothing may be done."""
@@ -267,18 +285,23 @@ class Database:
                     connection.terminate()
 
     async def _connect(self) -> Connection:
-        connection: Connection = await asyncpg.connect(
-            self._dsn,
-            timeout=CONNECT_TIMEOUT,
-            command_timeout=STATEMENT_TIMEOUT + MARGIN,
-            server_settings={
-                **_SESSION,
-                "search_path": f'"{self.schema}"',
-                "application_name": f"atproto-streams sink {os.getpid()}",
-            },
-        )
-        _watch_socket(connection)
-        return connection
+        try:
+            session = await open_session(self._address, self.schema, probe=self.pooling is None)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate in _POOLER_STATES:
+                raise ConnectionRefused(_sentence(error)) from None
+            raise
+        self.pooling = session.pooling
+        return session
+
+    def _checked(self, function: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
+        """The function, called only where the session is still ours: a pooler may have given us another since."""
+
+        async def call(connection: Connection) -> T:
+            await check_session(connection, self.place)
+            return await function(connection)
+
+        return call
 
     def _fatal(self, error: Exception) -> Exception:
         """The error that ends the process, with a sentence; what is not Postgres' is left as it is."""
@@ -288,8 +311,11 @@ class Database:
             return error
         if isinstance(error, asyncpg.PostgresError):
             return self._refused(str(error.sqlstate or ""), _sentence(error))
-        if isinstance(error, asyncpg.ClientConfigurationError):
-            return DatabaseError("DATABASE_URL is not valid: it reads postgresql://user:password@host:port/database.")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return DatabaseError(
+                f"Postgres at {self.place}: its certificate is not trusted ({error.verify_message or 'wrong name'}): "
+                "name its authority in sslrootcert of DATABASE_URL."
+            )
         return error
 
     def _refused(self, state: str, reason: str) -> StreamsError:  # noqa: PLR0911 (one a reason)
@@ -309,6 +335,13 @@ class Database:
             )
         if state == _READ_ONLY:
             return DatabaseError(f"{at} is read-only ({reason}): point DATABASE_URL at the primary.")
+        if state in _SHARED_STATES:
+            return DatabaseError(
+                f"{at}: our prepared statements are gone ({reason}): a pooler in between gives our session to others. "
+                "Use its session mode, or connect to Postgres directly."
+            )
+        if state == _PROTOCOL:
+            return DatabaseError(f"{at}, or a pooler in between, does not keep Postgres' protocol ({reason}).")
         if state in _NOT_OURS_STATES:
             return NotOursError(
                 f"{at}: the schema {self.schema}, or public.firehose_cursor, is not as we made it ({reason}): "
@@ -355,7 +388,8 @@ async def _limited(connection: Connection, seconds: float) -> AsyncIterator[None
 
 async def _unlimit(connection: Connection) -> None:
     if not connection.is_closed():
-        await connection.execute("RESET statement_timeout; RESET client_connection_check_interval")
+        await connection.restore("statement_timeout")
+        await connection.execute("RESET client_connection_check_interval")
 
 
 async def _version(connection: Connection) -> None:
@@ -397,17 +431,3 @@ def _sentence(error: BaseException) -> str:
     """What went wrong, on one line."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text[:200].rstrip(".")
-
-
-def _watch_socket(connection: Connection) -> None:
-    """Notice a server that is gone without a word within 20 s, in place of the kernel's 15 minutes."""
-    transport: Any = getattr(connection, "_transport", None)
-    raw = transport.get_extra_info("socket") if transport is not None else None
-    if raw is None or raw.family == getattr(socket, "AF_UNIX", None):
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)

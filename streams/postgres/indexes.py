@@ -166,5 +166,5 @@ async def _alone(connection: Connection, schema: str) -> AsyncIterator[None]:
             yield
     finally:
         if not connection.is_closed():  # a session that is gone holds nothing
-            await connection.execute("RESET lock_timeout")
+            await connection.restore("lock_timeout")
             await connection.fetchval(query("unlock_indexes"), schema)

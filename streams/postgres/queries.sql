@@ -69,6 +69,11 @@ INSERT INTO atproto_streams_migrations (version, name) VALUES ($1, $2);
 -- One process migrates at a time, in any schema: they share firehose_cursor.
 SELECT pg_advisory_xact_lock(7310868735421);
 
+-- name: settle_schema
+-- For the transaction only. The schema is asked for when the path is set: the CTE's row is needed first.
+WITH path AS MATERIALIZED (SELECT set_config('search_path', $1, true) AS set)
+SELECT current_schema() FROM path WHERE path.set IS NOT NULL;
+
 -- name: standing
 -- Where the sink stands, a row a partition.
 SELECT partition, next_offset, watermark_run, watermark_seq, watermark_time, received, applied, skipped, dead

@@ -332,7 +332,8 @@ class _Rebuild:
                     return await compare(connection, names, self._state.begins, self._info.partitions, self._keep)
             finally:
                 if not connection.is_closed():
-                    await connection.execute("RESET ALL")
+                    await connection.execute("RESET work_mem; RESET enable_partitionwise_join")
+                    await connection.restore("idle_in_transaction_session_timeout")
 
         await self._rebuilt.run(analyze, keep_going=self._wanted_still)
         self._tell(f"comparing {names.rebuilt} with {names.live} …")

@@ -241,7 +241,12 @@ class Deployment:
     # -- what must be true at the end
 
     async def differences(self, expected: State) -> list[str]:
-        return await compare(self.environment["DATABASE_URL"], self.schema, expected)
+        # Not by ``look``, whose server may have been restarted.
+        connection = await asyncpg.connect(self.environment["DATABASE_URL"])
+        try:
+            return await compare(connection, self.schema, expected)
+        finally:
+            await connection.close()
 
     async def check(self, expected: State, last_seq: int, seconds: float = PATIENCE) -> dict[str, int]:
         """Everything is there, once; positions and counts say so, the cursor in time. Returns the counts."""
