@@ -33,6 +33,9 @@ _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\](?::(\d*))?
 class AddressError(ValueError):
     """The address cannot be used. The text is one sentence that says how to write it, and holds no secret."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text}.")
+
 
 @dataclass(frozen=True)
 class Address:

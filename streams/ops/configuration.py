@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from pydantic import SecretStr
 
+from streams.database_url import AddressError, parse
 from streams.settings import PROFILES, Settings
 
 Source = Literal["environment", ".env", "profile", "default", "embedded stack"]
@@ -17,6 +18,7 @@ Source = Literal["environment", ".env", "profile", "default", "embedded stack"]
 _HIDDEN: Final = "***"
 #: A parameter of a URL's query whose name has one of these is secret. A file's name is not: the file guards itself.
 _SECRET: Final = ("password", "token", "secret")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST: Final = r"(?:\[[^\]]*\]|[^:\[\],]*)(?::\d*)?"
 #: A host, or several, with their ports.
 _HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
@@ -85,7 +87,14 @@ def as_shown(value: object) -> str | None:
 
 def redacted(url: str, hidden: str = _HIDDEN) -> str:
     """An address with ``hidden`` for its secrets, or without them; rather too much is hidden than too little."""
-    scheme, _, rest = url.partition("://")
+    scheme, separator, rest = url.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
+        return _HIDDEN
+    if scheme in ("postgresql", "postgres"):
+        try:
+            parse(url)
+        except AddressError:  # nobody knows where its secrets end
+            return f"{scheme}://{_HIDDEN}"
     place, mark, query = rest.partition("?")
     authority, slash, path = place.partition("/")
     login, at, hosts = authority.rpartition("@")

@@ -180,8 +180,9 @@ async def _pooling(session: Session, address: Address, seconds: float) -> Poolin
                     return Pooling.SESSION
                 if not await _accepts(other, "BEGIN"):  # in statement mode the pooler cuts the connection
                     return Pooling.STATEMENT
-                if await other.is_marked(mark) or not await session.is_marked(mark):
-                    return Pooling.TRANSACTION
+                shared = await other.is_marked(mark) or not await session.is_marked(mark)
+                await other.execute("ROLLBACK")
+                return Pooling.TRANSACTION if shared else Pooling.SESSION
             finally:
                 other.terminate()
     except TimeoutError:  # the pool is full, too; each use of the session is looked at all the same

@@ -12,6 +12,7 @@ import pytest
 from streams.local.oracle import load_pds_state
 from tests import lexicon_model as model
 from tests.acceptance.deployment import Deployment
+from tests.pgbouncer import needed, pgbouncer
 
 PDS = Path(__file__).parents[1] / "fixtures" / "pds"
 EXPECTED = load_pds_state(PDS / "state.json.gz")
@@ -33,10 +34,9 @@ async def run(deployment: Deployment, relay: str, *arguments: str) -> dict[str, 
     return counts
 
 
-async def views_show_the_state(deployment: Deployment) -> None:
+async def views_show_the_state(dsn: str, schema: str) -> None:
     """Every record of a collection that has a lexicon, field by field, as the PDS said it and its lexicon types it."""
-    dsn = deployment.environment["DATABASE_URL"]
-    look: asyncpg.Connection[Any] = await asyncpg.connect(dsn, server_settings={"search_path": deployment.schema})
+    look: asyncpg.Connection[Any] = await asyncpg.connect(dsn, server_settings={"search_path": schema})
     try:
         await look.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
         seen = 0
@@ -64,6 +64,22 @@ async def views_show_the_state(deployment: Deployment) -> None:
         await look.close()
 
 
+@needed
+async def test_the_recording_through_a_pooler(settings_environment: dict[str, str], tmp_path: Path) -> None:
+    """Through pgbouncer in session mode it is the same as without it."""
+    with pgbouncer(settings_environment["DATABASE_URL"], tmp_path) as pooler:
+        environment = {**settings_environment, "DATABASE_URL": pooler.url}
+        async with Deployment.opened(environment, tmp_path) as deployment:
+            relay = await deployment.relay("--frames", str(PDS / "frames.bin.gz"))
+            assert (await run(deployment, relay.url))["dead"] == 0
+            await views_show_the_state(settings_environment["DATABASE_URL"], deployment.schema)
+            made = await deployment.look.fetch(
+                "SELECT relname FROM pg_class "
+                "WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')"
+            )
+            assert [row[0] for row in made] == ["firehose_cursor"]
+
+
 async def test_the_recording_gives_exactly_the_state(deployment: Deployment) -> None:
     relay = await deployment.relay("--frames", str(PDS / "frames.bin.gz"))
     once = await run(deployment, relay.url)
@@ -76,7 +92,7 @@ async def test_the_recording_gives_exactly_the_state(deployment: Deployment) -> 
     row = await deployment.look.fetchrow("SELECT * FROM firehose_cursor WHERE service = 'backfill'")
     assert row is not None
     assert row["cursor"] == str(LAST_SEQ)
-    await views_show_the_state(deployment)
+    await views_show_the_state(deployment.environment["DATABASE_URL"], deployment.schema)
 
     # Repeated: the ingest resumes, and there is nothing that was not there.
     assert await run(deployment, relay.url) == once

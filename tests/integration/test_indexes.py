@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.views import PLANS, explain, fill, nodes, popular
 from streams.commands import indexes as indexes_command
-from streams.postgres import database as database_module
+from streams.postgres import session as session_module
 from streams.postgres.database import Database
 from streams.postgres.indexes import INDEXES, PROFILES, create, of_profile, states
 from tests.acceptance.commands import FAUST, Finished, finish
@@ -126,7 +126,7 @@ async def test_a_build_waits_for_an_open_transaction_and_is_not_begun_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(database_module._SESSION, "lock_timeout", "500")
+    monkeypatch.setitem(session_module.SINK, "lock_timeout", "500")
     monkeypatch.setattr(indexes_command, "LOOK_EVERY", 0.1)
     index = next(index for index in INDEXES if index.name == "ix_like_post")
     database = Database(settings_environment["DATABASE_URL"], settings_environment["SINK_SCHEMA"])

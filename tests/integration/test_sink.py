@@ -17,6 +17,7 @@ from streams.errors import MismatchError
 from streams.firehose.tid import tid_from_us
 from streams.kafka.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
 from streams.postgres import database as database_module
+from streams.postgres import session as session_module
 from streams.postgres.database import Database
 from streams.sink_postgres import Fenced, PostgresSink, Revoked, Written
 from tests import merge_model as model
@@ -178,7 +179,7 @@ class Cutting(Database):
 @pytest.fixture
 async def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """A stage whose server ends a statement after 0.3 s, and whose records take 0.8 s."""
-    monkeypatch.setitem(database_module._SESSION, "statement_timeout", "300")
+    monkeypatch.setitem(session_module.SINK, "statement_timeout", "300")
     monkeypatch.setattr(database_module, "STATEMENT_TIMEOUT", 0.3)
     monkeypatch.setattr(database_module, "ABANDON_AFTER", 0.2)
     await stage.sink.positions({0}, {0: 0})

@@ -80,7 +80,7 @@ def test_no_password_is_shown(url: str) -> None:
         ("postgresql://u:x@h:1/d", "postgresql://u:***@h:1/d", "postgresql://u@h:1/d"),
         ("postgresql://u:x@[::1]:1/d", "postgresql://u:***@[::1]:1/d", "postgresql://u@[::1]:1/d"),
         ("postgresql://u:x@a:1,b:2/d", "postgresql://u:***@a:1,b:2/d", "postgresql://u@a:1,b:2/d"),
-        ("postgresql://h/d?user=u&password=s3@x", "postgresql://h/d?user=u&password=***", "postgresql://h/d?user=u"),
+        ("postgresql://h/d?user=u&password=s3%40x", "postgresql://h/d?user=u&password=***", "postgresql://h/d?user=u"),
         ("postgresql://h/d?password=x", "postgresql://h/d?password=***", "postgresql://h/d"),
         ("postgresql://u:a/b@h/d", "postgresql://***", "postgresql://***"),
     ],
