@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test browser check docs-check bench fuzz chaos mutants up down status requirements clean
+.PHONY: help run demo test debian check docs-check bench fuzz chaos mutants up down status requirements clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,21 +21,27 @@ demo: $(VENV)/local.stamp ## The same with the development relay, in its own top
 # Most of the tests' time is waiting, so several processes run them, each with its own Kafka and Postgres; then, whatever
 # came of those, the tests that measure time or pace, one by one.
 TEST_PROCESSES ?= 3
-test: $(VENV)/dev.stamp browser ## All tests, on real Kafka and Postgres; `make check` is one of them
+test: $(VENV)/dev.stamp debian ## All tests, on real Kafka and Postgres; `make check` is one of them
 	@$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --no-loadscope-reorder; together=$$?; \
 	$(BIN)/python -m pytest -m alone; alone=$$?; \
 	exit $$((together ? together : alone))
 
-# The page is tested in a real browser, which is no Python package. It is Debian's: root on a machine with apt gets it.
+# What some tests use and no Python package holds: a browser for the live page, a pooler in front of Postgres. All of it is
+# Debian's: root on a machine with apt gets it. A line for each: a command that proves it is there, and its packages.
 CHROMIUM = chromium-headless-shell
-browser: ## A Chromium for the test of the live page, where there is none
-	@for name in $(CHROMIUM) chromium chromium-browser google-chrome; do command -v $$name >/dev/null 2>&1 && exit 0; done; \
+debian: ## What tests use besides Python, where root and apt can get it
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=; \
+	has() { for name; do command -v "$$name" >/dev/null 2>&1 && return; done; return 1; }; \
+	has $(CHROMIUM) chromium chromium-browser google-chrome || missing="$$missing $(CHROMIUM) fonts-dejavu-core"; \
+	has pgbouncer || missing="$$missing pgbouncer"; \
+	[ -n "$$missing" ] || exit 0; \
 	if [ "`id -u`" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
-		echo "No Chromium here: the live page is not tested in a browser. Install one (Debian: apt install $(CHROMIUM))."; exit 0; fi; \
-	began=`date +%s`; echo "installing $(CHROMIUM) ..."; export DEBIAN_FRONTEND=noninteractive; \
-	{ apt-get -qq update && apt-get -qq install -y --no-install-recommends $(CHROMIUM) fonts-dejavu-core; } >/dev/null 2>&1 </dev/null \
-	&& echo "installed $(CHROMIUM), $$((`date +%s` - began)) s" \
-	|| echo "$(CHROMIUM) could not be installed: the live page is not tested in a browser."
+		echo "Not here:$$missing. The tests that use them are skipped. Install them (Debian: apt install$$missing)."; exit 0; fi; \
+	began=`date +%s`; echo "installing$$missing ..."; export DEBIAN_FRONTEND=noninteractive; \
+	apt-get -qq update >/dev/null 2>&1 </dev/null; \
+	for package in $$missing; do apt-get -qq install -y --no-install-recommends $$package >/dev/null 2>&1 </dev/null \
+	|| echo "$$package could not be installed: the tests that use it are skipped."; done; \
+	echo "installed what could be, $$((`date +%s` - began)) s"
 
 check: $(VENV)/dev.stamp ## Lint, format, types, layers
 	@$(BIN)/ruff check .

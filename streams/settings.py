@@ -143,7 +143,8 @@ class Settings(BaseSettings):
 
     # -- Postgres
     database_url: SecretStr | None = Field(
-        None, description="postgresql://user:password@host:port/database. Unset: the embedded Postgres, if it is up."
+        None,
+        description="postgresql://user:password@host:port/database, a / in a password as %2F (docs/operating.md). Unset: the embedded Postgres, if it is up.",
     )
     sink_schema: str = Field(
         "firehose", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="The Postgres schema that is filled."

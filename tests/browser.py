@@ -12,7 +12,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_p
 
 from tests.patience import PATIENCE_MS
 
-#: What it may be called; the first that is there is taken. `make browser` installs the first of them.
+#: What it may be called; the first that is there is taken. `make debian` installs the first of them.
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -30,7 +30,7 @@ async def opened() -> AsyncIterator[Browser]:
     """A browser. The test is skipped where there is none."""
     path = chromium()
     if path is None:
-        pytest.skip("there is no Chromium here: `make browser` installs one where it can")
+        pytest.skip("there is no Chromium here: `make debian` installs one where it can")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=[*FLAGS])
         try:

@@ -20,7 +20,7 @@ from tests.acceptance.commands import free_port
 #: Debian keeps it where only root's PATH looks.
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 
-needed = pytest.mark.skipif(PROGRAM is None, reason="no pgbouncer here (Debian: apt install pgbouncer)")
+needed = pytest.mark.skipif(PROGRAM is None, reason="no pgbouncer here: `make debian` installs one where it can")
 
 
 class Pgbouncer:
