@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from enum import Enum
@@ -220,6 +221,8 @@ async def _connect(address: Address, seconds: float) -> Session:
         raise SettingsError(f"DATABASE_URL: {str(error).splitlines()[0].rstrip('.')}.{hint}") from None
     except asyncpg.TargetServerAttributeNotMatched:
         raise ConnectionError(f"no host is {address.driver.get('target_session_attrs', 'as asked for')}") from None
+    except ssl.SSLError:  # one of them is a ValueError, too
+        raise
     except (ValueError, KeyError):
         raise SettingsError(
             "DATABASE_URL leaves out what is taken from the environment (PGHOST, PGPORT, PGUSER, …), and that cannot "
