@@ -32,6 +32,7 @@ def pooler(dsn: str, tmp_path: Path) -> Iterator[Pgbouncer]:
         "client_tls_sslmode": "require",
         "client_tls_key_file": tmp_path / "server.key",
         "client_tls_cert_file": tmp_path / "server.pem",
+        "client_tls_ca_file": tmp_path / "ca.pem",
     }
     with pgbouncer(dsn, tmp_path, **tls) as made:
         yield made
