@@ -60,6 +60,7 @@ class Intake:
         *,
         relay: str,
         run: int,
+        sequence: int,
         keep: Keep | None,
         head_seq: int | None,
         on_head: Callable[[], None],
@@ -69,6 +70,7 @@ class Intake:
         self.counts = counts
         self.relay = relay
         self.run = run
+        self.sequence = sequence
         self.keep = keep
         self._on_head = on_head
         self._head_seq = head_seq
@@ -117,7 +119,8 @@ class Intake:
     def _publish(self, kind: str, body: dict[str, Any], seq: int, time: int | None, data: bytes) -> None:
         counts, publisher = self.counts, self.publisher
         try:
-            events = decode_events(kind, body, seq, time if time is not None else self._time(), self.keep)
+            place = None if kind == "#commit" else self._place()
+            events = decode_events(kind, body, seq, time if time is not None else self._time(), self.keep, place=place)
         except FrameError as error:
             self._bury(seq, None, str(error), data)
         else:
@@ -154,6 +157,15 @@ class Intake:
     def _time(self) -> int:
         """For a frame that has no time of its own, in µs."""
         return self.continuity.time or self.continuity.reference.time or 0
+
+    def _place(self) -> dict[str, int]:
+        """Where the frame stands (``messages.Place``): what it claims counts only where nobody has told the time."""
+        time = self.continuity.time_before
+        if time is None:
+            now = clock.time_ns() // 1000
+            guess = self.continuity.guess
+            time = min(now if guess is None else guess, now)
+        return {"sequence": self.sequence, "time": time}
 
     def text(self) -> None:
         """A text message: not of this protocol; a dead letter without a payload."""

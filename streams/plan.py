@@ -80,6 +80,21 @@ def shortfall(target: int | None, oldest: Sighting | None) -> Shortfall | None:
     return Shortfall(target, oldest.time)
 
 
+def sequence_of(held: Watermark | None, relay: str, run: int, first: Sighting | None, head: Sighting | None) -> int:
+    """The sequence that a run which does not resume reads: the held one where that is plainly still the relay's.
+
+    A sequence is named by the run in which it began (µs). Where it cannot be known, ``run`` begins another: then the
+    believed time orders what the two say of an account.
+    """
+    if held is None or held.sequence is None or held.relay != relay or first is None:
+        return run
+    if head is not None and head.seq < held.seq:
+        return run  # it was reset
+    if first.seq <= held.seq and first.time is not None and held.time is not None and first.time > held.time:
+        return run  # a lower seq is newer: it was reset, and has come far since
+    return held.sequence
+
+
 def iso(time_us: int | None) -> str:
     """A time in µs as people read it (UTC, seconds)."""
     if time_us is None:

@@ -102,7 +102,7 @@ class RunReader:
         def watermark(position: Position) -> Watermark:
             return Watermark(
                 relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time,
-                median=position.median, spread=position.spread, event=position.event,
+                median=position.median, spread=position.spread, event=position.event, sequence=start.sequence,
             )  # fmt: skip
 
         if not start.announced:
@@ -193,7 +193,8 @@ class RunReader:
     async def _one_connection(self, publisher: Publisher) -> str:
         continuity, head, follow = self.continuity, self.start.head, self._reading.follow
         intake = Intake(
-            publisher, continuity, self._counts, relay=self._relay, run=self.start.run, keep=self._keep,
+            publisher, continuity, self._counts, relay=self._relay, run=self.start.run, sequence=self.start.sequence,
+            keep=self._keep,
             head_seq=None if follow or head is None else head.seq, on_head=self._reach_head,
         )  # fmt: skip
         if not follow and head is not None and continuity.position >= head.seq and continuity.known:

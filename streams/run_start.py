@@ -18,7 +18,7 @@ from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.messages import Gap, Watermark
 from streams.kafka.publisher import Position
 from streams.ops.ingest_progress import moment
-from streams.plan import Decision, Mode, passed_over, shortfall
+from streams.plan import Decision, Mode, passed_over, sequence_of, shortfall
 from streams.postgres.cursor import read_resume_point
 from streams.postgres.database import Database
 from streams.settings import Settings
@@ -50,6 +50,8 @@ class RunStart:
     mode: Mode
     position: Position
     known: bool
+    #: The run in which this sequence of the relay began: see ``plan.sequence_of``.
+    sequence: int
     asked_from: int | None
     oldest: Sighting | None
     head: Sighting | None
@@ -102,13 +104,14 @@ async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
     last = decision.resume_from
     if last is not None:
         known = last.event is not None or last.time is not None or last.newest is not None
-        return RunStart(run, "resume", _position(last), known, None, oldest, head)
+        return RunStart(run, "resume", _position(last), known, last.sequence or run, None, oldest, head)
     first = oldest
     if oldest is not None and decision.target is not None:
         log.info("searching the relay for the time asked for", time=moment(decision.target))
         first = await find_start(url, oldest, head, decision.target)
     position = Position(first.seq - 1 if first is not None else 0, None)
-    start = RunStart(run, decision.mode, position, False, decision.target, oldest, head)
+    sequence = sequence_of(decision.held, relay_name(url), run, first, head)
+    start = RunStart(run, decision.mode, position, False, sequence, decision.target, oldest, head)
     start.passed_over = passed_over(decision.held, relay_name(url), run, first, decision.target)
     short = shortfall(decision.target, oldest)
     if short is not None and oldest is not None:

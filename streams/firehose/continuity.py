@@ -212,6 +212,16 @@ class Continuity:
         return near if len(last) >= BLOCK else near.later(self._reference) if len(last) >= _SEVERAL else self._reference
 
     @property
+    def time_before(self) -> int | None:
+        """What ``time`` was before the last frame: no claim of its own is in it. None where there was none."""
+        return self._stream.before
+
+    @property
+    def guess(self) -> int | None:
+        """What to take for ``time`` while there is none: see ``StreamTime.guess``."""
+        return self._stream.guess
+
+    @property
     def highest(self) -> int:
         """The highest seq among the last arrivals: a lone one that is far ahead, too."""
         last = (*self._blocks, self._block)

@@ -22,6 +22,8 @@ from streams.firehose.values import MAX_VALUES, has_too_many_values
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
 SKIPPED_TYPES: Final = frozenset({"#handle", "#migrate", "#tombstone", "#info"})
+#: The other types, with what is taken of their bodies.
+_ABOUT_ACCOUNTS: Final = {"#identity": ("handle",), "#account": ("active", "status"), "#sync": ("rev",)}
 #: Largest event in bytes: under the topic's max.message.bytes, with room for the key and the batch's header.
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024 - 16 * 1024
 #: Most operations and bytes of events that one frame may make: the protocol allows 200 and 5 MB, in either case less
@@ -89,19 +91,18 @@ def event_identity(kind: str, body: dict[str, Any], data: bytes) -> tuple[str, s
     return did, f"{kind} {body.get('active') is True} {_word(body.get('status'))} {_word(body.get('handle'))}"
 
 
-def decode_events(kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:
+def decode_events(
+    kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None, *, place: dict[str, int] | None = None
+) -> Events:
     """The messages of a frame of type ``kind``. ``keep`` says which collections go into the topic (None: all).
 
+    ``place``: what is said of where the frame stands, a ``messages.Place``; commits, which have a rev, do without.
     Raises FrameError where nothing of the frame can be used.
     """
     if kind == "#commit":
         return _commit(body, seq, time_us, keep)
-    if kind == "#identity":
-        return _about_account(body, seq, time_us, "identity", ("handle",))
-    if kind == "#account":
-        return _about_account(body, seq, time_us, "account", ("active", "status"))
-    if kind == "#sync":
-        return _about_account(body, seq, time_us, "sync", ("rev",))
+    if kind in _ABOUT_ACCOUNTS:
+        return _about_account(body, seq, time_us, kind[1:], place)
     raise FrameError(f"unknown frame type {shown(kind)}")
 
 
@@ -178,7 +179,8 @@ def _split_path(path: str) -> tuple[str, str]:
     return collection, rkey
 
 
-def _about_account(body: dict[str, Any], seq: int, time_us: int, kind: str, fields: tuple[str, ...]) -> Events:
+def _about_account(body: dict[str, Any], seq: int, time_us: int, kind: str, place: dict[str, int] | None) -> Events:
+    fields = _ABOUT_ACCOUNTS["#" + kind]
     did = body.get("did")
     if type(did) is not str or not is_did(did):
         raise FrameError(f"the {kind} frame's did is no DID")
@@ -187,7 +189,10 @@ def _about_account(body: dict[str, Any], seq: int, time_us: int, kind: str, fiel
     if (kind == "account" and type(about.get("active")) is not bool) or (kind == "sync" and "rev" not in about):
         raise FrameError(f"the {kind} frame has no {fields[0]}")
     try:
-        value = _dumps({"did": did, "time_us": time_us, "kind": kind, "seq": seq, kind: about})
+        message: dict[str, Any] = {"did": did, "time_us": time_us, "kind": kind, "seq": seq, kind: about}
+        if place is not None:
+            message["place"] = place
+        value = _dumps(message)
     except orjson.JSONEncodeError as error:
         raise FrameError(f"the {kind} frame cannot be written as JSON: {error}") from None
     if len(value) > MAX_EVENT_BYTES:

@@ -6,6 +6,7 @@ clock that is wrong must not move the stream of all others to tomorrow.
 
 from __future__ import annotations
 
+import statistics
 from typing import Final
 
 #: A claim so far ahead of the stream, in µs, needs witnesses.
@@ -18,18 +19,25 @@ DOUBTERS: Final = 64
 class StreamTime:
     """``time``: the newest that is believed, in µs; None before the first."""
 
-    __slots__ = ("_claims", "_doubts", "time")
+    __slots__ = ("_claims", "_doubts", "before", "time")
 
     def __init__(self, time: int | None) -> None:
         self.time = time
+        #: What ``time`` was before the last frame.
+        self.before = time
         #: What the last frames in a row claimed, all of them far ahead.
         self._claims: list[int] = []
         #: Or all of them far behind.
         self._doubts: list[int] = []
 
+    @property
+    def guess(self) -> int | None:
+        """Before there is a ``time``: the middle one of what was claimed so far, in µs; None where nothing was."""
+        return statistics.median_low(self._claims) if self._claims else None
+
     def see(self, claimed: int) -> None:
         """A new frame claims this time."""
-        time = self.time
+        self.before = time = self.time
         if time is not None and claimed <= time + JUMP:
             if claimed > time:
                 self.time = claimed

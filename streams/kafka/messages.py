@@ -52,6 +52,17 @@ class Sync(msgspec.Struct, gc=False):
     rev: str
 
 
+class Place(msgspec.Struct, gc=False):
+    """Where an #identity, #account or #sync stands: in which sequence of the relay, and when by the stream's own time.
+
+    ``sequence`` is the run in which the sequence began (µs): of one sequence the later seq is the later state. ``time``
+    (µs) is up to when the stream had been read there, which no single clock decides; the event's own is a claim.
+    """
+
+    sequence: int
+    time: int
+
+
 class Message(msgspec.Struct, gc=False):
     """Any message of the topic, decoded as far as the sink needs it: ``kind`` says which fields are set."""
 
@@ -63,6 +74,7 @@ class Message(msgspec.Struct, gc=False):
     identity: Identity | None = None
     account: Account | None = None
     sync: Sync | None = None
+    place: Place | None = None
 
 
 EVENT_KINDS: Final = frozenset({"commit", "identity", "account", "sync"})
@@ -85,7 +97,8 @@ class Watermark(Control, tag="watermark"):
     ``topic_id`` is made when the topic is first written. ``time`` is that up to which the stream was read (None before
     the first frame). ``median`` and ``spread``: the times of the last frames, with which a sequence that began anew is
     compared. All in µs. ``event``: the event at ``seq``, by which it is recognised when it comes again; None where none
-    was taken. ``newest`` is of versions up to 0.1.0: the newest time that any frame claimed.
+    was taken. ``newest`` is of versions up to 0.1.0: the newest time that any frame claimed. ``sequence``: the run in
+    which this sequence of the relay began (None: written by an older version).
     """
 
     topic_id: str
@@ -95,6 +108,7 @@ class Watermark(Control, tag="watermark"):
     spread: int = 0
     event: str | None = None
     newest: int | None = None
+    sequence: int | None = None
 
 
 class Run(Control, tag="run"):

@@ -370,6 +370,7 @@ def _status(settings: Settings, told: _Told, rows: _Rows, found: tuple[Process, 
         collections=told.collections,
         last_letters=rows.letters,
         troubles=(),
+        odd_claims=standing.odd_claims,
     )  # fmt: skip
     beside = Beside(told.members, rows.schema, told.trouble, rows.gap_rows, newest, speeds.lag_grows())
     left = seconds_left(status.lag, rates, ingest.left if ingest else None, all_read=reaches_head(newest, status))

@@ -39,13 +39,17 @@ class PartitionStanding:
 
 @dataclass(frozen=True, slots=True)
 class SinkStanding:
-    """All partitions, and the sums of their counts. received = applied + skipped + dead."""
+    """All partitions, and the sums of their counts. received = applied + skipped + dead.
+
+    ``odd_claims``: events about accounts whose time is more than an hour from that of their place in the stream.
+    """
 
     partitions: tuple[PartitionStanding, ...]
     received: int
     applied: int
     skipped: int
     dead: int
+    odd_claims: int = 0
 
     @property
     def pending(self) -> int:
@@ -100,7 +104,8 @@ class StandingReader:
                     row["watermark_time"] if row else None,
                 )
             )
-        sums = [sum(row[name] for row in rows.values()) for name in ("received", "applied", "skipped", "dead")]
+        counts = ("received", "applied", "skipped", "dead", "odd_claims")
+        sums = [sum(row[name] for row in rows.values()) for name in counts]
         return SinkStanding(tuple(partitions), *sums)
 
     async def positions(self) -> dict[int, int]:

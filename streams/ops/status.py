@@ -90,7 +90,10 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A deployment at one moment. ``received`` = ``applied`` + ``skipped`` + ``dead``, since the schema began."""
+    """A deployment at one moment. ``received`` = ``applied`` + ``skipped`` + ``dead``, since the schema began.
+
+    ``odd_claims``: #identity, #account and #sync that claim a time more than an hour from their place in the stream.
+    """
 
     at: dt.datetime
     version: str
@@ -122,3 +125,4 @@ class Status(msgspec.Struct, frozen=True):
     collections: tuple[Counted, ...]
     last_letters: tuple[Letter, ...]
     troubles: tuple[str, ...]
+    odd_claims: int = 0

@@ -77,6 +77,7 @@ def _journey(status: Status) -> Table:
         ("cursor", shown(status.cursor or "-", 40)),
         ("dead letters", f"{status.dead_letters:,}"),
         ("gaps", f"{status.gaps:,}"),
+        ("odd claims", f"{status.odd_claims:,} events claim a time more than an hour from the stream's"),
     )  # fmt: skip
     for name, text in rows:
         table.add_row(name, Text(text))

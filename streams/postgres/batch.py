@@ -34,6 +34,10 @@ from streams.kafka.messages import (
 
 #: A rev may be so far ahead of both the frame's time and ours, in µs; further, it would block its key for ever.
 MAX_AHEAD_US: Final = 3_600_000_000
+#: An #identity, #account or #sync that claims a time so far from that of its place in the stream, in µs, is counted.
+MAX_ODD_US: Final = 3_600_000_000
+#: How far behind its place in the stream a deletion reaches records that it has overtaken, in µs.
+MAX_OVERTAKEN_US: Final = 300_000_000
 #: Longest key in bytes, DID, collection and rkey together: a btree's row holds 2,704 with its headers.
 MAX_KEY_BYTES: Final = 2_660
 MAX_SEQ: Final = (1 << 63) - 1
@@ -72,6 +76,8 @@ class Record(Protocol):
 #: did, collection, rkey, rev, cid, record (JSON), seq, time (µs), offset; cid and record are None for a tombstone.
 Row = tuple[str, str, str, str, str | None, str | None, int | None, int, int]
 Columns = list[tuple[Any, ...]]
+#: What was said last of an account, in each sequence of the relay.
+States = dict[tuple[str, int | None], dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -79,7 +85,7 @@ class Stage:
     """Deletions and syncs, then account states, then the records up to their account's next deletion or sync."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
-    accounts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    accounts: States = field(default_factory=dict)
     rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
 
 
@@ -89,7 +95,7 @@ class Batch:
 
     received: int = 0
     stages: list[Stage] = field(default_factory=lambda: [Stage()])
-    handles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    handles: States = field(default_factory=dict)
     dead: list[dict[str, Any]] = field(default_factory=list)
     gaps: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -99,6 +105,8 @@ class Batch:
     filtered: int = 0
     #: Records with a NUL that became U+FFFD.
     replaced: int = 0
+    #: Events about accounts that claim a time far from that of their place in the stream.
+    odd_claims: int = 0
     #: Stage of the next record of an account, where it is not the first.
     stage_of: dict[str, int] = field(default_factory=dict)
 
@@ -121,6 +129,8 @@ class Batch:
                 if stage.accounts:
                     entry["accounts"] = list(stage.accounts.values())
                 stages.append(entry)
+        if self.odd_claims:
+            extras["odd_claims"] = self.odd_claims
         extras |= {name: rows for name, rows in self._lists() if rows}
         return msgspec.json.encode(extras).decode() if extras else None
 
@@ -266,6 +276,9 @@ def _envelope_refusal(event: Message, key: bytes) -> str | None:
         return "not an event of ours: no valid time_us"
     if event.seq is not None and not 0 <= event.seq <= MAX_SEQ:
         return "not an event of ours: seq is out of range"
+    place = event.place
+    if place is not None and not (0 <= place.sequence <= MAX_TIME_US and 0 <= place.time <= MAX_TIME_US):
+        return "not an event of ours: its place is out of range"
     return None
 
 
@@ -305,23 +318,50 @@ def _other_event(batch: Batch, message: Record, event: Message, latest_rev: str)
         reason = f"not an event of ours: kind {shown(event.kind)!r}"
     elif reason is None and (body is None or body.did != event.did or getattr(event, event.kind) is not body):
         reason = f"not an event of ours: {event.kind} without its body"
-    if reason is None:
-        base = {"did": event.did, "time": event.time_us, "seq": event.seq or 0}
+    if reason is None and event.time_us is not None:
+        base = _base(batch, event, event.time_us)
         if event.identity is not None:
             reason = _identity(batch, base, event.identity.handle)
         elif event.account is not None:
-            reason = _account(batch, base, event.account.active, event.account.status)
+            reason = _account(batch, base, event.account.active, event.account.status, event.time_us)
         elif event.sync is not None:
-            reason = _sync(batch, base, event.sync.rev, latest_rev)
+            reason = _sync(batch, base, event.sync.rev, max(latest_rev, _latest(event.time_us)))
     if reason is not None:
         _bury(batch, message, reason, event)
 
 
-def _newest(rows: dict[str, dict[str, Any]], row: dict[str, Any]) -> None:
-    """Keep the row if it is the newest of its account by (time, seq)."""
-    held = rows.get(row["did"])
-    if held is None or (row["time"], row["seq"]) > (held["time"], held["seq"]):
-        rows[row["did"]] = row
+def _base(batch: Batch, event: Message, claimed: int) -> dict[str, Any]:
+    """Whose event it is, and by what it is ordered: its seq in its sequence, and between sequences the believed time.
+
+    Without a place (of an older version, or a foreign producer) what it claims, in µs, is all that is known.
+    """
+    place = event.place
+    if place is None or event.seq is None:
+        return {"did": event.did, "sequence": None, "time": claimed, "seq": event.seq or 0}
+    batch.odd_claims += abs(claimed - place.time) > MAX_ODD_US
+    return {"did": event.did, "sequence": place.sequence, "time": place.time, "seq": event.seq}
+
+
+def _latest(time_us: int) -> str:
+    """The latest rev that an event of this time may name."""
+    return tid_from_us(time_us + MAX_AHEAD_US, MAX_CLOCK_ID)
+
+
+def _keep_later(rows: States, row: dict[str, Any]) -> None:
+    """Keep the later of the row and what is held of its account: of one sequence by seq, else by time and seq.
+
+    The time that is held is the newest of the sequence: a later seq is no earlier.
+    """
+    place = row["did"], row["sequence"]
+    held = rows.get(place)
+    if held is None:
+        rows[place] = row
+    elif row["sequence"] is None:
+        if (row["time"], row["seq"]) > (held["time"], held["seq"]):
+            rows[place] = row
+    else:
+        later = row if row["seq"] > held["seq"] else held
+        rows[place] = {**later, "time": max(row["time"], held["time"])}
 
 
 def _identity(batch: Batch, base: dict[str, Any], handle: str | None) -> str | None:
@@ -329,25 +369,37 @@ def _identity(batch: Batch, base: dict[str, Any], handle: str | None) -> str | N
     if handle is not None:
         if len(handle) > MAX_HANDLE or "\0" in handle:
             return "the handle is not valid"
-        _newest(batch.handles, {**base, "handle": handle})
+        _keep_later(batch.handles, {**base, "handle": handle})
     return None
 
 
-def _account(batch: Batch, base: dict[str, Any], active: bool, status: str | None) -> str | None:
+def _account(batch: Batch, base: dict[str, Any], active: bool, status: str | None, claimed: int) -> str | None:
     if status is not None and (len(status) > MAX_STATUS or "\0" in status):
         return "the status is not valid"
     if status == "deleted" and not active:
-        _part(batch, {**base, "kind": "deletion", "rev": tid_from_us(base["time"], MAX_CLOCK_ID)})
+        _part(batch, _deletion(base, claimed))
     else:
         accounts = batch.stages[batch.stage_of.get(base["did"], 0)].accounts
-        _newest(accounts, {**base, "active": active, "status": status})
+        _keep_later(accounts, {**base, "active": active, "status": status})
     return None
+
+
+def _deletion(base: dict[str, Any], claimed: int) -> dict[str, Any]:
+    """A deletion, and how far it reaches: to what it claims, and no further than its place in the stream.
+
+    Records that it has overtaken have a lower seq; where that can be told it reaches a little further.
+    """
+    until = min(claimed, base["time"])
+    event = {**base, "kind": "deletion", "until": until, "rev": tid_from_us(until, MAX_CLOCK_ID)}
+    if base["sequence"] is not None:
+        event["reach"] = tid_from_us(min(claimed, base["time"] + MAX_OVERTAKEN_US), MAX_CLOCK_ID)
+    return event
 
 
 def _sync(batch: Batch, base: dict[str, Any], rev: str, latest_rev: str) -> str | None:
     if not is_tid(rev):
         return f"the rev {shown(rev, 20)!r} is no TID"
-    if rev > latest_rev and rev > tid_from_us(base["time"] + MAX_AHEAD_US, MAX_CLOCK_ID):
+    if rev > latest_rev:
         return f"the rev {rev} is more than an hour in the future"
     _part(batch, {**base, "kind": "sync", "rev": rev})
     return None

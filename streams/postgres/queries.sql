@@ -76,7 +76,7 @@ SELECT current_schema() FROM path WHERE path.set IS NOT NULL;
 
 -- name: standing
 -- Where the sink stands, a row a partition.
-SELECT partition, next_offset, watermark_run, watermark_seq, watermark_time, received, applied, skipped, dead
+SELECT partition, next_offset, watermark_run, watermark_seq, watermark_time, received, applied, skipped, dead, odd_claims
 FROM sink_offsets WHERE topic = $1 AND consumer_group = $2;
 
 -- name: newest_run
@@ -410,30 +410,34 @@ SELECT did, NULL AS collection, NULL AS rkey, l.status AS live_rev, r.status AS 
                  CASE WHEN (l.active, l.status) IS DISTINCT FROM (r.active, r.status) THEN 'status' END,
                  CASE WHEN l.purged_rev IS DISTINCT FROM r.purged_rev THEN 'purged_rev' END,
                  CASE WHEN l.stale_rev IS DISTINCT FROM r.stale_rev THEN 'stale_rev' END,
-                 CASE WHEN (l.handle_time, l.handle_seq, l.account_time, l.account_seq, l.sync_time, l.sync_seq, l.purged_at)
+                 CASE WHEN (l.handle_sequence, l.handle_time, l.handle_seq, l.account_sequence, l.account_time, l.account_seq,
+                            l.sync_sequence, l.sync_time, l.sync_seq, l.purged_at, l.deleted_seq, l.deleted_rev)
                    IS DISTINCT FROM
-                           (r.handle_time, r.handle_seq, r.account_time, r.account_seq, r.sync_time, r.sync_seq, r.purged_at)
+                           (r.handle_sequence, r.handle_time, r.handle_seq, r.account_sequence, r.account_time, r.account_seq,
+                            r.sync_sequence, r.sync_time, r.sync_seq, r.purged_at, r.deleted_seq, r.deleted_rev)
                       THEN 'times' END) AS columns,
        false AS purged
 FROM live.actors AS l FULL JOIN rebuilt.actors AS r USING (did)
 CROSS JOIN LATERAL (
-    SELECT coalesce((l.handle_time, l.handle_seq) > (coalesce(r.handle_time, '-infinity'), coalesce(r.handle_seq, 0)), false)
-               AS handle,
-           coalesce((l.account_time, l.account_seq) > (coalesce(r.account_time, '-infinity'), coalesce(r.account_seq, 0)), false)
-               AS account,
-           coalesce((l.sync_time, l.sync_seq) > (coalesce(r.sync_time, '-infinity'), coalesce(r.sync_seq, 0)), false)
-               AS sync
+    SELECT l.handle_time IS NOT NULL AND live.is_later(
+               l.handle_sequence, l.handle_seq, l.handle_time, r.handle_sequence, r.handle_seq, r.handle_time) AS handle,
+           l.account_time IS NOT NULL AND live.is_later(
+               l.account_sequence, l.account_seq, l.account_time, r.account_sequence, r.account_seq, r.account_time) AS account,
+           l.sync_time IS NOT NULL AND live.is_later(
+               l.sync_sequence, l.sync_seq, l.sync_time, r.sync_sequence, r.sync_seq, r.sync_time) AS sync
 ) AS o
 CROSS JOIN LATERAL (
     SELECT greatest(r.handle_time, r.account_time, r.sync_time)
          > coalesce(greatest(l.handle_time, l.account_time, l.sync_time), '-infinity') AS newer
 ) AS n
 WHERE l.did IS NULL OR r.did IS NULL
-   OR (l.handle, l.handle_time, l.handle_seq, l.active, l.status, l.account_time, l.account_seq, l.purged_rev, l.purged_at,
-       l.stale_rev, l.sync_time, l.sync_seq)
+   OR (l.handle, l.handle_sequence, l.handle_time, l.handle_seq, l.active, l.status, l.account_sequence, l.account_time,
+       l.account_seq, l.purged_rev, l.purged_at, l.deleted_seq, l.deleted_rev, l.stale_rev, l.sync_sequence, l.sync_time,
+       l.sync_seq)
       IS DISTINCT FROM
-      (r.handle, r.handle_time, r.handle_seq, r.active, r.status, r.account_time, r.account_seq, r.purged_rev, r.purged_at,
-       r.stale_rev, r.sync_time, r.sync_seq);
+      (r.handle, r.handle_sequence, r.handle_time, r.handle_seq, r.active, r.status, r.account_sequence, r.account_time,
+       r.account_seq, r.purged_rev, r.purged_at, r.deleted_seq, r.deleted_rev, r.stale_rev, r.sync_sequence, r.sync_time,
+       r.sync_seq);
 
 -- name: compare_counts
 -- How many rows each table has in both, and how many keys only one of them has (of the topic, where a row names one).

@@ -43,6 +43,11 @@ def _counts(status: Status) -> Iterator[Metric]:
     yield events
     yield from gauge(f"{_NAME}_received_events", "Events of the topic that were dealt with.", status.received)
     yield from gauge(f"{_NAME}_dead_letters", "Rows in dead_letters.", status.dead_letters)
+    yield from gauge(
+        f"{_NAME}_odd_claims",
+        "Events about accounts that claim a time more than an hour from that of their place in the stream.",
+        status.odd_claims,
+    )
     yield from gauge(f"{_NAME}_gaps", "Rows in gaps.", status.gaps)
     yield from gauge(f"{_NAME}_lag_messages", "Messages in Kafka that are not in Postgres.", status.lag)
     yield from gauge(

@@ -76,8 +76,10 @@ class Ledger:
     def _of_commit(self, message: Row) -> str:
         commit = message["commit"]
         actor = self._actors.get(message["did"])
-        if actor is not None and actor["purged_rev"] is not None and actor["purged_rev"] >= commit["rev"]:
-            return "purged"
+        if actor is not None and actor["purged_rev"] is not None:
+            overtaken = (actor["deleted_rev"] or "") >= commit["rev"] and actor["deleted_seq"] > message["seq"]
+            if actor["purged_rev"] >= commit["rev"] or overtaken:
+                return "purged"
         row = self._records.get((message["did"], commit["collection"], commit["rkey"]))
         if row is None or row[0] < commit["rev"]:
             return "lost"
@@ -91,8 +93,13 @@ class Ledger:
         actor = self._actors.get(message["did"])
         if actor is None or actor[f"{what}_seq"] is None:
             return "lost"
-        time_us = round(actor[f"{what}_time"].timestamp() * 1e6)
-        held, told = (time_us, actor[f"{what}_seq"]), (message["time_us"], message["seq"])
+        place = message.get("place") or {"sequence": None, "time": message["time_us"]}
+        seq, sequence = actor[f"{what}_seq"], actor[f"{what}_sequence"]
+        if place["sequence"] == sequence and sequence is not None:
+            held, told = (seq,), (message["seq"],)
+        else:
+            time_us = round(actor[f"{what}_time"].timestamp() * 1e6)
+            held, told = (time_us, sequence or 0, seq), (place["time"], place["sequence"] or 0, message["seq"])
         return "stored" if held == told else "superseded" if held > told else "lost"
 
     def _purged_at(self, message: Row) -> bool:

@@ -88,7 +88,7 @@ class Ingest:
         self.seqs: set[int] = set()
         self.intake = Intake(
             cast(Publisher, self.tape), Continuity(0, known=False), self.counts,
-            relay="wss://relay.example.com", run=NOW, keep=KEEP if filtered else None, head_seq=None,
+            relay="wss://relay.example.com", run=NOW, sequence=NOW, keep=KEEP if filtered else None, head_seq=None,
             on_head=self._head,
         )  # fmt: skip
 

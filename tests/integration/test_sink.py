@@ -58,14 +58,16 @@ class Stage:
             "records", f"did, collection, rkey, rev, cid, record, seq, {us.format('time')}"
         ):
             state.records[did, collection, rkey] = (rev, cid, None if record is None else json.loads(record), seq, at)
-        whens = ", ".join(f"{us.format(k + '_time')} AS {k}_time, {k}_seq" for k in ("handle", "account", "sync"))
+        kinds = ("handle", "account", "sync")
+        whens = ", ".join(f"{us.format(k + '_time')} AS {k}_time, {k}_seq, {k}_sequence" for k in kinds)
         for row in await self.look.fetch(
-            f"SELECT did, handle, active, status, purged_rev, stale_rev, {whens} FROM actors"
+            f"SELECT did, handle, active, status, purged_rev, stale_rev, deleted_rev, deleted_seq, {whens} FROM actors"
         ):
-            actor = {k: row[k] for k in ("purged_rev", "stale_rev") if row[k] is not None}
+            revs = ("purged_rev", "stale_rev", "deleted_rev", "deleted_seq")
+            actor = {k: row[k] for k in revs if row[k] is not None}
             actor |= {
-                f"{k}_when": (row[f"{k}_time"], row[f"{k}_seq"])
-                for k in ("handle", "account", "sync")
+                f"{k}_when": (row[f"{k}_sequence"], row[f"{k}_time"], row[f"{k}_seq"])
+                for k in kinds
                 if row[f"{k}_time"]
             }
             if "handle_when" in actor:

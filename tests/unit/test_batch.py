@@ -32,24 +32,24 @@ def reason(batch: Batch) -> str:
 def apply_to(state: Any, batch: Batch) -> None:
     """Feed the batch's merged content to the naive model, in the order that apply_batch has."""
 
-    def event(kind: str, row: dict[str, Any], **body: Any) -> None:
-        state.apply({"kind": kind, "did": row["did"], "time_us": row["time"], "seq": row["seq"], kind: body})
+    def when(row: dict[str, Any]) -> model.When:
+        return row["sequence"], row["time"], row["seq"]
 
     for row in batch.handles.values():
-        event("identity", row, handle=row["handle"])
+        state.handle(row["did"], when(row), row["handle"])
     for stage in batch.stages:
         for row in stage.events:
             if row["kind"] == "sync":
-                event("sync", row, rev=row["rev"])
+                state.sync(row["did"], when(row), row["rev"])
             else:
-                assert row["rev"] == tid_from_us(row["time"], MAX_CLOCK_ID)
-                event("account", row, active=False, status="deleted")
+                assert row["rev"] == tid_from_us(row["until"], MAX_CLOCK_ID)
+                state.deletion(row["did"], when(row), row["rev"], row.get("reach"))
         for row in stage.accounts.values():
-            event("account", row, active=row["active"], status=row["status"])
+            state.account(row["did"], when(row), row["active"], row["status"])
         for did, collection, rkey, rev, cid, body, seq, time, _ in stage.rows.values():
             record = None if body is None else json.loads(body)
             commit = {"rev": rev, "collection": collection, "rkey": rkey, "cid": cid, "record": record}
-            event("commit", {"did": did, "time": time, "seq": seq}, **commit)
+            state.commit(did, commit, time, seq)
 
 
 @given(model.logs())
