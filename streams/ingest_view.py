@@ -71,6 +71,7 @@ def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_
         "done" if head_reached else "stopped",
         head_reached=head_reached, frames=counts.frames, events=counts.events, passed_over=counts.seen,
         out_of_order=counts.late, filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
-        skipped=dict(counts.skipped_types) or None, covered_from=moment(covered_from(start)),
+        read_tolerantly=counts.tolerated or None, skipped=dict(counts.skipped_types) or None,
+        covered_from=moment(covered_from(start)),
         covered_to=moment(continuity.time), not_covered=uncovered,
     )  # fmt: skip

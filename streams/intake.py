@@ -13,7 +13,9 @@ from typing import Any
 
 from streams.firehose.continuity import Continuity, Missing, Verdict
 from streams.firehose.events import SKIPPED_TYPES, Keep, decode_events, event_identity, frame_seq, frame_time
+from streams.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.firehose.frames import FrameError, split_frame
+from streams.firehose.syntax import shown
 from streams.kafka.messages import DeadLetter, Gap, dead_payload
 from streams.kafka.publisher import Publisher
 
@@ -40,6 +42,8 @@ class Counts:
     #: Of the dead: operations of frames that could otherwise be decoded.
     dead_operations: int = 0
     text: int = 0
+    #: Frames that only the tolerant decoder could read.
+    tolerated: int = 0
     gaps: int = 0
     skipped_types: Counter[str] = field(default_factory=Counter)
 
@@ -64,6 +68,8 @@ class Intake:
         keep: Keep | None,
         head_seq: int | None,
         on_head: Callable[[], None],
+        on_tolerated: Callable[[], None],
+        doubt: Doubt,
     ) -> None:
         self.publisher = publisher
         self.continuity = continuity
@@ -73,29 +79,34 @@ class Intake:
         self.sequence = sequence
         self.keep = keep
         self._on_head = on_head
+        self._on_tolerated = on_tolerated
+        self._doubt = doubt
+        self._held: list[DeadLetter] = []
         self._head_seq = head_seq
         self._moved = continuity.position
 
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for."""
+        self._doubt.begin_again()
         cursor = self.continuity.reconnected()
         self._follow()
         return cursor
 
     def frame(self, data: bytes) -> None:
-        """Take one frame. Raises ErrorFrame (the relay's), SequenceReset."""
+        """Take one frame. Raises ErrorFrame (the relay's), SequenceReset, ForeignStreamError."""
         counts = self.counts
         counts.frames += 1
         counts.nbytes += len(data)
         try:
-            kind, body = split_frame(data)
+            kind, body = split_frame(data, self._on_tolerated)
+            if not self._doubt.proven and not self._proves(kind, body, data):
+                return
             if kind in SKIPPED_TYPES:
                 self._skip(kind, body, data)
                 return
             seq = frame_seq(body)
         except FrameError as error:
-            counts.unreadable += 1
-            self._bury(None, None, str(error), data)
+            self._no_frame(str(error), data)
             return
         continuity = self.continuity
         time = frame_time(body)
@@ -167,10 +178,40 @@ class Intake:
             time = min(now if guess is None else guess, now)
         return {"sequence": self.sequence, "time": time}
 
-    def text(self) -> None:
-        """A text message: not of this protocol; a dead letter without a payload."""
+    def text(self, data: bytes) -> None:
+        """A text message: not of this protocol; a dead letter without a payload. Raises ForeignStreamError."""
         self.counts.text += 1
         self._bury(None, None, "a text message instead of a frame", b"")
+        if not self._doubt.proven:
+            self._doubt.text(data)
+
+    def _no_frame(self, reason: str, data: bytes) -> None:
+        self.counts.unreadable += 1
+        self._bury(None, None, reason, data)
+        if not self._doubt.proven:
+            self._doubt.binary(data)
+
+    def _proves(self, kind: str, body: dict[str, object], data: bytes) -> bool:
+        """Whether the frame is one that a firehose may send; one that only it sends proves that it is one."""
+        if kind in FIREHOSE_TYPES:
+            self._doubt.prove()
+            self.release()
+        elif kind != "#info":
+            try:
+                seq: int | None = frame_seq(body)
+            except FrameError:
+                seq = None
+            self.counts.unreadable += 1
+            self._bury(seq, None, f"unknown frame type {shown(kind)}", data)
+            self._doubt.type(kind)
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give on the dead letters that were held back until it is known what the stream is."""
+        for letter in self._held:
+            self.publisher.control(letter)
+        self._held.clear()
 
     def _skip(self, kind: str, body: dict[str, Any], data: bytes) -> None:
         """Types of older protocol versions: counted; those that have a seq still move the position."""
@@ -185,9 +226,13 @@ class Intake:
 
     def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
         self.counts.dead += 1
-        self.publisher.control(
-            DeadLetter(relay=self.relay, run=self.run, seq=seq, did=did, reason=reason, payload=dead_payload(payload))
+        letter = DeadLetter(
+            relay=self.relay, run=self.run, seq=seq, did=did, reason=reason, payload=dead_payload(payload)
         )
+        if self._doubt.proven:
+            self.publisher.control(letter)
+        else:
+            self._held.append(letter)
 
     def _report(self, missing: Missing) -> None:
         self.counts.gaps += 1

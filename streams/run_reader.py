@@ -20,6 +20,7 @@ from streams.errors import RelayError
 from streams.firehose.arrival_times import Reference
 from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity, Memory
+from streams.firehose.foreign import Doubt, ForeignStreamError
 from streams.firehose.frames import ErrorFrame
 from streams.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
 from streams.ingest_pace import Look
@@ -83,7 +84,10 @@ class RunReader:
         self._reading = reading
         self._patience = patience
         self._counts = counts
+        #: The run for which it was said that its frames are not in DAG-CBOR's form.
+        self._said_tolerated: int | None = None
         self._relay = relay_name(settings.relay_url)
+        self._doubt = Doubt(self._relay)
         self._keep = compile_patterns(settings.ingest_collections)
         #: When the window of ``start.oldest`` was asked for, in µs.
         self._planned_at = time.time_ns() // 1000
@@ -196,6 +200,7 @@ class RunReader:
             publisher, continuity, self._counts, relay=self._relay, run=self.start.run, sequence=self.start.sequence,
             keep=self._keep,
             head_seq=None if follow or head is None else head.seq, on_head=self._reach_head,
+            on_tolerated=self._tolerate, doubt=self._doubt,
         )  # fmt: skip
         if not follow and head is not None and continuity.position >= head.seq and continuity.known:
             intake.settle()
@@ -214,10 +219,29 @@ class RunReader:
             if self._patience.ended:  # told just before there was a connection to finish
                 return "stopped"
             self._reading.on_connected()
-            return await self._watch(connection, intake)
+            why = await self._watch(connection, intake)
+        except ForeignStreamError:
+            raise  # what it sent is no dead letter of a firehose
+        except BaseException:
+            intake.release()
+            raise
+        else:
+            intake.release()
+            return why
         finally:
             self.connection = None
             await connection.close()
+
+    def _tolerate(self) -> None:
+        """A frame is not in DAG-CBOR's one form: counted, and said once a run."""
+        self._counts.tolerated += 1
+        if self._said_tolerated != self.start.run:
+            self._said_tolerated = self.start.run
+            log.warning(
+                "the relay's frames are CBOR, but not in DAG-CBOR's form (keys out of order, or numbers longer than "
+                "need be): they are read by a slower decoder",
+                relay=self._relay,
+            )
 
     def _oversized(self, details: str) -> RelayError:
         """No connection gets past such a message, and to skip it is the operator's to say."""
@@ -236,7 +260,7 @@ class RunReader:
         """Wait for the connection's end; judge silence meanwhile."""
         loop = asyncio.get_running_loop()
         counts, follow = self._counts, self._reading.follow
-        frames, since = counts.frames, loop.time()
+        messages, since = counts.frames + counts.text, loop.time()
         idle = self._settings.ingest_idle_seconds
         position, moved = self.continuity.position, since
         while True:
@@ -245,8 +269,8 @@ class RunReader:
                 return connection.ended.result()
             if self.continuity.position != position or connection.paused:
                 position, moved = self.continuity.position, loop.time()
-            if counts.frames != frames or connection.paused:
-                frames, since = counts.frames, loop.time()
+            if counts.frames + counts.text != messages or connection.paused:
+                messages, since = counts.frames + counts.text, loop.time()
                 if since - moved >= UNMOVED:
                     intake.settle(silent=False)
                 continue
@@ -254,6 +278,7 @@ class RunReader:
             if silent >= PAUSE:
                 intake.settle()
             if not follow and silent >= idle and self.at_head:
+                self._doubt.check()
                 if await connection.answers(PONG):
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
                     self._reach_head()

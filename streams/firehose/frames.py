@@ -1,17 +1,20 @@
 """One frame of subscribeRepos, from bytes to a header, a body and its blocks. Pure.
 
-A frame is two DAG-CBOR objects: ``{op, t}`` and a body (https://atproto.com/specs/event-stream). Blocks stand in a CAR
+A frame is two DAG-CBOR objects: ``{op, t}`` and a body (https://atproto.com/specs/event-stream). Where the strict
+decoder refuses them, as a relay's own CBOR library may write them, a tolerant one reads them. Blocks stand in a CAR
 (https://ipld.io/specs/transport/car/carv1/); a block is what its CID's hash says it is, wherever it was found.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Final
 
 import libipld
 
 from streams.firehose.syntax import shown
+from streams.firehose.tolerant import decode_tolerantly
 from streams.firehose.values import MAX_VALUES, has_too_many_values
 
 #: CIDv1, dag-cbor, sha2-256, 32 bytes: what records have (https://atproto.com/specs/data-model).
@@ -37,8 +40,8 @@ class ErrorFrame(Exception):  # noqa: N818 (the protocol's name for it)
         self.name = name
 
 
-def split_frame(data: bytes) -> tuple[str, dict[str, Any]]:
-    """The type (``#commit``, …) and the body of a frame.
+def split_frame(data: bytes, on_tolerated: Callable[[], None] = lambda: None) -> tuple[str, dict[str, Any]]:
+    """The type (``#commit``, …) and the body of a frame. ``on_tolerated``: it is CBOR, but not in DAG-CBOR's one form.
 
     Raises FrameError where it is no frame, ErrorFrame where the relay reports an error.
     """
@@ -49,7 +52,8 @@ def split_frame(data: bytes) -> tuple[str, dict[str, Any]]:
     try:
         parts = _decode_two(data)
     except Exception as error:  # the decoder's own errors have no common base
-        raise FrameError(f"not DAG-CBOR: {shown(repr(error), 120)}") from None
+        parts = _tolerated(data, error)
+        on_tolerated()
     if len(parts) != 2:
         raise FrameError(f"a frame is two objects, this has {len(parts)}")
     header, body = parts
@@ -62,6 +66,13 @@ def split_frame(data: bytes) -> tuple[str, dict[str, Any]]:
     if op != 1 or type(kind) is not str:
         raise FrameError(f"unknown op {_word(op)} or type {_word(kind)}")
     return kind, body
+
+
+def _tolerated(data: bytes, refusal: Exception) -> list[Any]:
+    try:
+        return decode_tolerantly(data)
+    except ValueError:
+        raise FrameError(f"not DAG-CBOR: {shown(repr(refusal), 120)}") from None
 
 
 class Scan:

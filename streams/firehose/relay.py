@@ -40,7 +40,7 @@ class _Connection(ClientConnection):
     """Hands complete binary messages to ``on_frame``; what that raises ends the connection and reaches ``ended``."""
 
     on_frame: OnFrame
-    on_text: Callable[[], None]
+    on_text: OnFrame
     on_bytes: Callable[[int], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (websockets')
@@ -75,7 +75,7 @@ class _Connection(ClientConnection):
             if self._kind is Opcode.BINARY:
                 self.on_frame(bytes(data))
             else:
-                self.on_text()
+                self.on_text(bytes(data))
         except BaseException as error:
             self.finish(error)
 
@@ -161,15 +161,15 @@ async def open_relay(
     url: str,
     cursor: int | None,
     on_frame: OnFrame,
-    on_text: Callable[[], None] = lambda: None,
+    on_text: OnFrame = lambda _: None,
     *,
     on_bytes: Callable[[int], None] = lambda _: None,
     max_size: int = MAX_FRAME,
 ) -> RelayConnection:
     """Connect from ``cursor`` on (None: live). ``on_frame`` gets every binary message, synchronously.
 
-    ``on_bytes`` is told the size of each read of the socket. A message of more than ``max_size`` bytes ends the
-    connection.
+    ``on_text`` gets every text message; ``on_bytes`` is told the size of each read of the socket. A message of more
+    than ``max_size`` bytes ends the connection.
 
     Raises RelayError where the relay refuses us for good, OSError or TimeoutError where it cannot be reached now.
     """

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from streams.firehose.events import frame_seq, frame_time
+from streams.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.firehose.frames import ErrorFrame, FrameError, split_frame
-from streams.firehose.relay import OversizedMessage, open_relay
+from streams.firehose.relay import OversizedMessage, open_relay, relay_name
 
 #: How much earlier than asked for the start may be, in µs.
 TOLERANCE: Final = 30_000_000
@@ -27,6 +28,8 @@ SILENCE: Final = 3.0
 #: Frames of which a look takes the times, and seconds that it waits for those after the first.
 WITNESSES: Final = 9
 WITNESSED: Final = 0.5
+#: Odd messages, with nothing else in all that time, that are enough to say that it is no relay.
+_ODD: Final = 3
 #: Of two that differ nobody can say which is wrong.
 _LEAST: Final = 3
 #: How far from its neighbours' a time may be, in µs, beside what is usual among them.
@@ -128,8 +131,9 @@ def believed_time(times: Sequence[int | None]) -> int | None:
 class _Witnesses:
     """The first frames of a connection. ``first``: there is one, or FutureCursor; ``enough``: there are all."""
 
-    def __init__(self) -> None:
+    def __init__(self, relay: str) -> None:
         loop = asyncio.get_running_loop()
+        self.doubt = Doubt(relay)
         self.first: asyncio.Future[None] = loop.create_future()
         self.enough: asyncio.Future[None] = loop.create_future()
         self._seen: list[Sighting] = []
@@ -140,18 +144,33 @@ class _Witnesses:
         if self.enough.done():
             return
         try:
-            _, body = split_frame(data)
+            kind, body = split_frame(data)
+            if kind not in FIREHOSE_TYPES:
+                self._odd(kind)
+                return
             self._seen.append(Sighting(frame_seq(body), frame_time(body)))
+            self.doubt.prove()
         except ErrorFrame as error:
             if error.name != "FutureCursor":
                 return
             self._future = True
-        except FrameError:  # #info, or garbage: the next one may do
+        except FrameError:  # garbage: the next one may do
+            if not self.doubt.proven:
+                self.doubt.binary(data)
             return
         if not self.first.done():
             self.first.set_result(None)
         if self._future or len(self._seen) >= WITNESSES:
             self.enough.set_result(None)
+
+    def text(self, data: bytes) -> None:
+        """Take a text message."""
+        if not self.doubt.proven:
+            self.doubt.text(data)
+
+    def _odd(self, kind: str) -> None:
+        if kind != "#info" and not self.doubt.proven:
+            self.doubt.type(kind)
 
     def said(self) -> Sighting | Absence:
         """What they say."""
@@ -163,10 +182,10 @@ class _Witnesses:
 async def look(url: str, cursor: int | None, patience: float = SILENCE) -> Sighting | Absence:
     """The first frame that the relay sends from a cursor on (None: live), or why there is none.
 
-    Raises RelayError where the relay refuses us, OSError or TimeoutError where it cannot be reached.
+    Raises RelayError where the relay refuses us or is none, OSError or TimeoutError where it cannot be reached.
     """
-    witnesses = _Witnesses()
-    connection = await open_relay(url, cursor, witnesses.frame)
+    witnesses = _Witnesses(relay_name(url))
+    connection = await open_relay(url, cursor, witnesses.frame, witnesses.text)
     ended = connection.ended
     try:
         await asyncio.wait((witnesses.first, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
@@ -174,6 +193,7 @@ async def look(url: str, cursor: int | None, patience: float = SILENCE) -> Sight
             raise ConnectionError(_why(ended))
         if witnesses.first.done():
             await asyncio.wait((witnesses.enough, ended), timeout=WITNESSED, return_when=asyncio.FIRST_COMPLETED)
+        witnesses.doubt.check(_ODD)
         return witnesses.said()
     finally:
         with contextlib.suppress(Exception):

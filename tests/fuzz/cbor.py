@@ -1,4 +1,4 @@
-"""DAG-CBOR once more, for the fuzzer: a writer that can be made to write what is wrong, and a strict reader.
+"""DAG-CBOR once more, for the fuzzer: writers of what is wrong and of other forms of CBOR, and a strict reader.
 
 Written from RFC 8949 and https://ipld.io/specs/codecs/dag-cbor/spec/; shares nothing with the product's decoders.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Final
 
 #: Levels of nesting that the strict reader follows; what is deeper is not judged.
@@ -84,6 +85,65 @@ def _write(put: Any, value: Any, ordered: bool) -> None:  # noqa: PLR0912 (one a
             put(b"\xfb" + struct.pack(">d", value))
         case _:
             raise TypeError(f"no DAG-CBOR for {type(value)}")
+
+
+def loosely(value: Any, r: Random) -> bytes:  # noqa: PLR0911 (one a type)
+    """A value as CBOR of any form, nearly never DAG-CBOR's: longer heads, indefinite lengths, keys as they come."""
+    match value:
+        case bool() | None:
+            return dump(value)
+        case int():
+            return _longer(0, value, r) if value >= 0 else _longer(1, -1 - value, r)
+        case str() | bytes():
+            return _chunks(value, r)
+        case Link():
+            return _longer(6, 42, r) + _chunks(b"\0" + value.cid, r)
+        case float():
+            forms = [form for form in ((0xF9, ">e"), (0xFA, ">f"), (0xFB, ">d")) if _holds(form[1], value)]
+            first, form = r.choice(forms)
+            return bytes((first,)) + struct.pack(form, value)
+        case dict():
+            items = list(value.items())
+            r.shuffle(items)
+            return _container(5, [loosely(key, r) + loosely(inner, r) for key, inner in items], r)
+        case list():
+            return _container(4, [loosely(inner, r) for inner in value], r)
+        case _:
+            raise TypeError(f"no CBOR for {type(value)}")
+
+
+def _longer(major: int, number: int, r: Random) -> bytes:
+    """A head of any length that holds the number."""
+    infos = [info for info, width in _WIDTHS.items() if number < 1 << 8 * width]
+    info = r.choice([None, *infos])
+    if info is None:
+        return head(major, number)
+    return bytes((major << 5 | info,)) + number.to_bytes(_WIDTHS[info], "big")
+
+
+def _container(major: int, parts: list[bytes], r: Random) -> bytes:
+    if r.random() < 0.4:
+        return bytes((major << 5 | 31,)) + b"".join(parts) + b"\xff"
+    return _longer(major, len(parts), r) + b"".join(parts)
+
+
+def _chunks(value: str | bytes, r: Random) -> bytes:
+    """A string, whole or in pieces."""
+    major = 3 if isinstance(value, str) else 2
+    pieces: list[str | bytes] = [value]
+    if pieced := r.random() < 0.3:
+        at = r.randint(0, len(value))
+        pieces = [value[:at], value[at:]]
+    encoded = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
+    written = b"".join(_longer(major, len(piece), r) + piece for piece in encoded)
+    return bytes((major << 5 | 31,)) + written + b"\xff" if pieced else written
+
+
+def _holds(form: str, value: float) -> bool:
+    try:
+        return bool(struct.unpack(form, struct.pack(form, value))[0] == value)
+    except OverflowError:
+        return False
 
 
 def load_all(data: bytes) -> list[Any]:

@@ -23,8 +23,8 @@ def check_case(case: Case, number: int, worker: Worker) -> tuple[str, dict[str, 
     filtered = number % INGEST_FILTERS_EVERY == 3
     ingest = Ingest(filtered=filtered)
     outcome = "nothing"
-    for data in case.frames:
-        outcome = check_frame(ingest, data, filtered=filtered)
+    for data, meant in zip(case.frames, case.meant or case.frames, strict=True):
+        outcome = check_frame(ingest, data, meant, filtered=filtered)
     messages = [Message(offset, key, value) for offset, (key, value) in enumerate(ingest.tape.messages)]
     fates = (
         slices.check(worker, messages, Random(number), filtered=number % SINK_FILTERS_EVERY == 5) if messages else {}
@@ -32,8 +32,8 @@ def check_case(case: Case, number: int, worker: Worker) -> tuple[str, dict[str, 
     return outcome, fates
 
 
-def check_frame(ingest: Ingest, data: bytes, *, filtered: bool) -> str:
-    """Give one frame to the ingest, and hold what it did against what the bytes say."""
+def check_frame(ingest: Ingest, data: bytes, meant: bytes, *, filtered: bool) -> str:
+    """Give one frame to the ingest, and hold what it did against what the bytes say: those of DAG-CBOR's form."""
     counts, tape = ingest.counts, ingest.tape
     before = (counts.events, counts.dead, counts.seen, counts.filtered, sum(counts.skipped_types.values()))
     start, last = len(tape.messages), ingest.intake.continuity.position
@@ -50,7 +50,7 @@ def check_frame(ingest: Ingest, data: bytes, *, filtered: bool) -> str:
     )
     for letter in letters:
         _letter(letter)
-    wanted = oracle.expect(data)
+    wanted = oracle.expect(meant)
     position = ingest.intake.continuity.position
     must(last <= position < oracle.MAX_SEQ, f"the position went from {last} to {position}")
     came = wanted.seq is None or wanted.seq in ingest.seqs

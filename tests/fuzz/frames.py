@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from streams.local.repository import cid_of
 from tests.fuzz import hostile, seeds
-from tests.fuzz.cbor import Link, dump, head
+from tests.fuzz.cbor import Link, dump, head, loosely
 from tests.fuzz.seeds import Seed
 
 #: How often a case is a heavy one (megabytes), and then nothing else.
@@ -20,6 +20,15 @@ class Case(NamedTuple):
 
     kind: str
     frames: list[bytes]
+    #: The same frames in DAG-CBOR's form, where they are in another one: what must come of them.
+    meant: list[bytes] | None = None
+
+
+class InAnotherForm(NamedTuple):
+    """A frame, and what it is in DAG-CBOR's form."""
+
+    data: bytes
+    meant: bytes
 
 
 def case(seed: int, number: int) -> Case:
@@ -30,6 +39,8 @@ def case(seed: int, number: int) -> Case:
     else:
         kind, make = r.choices(_KINDS, _WEIGHTS)[0]
     made = make(r)
+    if isinstance(made, InAnotherForm):
+        return Case(kind, [made.data], [made.meant])
     return Case(kind, made if isinstance(made, list) else [made])
 
 
@@ -421,7 +432,14 @@ def _long_head(r: Random) -> bytes:
     )
 
 
-Make = Callable[[Random], bytes | list[bytes]]
+def _another_form(r: Random) -> InAnotherForm:
+    """A good frame as a general CBOR library writes it; its blocks stay as they are."""
+    seed = r.choice(seeds.frames())
+    header = {"op": 1, "t": seed.kind}
+    return InAnotherForm(loosely(header, r) + loosely(seed.body, r), dump(header) + dump(seed.body))
+
+
+Make = Callable[[Random], bytes | list[bytes] | InAnotherForm]
 
 _WEIGHTED: Final[tuple[tuple[str, Make, int], ...]] = (
     ("untouched", _untouched, 4), ("bits flipped", _flip, 14), ("cut", _cut, 6), ("spliced", _splice, 7),
@@ -431,7 +449,7 @@ _WEIGHTED: Final[tuple[tuple[str, Make, int], ...]] = (
     ("field wrong", _field, 18), ("header wrong", _header, 6), ("names and times", _names, 9),
     ("operation wrong", _operation, 13),
     ("many operations", _many, 0), ("no CAR", _archive, 9), ("record hostile", _record, 14),
-    ("block no record", _block, 8),
+    ("block no record", _block, 8), ("another form of CBOR", _another_form, 6),
 )  # fmt: skip
 _KINDS: Final = [(name, make) for name, make, _ in _WEIGHTED]
 _WEIGHTS: Final = [weight + 0.15 for *_, weight in _WEIGHTED]

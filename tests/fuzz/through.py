@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from streams.errors import MismatchError
 from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity
+from streams.firehose.foreign import Doubt
 from streams.firehose.frames import ErrorFrame
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import ControlMessage, encode_control
@@ -77,6 +78,13 @@ class Tape:
         self.messages.append((None, encode_control(message)))
 
 
+def proven() -> Doubt:
+    """Of a stream that has shown to be a firehose: what comes now is a bad frame, not another kind of stream."""
+    doubt = Doubt("relay.example.com")
+    doubt.prove()
+    return doubt
+
+
 class Ingest:
     """One connection's intake, on a tape."""
 
@@ -89,7 +97,7 @@ class Ingest:
         self.intake = Intake(
             cast(Publisher, self.tape), Continuity(0, known=False), self.counts,
             relay="wss://relay.example.com", run=NOW, sequence=NOW, keep=KEEP if filtered else None, head_seq=None,
-            on_head=self._head,
+            on_head=self._head, on_tolerated=lambda: None, doubt=proven(),
         )  # fmt: skip
 
     def _head(self) -> None:
