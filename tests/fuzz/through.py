@@ -86,9 +86,9 @@ def proven() -> Doubt:
 
 
 class Ingest:
-    """One connection's intake, on a tape."""
+    """One connection's intake, on a tape: of a stream that is known as a firehose, where no ``doubt`` is given."""
 
-    def __init__(self, *, filtered: bool) -> None:
+    def __init__(self, *, filtered: bool, doubt: Doubt | None = None, sequence: int = NOW) -> None:
         self.tape = Tape()
         self.counts = Counts()
         self.heads = 0
@@ -96,8 +96,8 @@ class Ingest:
         self.seqs: set[int] = set()
         self.intake = Intake(
             cast(Publisher, self.tape), Continuity(0, known=False), self.counts,
-            relay="wss://relay.example.com", run=NOW, sequence=NOW, keep=KEEP if filtered else None, head_seq=None,
-            on_head=self._head, on_tolerated=lambda: None, doubt=proven(),
+            relay="wss://relay.example.com", run=NOW, sequence=sequence, keep=KEEP if filtered else None, head_seq=None,
+            on_head=self._head, on_tolerated=lambda: None, doubt=doubt or proven(),
         )  # fmt: skip
 
     def _head(self) -> None:
