@@ -163,6 +163,10 @@ async def test_the_ingest_resumes_restarts_and_announces(
     assert [c.mode for c in controls if isinstance(c, Run)] == ["start", "resume", "restart"]
     marks = [c for c in controls if isinstance(c, Watermark)]
     assert len({mark.topic_id for mark in marks}) == 1
+    first_run = next(c.run for c in controls if isinstance(c, Run))
+    assert {mark.sequence for mark in marks} == {first_run}, "one sequence of one relay, whatever the run"
+    places = [m["place"] for part in messages.values() for _, m in part if m["kind"] in ("identity", "account", "sync")]
+    assert {place["sequence"] for place in places} == {first_run}
     assert sum(len(m) for m in messages.values()) > 2 * oracle.events.total()
 
 

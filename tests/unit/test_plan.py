@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from streams.errors import MismatchError
 from streams.firehose.seek import Sighting
 from streams.kafka.messages import Watermark
-from streams.plan import DAY_US, Decision, Request, Shortfall, decide, passed_over, shortfall
+from streams.plan import DAY_US, Decision, Request, Shortfall, decide, passed_over, sequence_of, shortfall
 
 NOW = 1_800_000_000_000_000
 LAST = Watermark(relay="a.example", run=5, topic_id="t", seq=70, time=NOW - 9)
@@ -66,3 +67,18 @@ def test_what_the_relay_dropped_while_we_were_away_ends_after_it_began(relay: st
     gap = passed_over(LAST, relay, 6, Sighting(90, NOW), NOW - 7 * DAY_US)
     assert gap is not None
     assert (gap.from_time, gap.to_time, "keeps no older" in gap.reason) == (NOW - 9, NOW, True)
+
+
+def test_a_run_keeps_the_sequence_only_where_it_is_plainly_the_same() -> None:
+    held = structs.replace(LAST, sequence=3)
+    first, head = Sighting(20, NOW - DAY_US), Sighting(200, NOW)
+    assert sequence_of(held, "a.example", 6, first, head) == 3
+    assert sequence_of(held, "a.example", 6, first, None) == 3
+    assert sequence_of(held, "a.example", 6, Sighting(90, NOW), head) == 3, "behind what is held"
+    assert sequence_of(held, "b.example", 6, first, head) == 6, "another relay"
+    assert sequence_of(None, "a.example", 6, first, head) == 6, "nothing is held"
+    assert sequence_of(LAST, "a.example", 6, first, head) == 6, "an older version's watermark"
+    assert sequence_of(held, "a.example", 6, None, None) == 6, "the relay says nothing"
+    assert sequence_of(held, "a.example", 6, Sighting(1, NOW), Sighting(60, NOW)) == 6, "its head is below: a reset"
+    assert sequence_of(held, "a.example", 6, Sighting(1, NOW), head) == 6, "a lower seq is newer: a reset of long ago"
+    assert sequence_of(held, "a.example", 6, Sighting(1, None), head) == 3

@@ -79,3 +79,11 @@ def test_what_eight_in_a_row_claimed_wrongly_is_put_right_by_all_the_others() ->
     for n in range(DOUBTERS):
         stream.see(BEGIN + n * SECOND)
     assert stream.time == BEGIN + (DOUBTERS - 1) * SECOND
+
+
+def test_before_there_is_a_time_the_middle_of_the_claims_is_guessed() -> None:
+    stream = StreamTime(None)
+    assert stream.guess is None
+    for claimed, guess in ((100, 100), (1 << 60, 100), (1 << 60, 1 << 60), (101, 101), (102, 102)):
+        stream.see(claimed)
+        assert (stream.time, stream.guess) == (None, guess)
