@@ -190,7 +190,9 @@ async def look(url: str, cursor: int | None, patience: float = SILENCE) -> Sight
     try:
         await asyncio.wait((witnesses.first, ended), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not witnesses.first.done() and ended.done():
-            raise ConnectionError(_why(ended))
+            why = _why(ended)
+            witnesses.doubt.check(_ODD)
+            raise ConnectionError(why)
         if witnesses.first.done():
             await asyncio.wait((witnesses.enough, ended), timeout=WITNESSED, return_when=asyncio.FIRST_COMPLETED)
         witnesses.doubt.check(_ODD)
