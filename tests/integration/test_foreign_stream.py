@@ -9,8 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
+from random import Random
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -19,7 +22,9 @@ from streams.firehose.seek import Absence, Sighting, look
 from streams.kafka.topic import ensure_topic
 from streams.local.generator import Plan, Traffic
 from tests.conftest import SettingsFactory
-from tests.fuzz.cbor import dump
+from tests.fuzz import seeds
+from tests.fuzz.cbor import dump, loosely
+from tests.fuzz.through import Ingest
 from tests.integration.test_ingest import replay_of, topic_messages
 
 #: What a connection is sent, given its cursor.
@@ -132,3 +137,34 @@ async def test_a_relay_is_seen_behind_an_odd_message() -> None:
         assert isinstance(await look(url, 0), Sighting)
     async with server(lambda _: iter(["hello"])) as url:
         assert await look(url, 0, patience=0.5) is Absence.SILENT
+
+
+async def test_frames_in_another_form_are_read_and_that_is_said_once(settings: SettingsFactory) -> None:
+    """As a general CBOR library writes them; what is in the topic is what the same frames give in DAG-CBOR's form."""
+    chosen, chance = seeds.frames()[:100], Random(1)
+    loose = {
+        seed.body["seq"]: loosely({"op": 1, "t": seed.kind}, chance) + loosely(seed.body, chance) for seed in chosen
+    }
+
+    def script(cursor: int | None) -> Iterator[bytes]:
+        return iter([data for seq, data in loose.items() if cursor is not None and seq > cursor])
+
+    async with server(script) as url:
+        made = settings(relay_url=url, ingest_idle_seconds=2)
+        info = await ensure_topic(made)
+        replay = replay_of(made, info)
+        with capture_logs() as logs:
+            await asyncio.wait_for(replay.run(), 90)
+    assert replay.counts.tolerated >= 90 and replay.counts.dead == 0
+    assert sum("slower decoder" in line["event"] for line in logs) == 1
+    strict = Ingest(filtered=False)
+    for seed in chosen:
+        strict.intake.frame(seed.data)
+    messages = [message for part in (await topic_messages(made, info.partitions)).values() for _, message in part]
+    assert _events(messages) == _events([json.loads(value) for _, value in strict.tape.messages])
+
+
+def _events(messages: list[dict[str, Any]]) -> list[str]:
+    """The events among the messages, in an order of their own, without what a run adds."""
+    events = [{k: v for k, v in m.items() if k != "place"} for m in messages if "did" in m]
+    return sorted(json.dumps(event, sort_keys=True) for event in events)
