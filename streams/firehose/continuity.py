@@ -43,7 +43,9 @@ _JUDGED_EVERY: Final = 8
 REMEMBERED: Final = 32_768
 #: Arrivals beyond a jump of the seqs that make it believed when the rest is settled.
 _SEVERAL: Final = 3
-#: Such a jump, in seqs and in usual steps between two of them.
+#: A jump that is believed where the relay sends what is behind it a second time, in order.
+_SMALL_JUMP: Final = 5
+#: A jump that is not, in seqs and in usual steps between two of them.
 _JUMP: Final = 16
 _JUMP_STEPS: Final = 8
 #: Connections in a row that bring nothing new, after which what they sent is believed: in order, or as it is.
@@ -142,6 +144,7 @@ class Continuity:
         "_rest",
         "_stream",
         "_tail",
+        "_told",
         "_was_at",
         "_young",
         "known",
@@ -196,6 +199,8 @@ class Continuity:
         self._highest_before = self._memory.highest
         self._is_new = False
         self._fruitless = 0
+        #: The highest seq above the position that this connection sent, and one before it.
+        self._told = 0
 
     # -- what is known
     @property
@@ -241,6 +246,7 @@ class Continuity:
         self._changed = False
         self.proven = not self.known
         self._highest_before = self._memory.highest
+        self._told = 0
         self._fast_above = _NO_SEQ if self.known else max(self.position, self._memory.highest)
         return max(self.position - 1, 0) if self.known else self.position
 
@@ -285,7 +291,9 @@ class Continuity:
 
     def _see_above(self, arrival: Arrival, *, seen: bool) -> Verdict:
         block = self._block
-        if not seen:
+        if seen:
+            self._told = max(self._told, arrival.seq)
+        else:
             self._is_new = True
             self._end_late()
             if arrival.time is not None:
@@ -392,21 +400,22 @@ class Continuity:
             if self._fruitless >= _FRUITLESS and self.position == self._was_at:
                 self._settle(_NO_SEQ)
         elif self.known and self.proven:  # else it may have begun with what overtook all others
-            self._settle(1, several=_NO_SEQ)
+            self._settle(1, several=_NO_SEQ, told=self._told if self._is_in_order() else 0)
         self._was_at, self._is_new = self.position, False
 
     def _is_in_order(self) -> bool:
         """Return whether what came with this connection, above the position, came in order."""
         return all(low[0] <= high[0] for low, high in pairwise((*self._rest, *self._block)))
 
-    def _settle(self, jump: int, *, several: int = _SEVERAL, named: int = 0) -> None:
+    def _settle(self, jump: int, *, several: int = _SEVERAL, named: int = 0, told: int = 0) -> None:
         """Move to the highest of the last seqs that no jump keeps apart from the position.
 
-        A jump with ``several`` arrivals behind it is none, and none up to ``named``.
+        A jump with ``several`` arrivals behind it is none, and none up to ``named``; nor is a small one up to ``told``.
         """
         last = sorted((*self._rest, *self._block), key=_seq_of)
         for index, arrival in enumerate(last):
-            is_jump = arrival[0] - self.position > jump and arrival[0] > named
+            limit = max(jump, _SMALL_JUMP) if arrival[0] <= told else jump
+            is_jump = arrival[0] - self.position > limit and arrival[0] > named
             if is_jump and self.known and len(last) - index < several:
                 return
             self._move(arrival)
