@@ -20,15 +20,19 @@ from streams.errors import RelayError
 from streams.firehose.arrival_times import Reference
 from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity, Memory
-from streams.firehose.frames import ErrorFrame
-from streams.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.firehose.events import frame_seq
+from streams.firehose.frames import ErrorFrame, FrameError, split_frame
+from streams.firehose.handshake import CursorRefused, NotNow, Refusal
+from streams.firehose.looking import EXPECTED
+from streams.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.first_frame import FirstFrame
 from streams.ingest_pace import Look
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
 from streams.patience import Ended, Patience
-from streams.plan import Decision
-from streams.run_start import RunStart, plan_start
+from streams.plan import NOTHING_SHOWN, Decision
+from streams.run_start import RunStart, cursor_taken, plan_start
 from streams.settings import Settings
 
 log = structlog.get_logger("streams.ingest")
@@ -41,10 +45,16 @@ PAUSE: Final = 1.0
 UNMOVED: Final = 5.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
+#: Times that a relay may refuse us in a row, once it has taken us: some need a moment to see that a connection is gone.
+REFUSED_TRIES: Final = 4
 NOT_TAKEN: Final = (
     "Kafka has not acknowledged what was sent: is it up, and are enough replicas in sync (min.insync.replicas)? "
     "Waiting for it."
 )
+
+
+class FirstShown(Exception):  # noqa: N818 (good news)
+    """A relay that had shown nothing when the run was planned sends its first frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,12 @@ class RunReader:
         self._counts = counts
         self._relay = relay_name(settings.relay_url)
         self._keep = compile_patterns(settings.ingest_collections)
+        #: The cursor that the relay takes instead of ours; unset where it has refused none.
+        self._instead: list[int | None] = []
+        self._planned_anew = False
+        self._is_reading = False
+        #: Seconds that the relay asked us to wait before the next connection.
+        self._asked_wait = 0.0
         #: When the window of ``start.oldest`` was asked for, in µs.
         self._planned_at = time.time_ns() // 1000
 
@@ -153,8 +169,12 @@ class RunReader:
     # -- one connection until it ends, and the next
     async def read_until_done(self, publisher: Publisher) -> None:
         """Connect, and connect again, until the head is reached or we are stopped. Raises SendError, RelayError."""
-        with contextlib.suppress(Ended):
-            await self._read_on(publisher)
+        self._is_reading = True
+        try:
+            with contextlib.suppress(Ended):
+                await self._read_on(publisher)
+        finally:
+            self._is_reading = False
 
     async def _read_on(self, publisher: Publisher) -> None:
         await self._announce(publisher)
@@ -164,7 +184,7 @@ class RunReader:
                 raise SendError(str(publisher.failure) or repr(publisher.failure))
             before = self._counts.taken
             try:
-                why = await self._one_connection(publisher)
+                why = await self._connection(publisher, attempt)
             except SequenceReset as reset:
                 await self._reset(publisher, reset)
                 continue
@@ -187,8 +207,34 @@ class RunReader:
             if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
             self._patience.say("relay", f"{why}; connecting again from the last event")
-            await self._patience.wait(attempt)
+            await self._patience.wait(attempt, self._asked_wait)
             attempt += 1
+
+    async def _connection(self, publisher: Publisher, attempt: int) -> str:
+        """One connection until it ends; returns why, also where the relay does not take it now, or not from our cursor.
+
+        Raises what ``_one_connection`` raises; Refusal only where the relay refuses us again and again.
+        """
+        self._asked_wait = 0.0
+        try:
+            try:
+                why = await self._one_connection(publisher)
+            except FirstShown:
+                await self._plan_anew(publisher)
+                why = await self._one_connection(publisher)
+        except CursorRefused as error:
+            return await self._other_cursor(error)
+        except Refusal as error:
+            if attempt >= REFUSED_TRIES:
+                raise
+            return str(error)
+        except NotNow as error:
+            self._asked_wait = error.after or 0.0
+            asked = f", and asks us to wait {error.after:.0f} s" if error.after else ""
+            return f"the relay does not take us now: {error}{asked}"
+        if why == "head":
+            self._report_blind(publisher)
+        return why
 
     async def _one_connection(self, publisher: Publisher) -> str:
         continuity, head, follow = self.continuity, self.start.head, self._reading.follow
@@ -200,10 +246,10 @@ class RunReader:
             intake.settle()
             self._reach_head()
             return "head"
-        cursor = intake.reconnected()
+        cursor = self._cursor(intake)
         connection = await self._patience.unless_ended(
             open_relay(
-                self._settings.relay_url, cursor, intake.frame, intake.text,
+                self._settings.relay_url, cursor, self._taker(intake), intake.text,
                 on_bytes=self._reading.on_bytes, max_size=self._reading.frame,
             )
         )  # fmt: skip
@@ -212,11 +258,68 @@ class RunReader:
         try:
             if self._patience.ended:  # told just before there was a connection to finish
                 return "stopped"
+            if connection.redirect is not None:
+                self._patience.say("redirect", connection.redirect)
             self._reading.on_connected()
             return await self._watch(connection, intake)
         finally:
             self.connection = None
             await connection.close()
+
+    def _cursor(self, intake: Intake) -> int | None:
+        """The cursor to ask for; None is live, where the relay takes none."""
+        if self.start.live or self._instead:
+            self.continuity.known = not self.start.is_blind  # what does not come behind our position is a gap
+        cursor = intake.reconnected()
+        if self._instead:
+            return self._instead.pop()
+        return None if self.start.live else cursor
+
+    async def _other_cursor(self, refused: CursorRefused) -> str:
+        """The relay refuses our cursor: find one that it takes. Returns what to say."""
+        taken = await self._patience.unless_ended(cursor_taken(self._settings.relay_url))
+        self._instead = [taken]
+        instead = "it takes none: reading live" if taken is None else f"asking for {taken} instead"
+        return f"the relay refuses our cursor ({refused}); {instead}"
+
+    # -- a relay that had shown nothing
+    def _taker(self, intake: Intake) -> OnFrame:
+        """What takes the frames: of a relay that had shown none, the first plans the run anew."""
+        if not self.start.is_blind or self._planned_anew:
+            return intake.frame
+
+        def first(data: bytes) -> None:
+            with contextlib.suppress(FrameError):
+                kind, body = split_frame(data)
+                if kind != "#info" and frame_seq(body) >= 0:
+                    raise FirstShown
+            intake.frame(data)
+
+        return first
+
+    async def _plan_anew(self, publisher: Publisher) -> None:
+        """The relay shows its first frame: only now can be known what it keeps of what was asked for."""
+        log.info("the relay sends its first event: looking again at what it keeps")
+        self._planned_anew = True
+        old = self.start
+        decision = Decision(old.mode, old.asked_from, None)
+        self.start = await self._patience.unless_ended(
+            plan_start(self._settings.relay_url, decision, after_run=old.run, quiet=EXPECTED)
+        )
+        self._planned_at = time.time_ns() // 1000
+        self.begin(publisher)
+        await self._announce(publisher)
+
+    def _report_blind(self, publisher: Publisher) -> None:
+        """At the end of a run in which the relay has shown nothing: what it keeps is not known."""
+        start = self.start
+        if start.is_blind and start.missing is None:
+            start.missing = Gap(
+                relay=self._relay, run=start.run, from_seq=None, to_seq=None,
+                from_time=start.asked_from, to_time=time.time_ns() // 1000, reason=NOTHING_SHOWN,
+            )  # fmt: skip
+            self._counts.gaps += 1
+            publisher.control(start.missing)
 
     def _oversized(self, details: str) -> RelayError:
         """No connection gets past such a message, and to skip it is the operator's to say."""
@@ -235,7 +338,8 @@ class RunReader:
         """Wait for the connection's end; judge silence meanwhile."""
         loop = asyncio.get_running_loop()
         counts, follow = self._counts, self._reading.follow
-        frames, since = counts.frames, loop.time()
+        begun = frames = counts.frames
+        since, first = loop.time(), FirstFrame(self._patience, self._relay)
         idle = self._settings.ingest_idle_seconds
         position, moved = self.continuity.position, since
         while True:
@@ -252,6 +356,11 @@ class RunReader:
             silent = loop.time() - since
             if silent >= PAUSE:
                 intake.settle()
+            if counts.frames == begun and (self.continuity.known or not self.at_head):
+                if await first.is_awaited(connection, silent, certain=not self.at_head):
+                    continue
+                if not self.at_head:
+                    return "stalled: no first frame"
             if not follow and silent >= idle and self.at_head:
                 if await connection.answers(PONG):
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
@@ -265,9 +374,9 @@ class RunReader:
 
     @property
     def at_head(self) -> bool:
-        """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
-        head = self.start.head
-        return head is None or self.continuity.highest >= head.seq
+        """Whether silence can mean the head: what was seen at the start is reached, or nothing was."""
+        last = self.start.head or self.start.oldest
+        return last is None or self.continuity.highest >= last.seq
 
     # -- a relay whose sequence began anew
     def _may_begin_anew(self) -> bool:
@@ -315,7 +424,7 @@ class RunReader:
             position=continuity.time,
             oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
             head=start.head.time if start.head is not None and not self._reading.follow else None,
-            waits=connection is not None and not connection.paused,
+            waits=connection is not None and not connection.paused, away=self._is_reading and connection is None,
         )  # fmt: skip
 
 

@@ -42,7 +42,11 @@ def stretches(times: Times, gaps: Sequence[GapTimes]) -> tuple[Stretch, ...]:
     found: list[Stretch] = []
     at = times.covered_from
     if times.asked_from is not None and times.oldest is not None:
-        _add(found, "not kept", times.asked_from, times.oldest, NOT_KEPT)
+        # A gap of just this stretch says why; where that is not known, it is no fact about the relay.
+        same = (gap for gap in gaps if (gap.begin, gap.end) == (times.asked_from, times.oldest))
+        other = any(gap.reason != NOT_KEPT for gap in same)
+        if not other:
+            _add(found, "not kept", times.asked_from, times.oldest, NOT_KEPT)
         at = None if at is None else max(at, times.oldest)
     ends: tuple[tuple[_Kind, dt.datetime | None], ...] = (
         ("covered", times.covered_to), ("pending", times.newest), ("to come", times.head),
