@@ -10,9 +10,9 @@ from streams.firehose.continuity import Continuity
 from streams.ingest_pace import IngestPace
 from streams.intake import Counts
 from streams.memory import MemoryWatch
+from streams.ops.coverage import NOTHING_SHOWN
 from streams.ops.ingest_progress import Standing, as_time, moment
 from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
-from streams.plan import NOTHING_SHOWN
 from streams.run_start import RunStart
 
 log = structlog.get_logger("streams.ingest")

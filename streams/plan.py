@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from streams.errors import MismatchError
 from streams.firehose.seek import Absence, Sighting
 from streams.kafka.messages import Gap, Watermark
-from streams.ops.coverage import NOT_KEPT
+from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
 
 DAY_US = 86_400_000_000
 #: What a relay keeps less than was asked is worth a gap from here on, in µs: times are informal.
 SHORTFALL = 60_000_000
-
-#: Why a stretch that was asked for is not covered. What begins with "not known" the relay has neither shown nor denied.
-NOTHING_SHOWN: Final = "not known: the relay has sent nothing, so what it keeps is not known"
-OLD_NOT_SHOWN: Final = "not known: the relay has sent nothing from its oldest cursor, while it sends live events"
-CURSORS_REFUSED: Final = "not known: the relay refuses every cursor"
-CURSOR_LOST: Final = (
-    "not known: the relay answers the oldest cursor with live events, so it keeps none, or the cursor was not taken"
-)
 
 Mode = Literal["start", "resume", "restart", "reset", "overlap"]
 

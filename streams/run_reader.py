@@ -30,8 +30,9 @@ from streams.ingest_pace import Look
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
+from streams.ops.coverage import NOTHING_SHOWN
 from streams.patience import Ended, Patience
-from streams.plan import NOTHING_SHOWN, Decision
+from streams.plan import Decision
 from streams.run_start import RunStart, cursor_taken, plan_start
 from streams.settings import Settings
 
@@ -99,6 +100,8 @@ class RunReader:
         self._instead: list[int | None] = []
         self._planned_anew = False
         self._is_reading = False
+        #: The frames that were there before this connection: its first may come while it is opened.
+        self._frames_before = 0
         #: Seconds that the relay asked us to wait before the next connection.
         self._asked_wait = 0.0
         #: When the window of ``start.oldest`` was asked for, in µs.
@@ -247,6 +250,7 @@ class RunReader:
             self._reach_head()
             return "head"
         cursor = self._cursor(intake)
+        self._frames_before = self._counts.frames
         connection = await self._patience.unless_ended(
             open_relay(
                 self._settings.relay_url, cursor, self._taker(intake), intake.text,
@@ -338,8 +342,7 @@ class RunReader:
         """Wait for the connection's end; judge silence meanwhile."""
         loop = asyncio.get_running_loop()
         counts, follow = self._counts, self._reading.follow
-        begun = frames = counts.frames
-        since, first = loop.time(), FirstFrame(self._patience, self._relay)
+        frames, since, first = counts.frames, loop.time(), FirstFrame(self._patience, self._relay)
         idle = self._settings.ingest_idle_seconds
         position, moved = self.continuity.position, since
         while True:
@@ -356,7 +359,7 @@ class RunReader:
             silent = loop.time() - since
             if silent >= PAUSE:
                 intake.settle()
-            if counts.frames == begun and (self.continuity.known or not self.at_head):
+            if counts.frames == self._frames_before and (self.continuity.known or not self.at_head):
                 if await first.is_awaited(connection, silent, certain=not self.at_head):
                     continue
                 if not self.at_head:

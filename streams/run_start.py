@@ -106,14 +106,15 @@ async def resume_point(settings: Settings, relay: str) -> ResumePoint:
     return ResumePoint(watermark, point.topic_id)
 
 
-async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: float = QUIET) -> RunStart:
+async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: float | None = None) -> RunStart:
     """From a decision to a place in the relay's sequence. ``after_run``: the newest run so far.
 
-    ``quiet``: seconds for a first frame of a relay that shows nothing. Raises RelayError.
+    ``quiet``: seconds for a first frame of a relay that shows nothing (QUIET). Raises RelayError.
     """
     asker, relay = Asker(url), relay_name(url)
     resumed = decision.resume_from
-    window, heads = await _window(asker, SILENCE if resumed is not None else quiet, resumed=resumed is not None)
+    quiet = SILENCE if resumed is not None else QUIET if quiet is None else quiet
+    window, heads = await _window(asker, quiet, resumed=resumed is not None)
     oldest, head = window.oldest, window.head
     # A run is its start; were our clock behind that of a run before, it would count as older.
     run = max(time.time_ns() // 1000, after_run + 1)
