@@ -303,7 +303,7 @@ class IngestPace:
             self.outlook = self._window.look(look, give_way=give_way)
             self._set_rate(self.outlook.rate)
             self._say_pace(look.now)
-            self._warn(look)
+            self._warn(look.now, away=look.away)
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def _set_rate(self, rate: float | None) -> None:
@@ -320,10 +320,10 @@ class IngestPace:
             self._pace_said[pace] = now
             log.info("[BACKFILL] Pace: " + self.why)
 
-    def _warn(self, look: Look) -> None:
+    def _warn(self, now: float, *, away: bool = False) -> None:
         """Say that the window will run out, where reading can change that; that a relay is away is said elsewhere."""
-        outlook, now = self.outlook, look.now
-        if look.away:
+        outlook = self.outlook
+        if away:
             return
         if outlook.loses and self._window.is_known:
             if self._said is None or now - self._said >= SAY_EVERY:

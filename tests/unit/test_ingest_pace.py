@@ -232,7 +232,7 @@ def test_the_window_is_warned_of_only_where_reading_can_change_it(away: bool) ->
     pace.outlook = Outlook(None, False, 0.0, 0.0, None, 3 * 3600.0)
     pace._window._looks.extend(Look(now, START, 0, START, START, START, None) for now in (0.0, 10.0))
     with capture_logs() as logs:
-        pace._warn(Look(10.0, START, 0, START, START, START, None, away=away))
+        pace._warn(10.0, away=away)
     said = [line["event"] for line in logs]
     assert said == ([] if away else [
         "[BACKFILL] Window: nothing is taken now, and the relay will drop what is not yet taken in 3h00m"
