@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     relay_url: str = Field(
         DEFAULT_RELAY,
         repr=False,  # a login may stand in it
-        description="The relay's subscribeRepos endpoint (ws:// or wss://); the path may be left out.",
+        description="The relay's subscribeRepos endpoint (ws:// or wss://); scheme and path may be left out.",
     )
     backfill_collections: Patterns = Field(
         (),
