@@ -359,11 +359,8 @@ class RunReader:
             silent = loop.time() - since
             if silent >= PAUSE:
                 intake.settle()
-            if counts.frames == self._frames_before and (self.continuity.known or not self.at_head):
-                if await first.is_awaited(connection, silent, certain=not self.at_head):
-                    continue
-                if not self.at_head:
-                    return "stalled: no first frame"
+            if await self._awaits_first(first, connection, silent):
+                continue
             if not follow and silent >= idle and self.at_head:
                 if await connection.answers(PONG):
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
@@ -374,6 +371,11 @@ class RunReader:
                 if not self.at_head or not await connection.answers(PONG):
                     return "stalled: no frame" + ("" if self.at_head else " before the head")
                 since = loop.time()
+
+    async def _awaits_first(self, first: FirstFrame, connection: RelayConnection, silent: float) -> bool:
+        """Whether this connection has sent nothing yet, though there must be something: our last event, or newer ones."""
+        due = self._counts.frames == self._frames_before and (self.continuity.known or not self.at_head)
+        return due and await first.is_awaited(connection, silent, certain=not self.at_head)
 
     @property
     def at_head(self) -> bool:
