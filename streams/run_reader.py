@@ -373,7 +373,7 @@ class RunReader:
                 since = loop.time()
 
     async def _awaits_first(self, first: FirstFrame, connection: RelayConnection, silent: float) -> bool:
-        """Whether this connection has sent nothing yet, though there must be something: our last event, or newer ones."""
+        """Whether this connection has sent nothing yet, though something is due: our last event, or newer ones."""
         due = self._counts.frames == self._frames_before and (self.continuity.known or not self.at_head)
         return due and await first.is_awaited(connection, silent, certain=not self.at_head)
 
