@@ -51,7 +51,7 @@ class Look:
 
     ``position`` is the newest event's time, ``oldest`` that of the oldest that the relay kept at ``oldest_at``,
     ``head`` where it will end (None: live, or not known). ``waits``: the connection is open and read, so that where
-    nothing comes it is the relay that we wait for.
+    nothing comes it is the relay that we wait for. ``away``: it gives us no connection, so that nothing can be taken.
     """
 
     now: float
@@ -63,6 +63,7 @@ class Look:
     head: int | None
     waits: bool = False
     events: int = 0
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +325,7 @@ class IngestPace:
             self.outlook = self._window.look(look, give_way=give_way)
             self._set_rate(self.outlook.rate)
             self._say_pace(look.now)
-            self._warn(look.now)
+            self._warn(look.now, away=look.away)
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def _set_rate(self, rate: float | None) -> None:
@@ -341,8 +342,11 @@ class IngestPace:
             self._pace_said[pace] = now
             log.info("[BACKFILL] Pace: " + self.why)
 
-    def _warn(self, now: float) -> None:
+    def _warn(self, now: float, *, away: bool = False) -> None:
+        """Say that the window will run out, where reading can change that; that a relay is away is said elsewhere."""
         outlook = self.outlook
+        if away:
+            return
         if outlook.loses and self._window.is_known:
             if self._said is None or now - self._said >= SAY_EVERY:
                 self._said = now
@@ -353,7 +357,8 @@ class IngestPace:
 
 
 def loss(outlook: Outlook) -> str:
-    """``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``."""
+    """``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``; or nothing is taken."""
     assert outlook.window_left is not None
     when = f"in {span(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
-    return f"at this pace ({outlook.speed or 0:.1f} x real time) the relay will drop what is not yet taken {when}"
+    pace = f"at this pace ({outlook.speed:.1f} x real time)" if outlook.speed else "nothing is taken now, and"
+    return f"{pace} the relay will drop what is not yet taken {when}"

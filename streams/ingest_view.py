@@ -10,6 +10,7 @@ from streams.firehose.continuity import Continuity
 from streams.ingest_pace import IngestPace
 from streams.intake import Counts
 from streams.memory import MemoryWatch
+from streams.ops.coverage import NOTHING_SHOWN
 from streams.ops.ingest_progress import Standing, as_time, moment
 from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
 from streams.run_start import RunStart
@@ -31,16 +32,11 @@ class Facts:
     web: str | None
 
 
-def covered_from(start: RunStart) -> int | None:
-    """From when on the run takes the firehose, in µs."""
-    return start.position.time or start.asked_from or (start.oldest.time if start.oldest else None)
-
-
 def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standing:
     """Where the reading stands, for the progress."""
     return Standing(
         seq=continuity.position, events=counts.events,
-        frames=counts.frames, dead=counts.dead, begin=covered_from(start),
+        frames=counts.frames, dead=counts.dead, begin=start.covered_from,
         time=continuity.time, head=start.head.time if start.head else None,
     )  # fmt: skip
 
@@ -67,11 +63,13 @@ def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_
     """The last line: what was covered, and what was not."""
     gaps = [gap for gap in (start.passed_over, start.missing) if gap is not None]
     uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None
+    if uncovered is None and start.is_blind:
+        uncovered = NOTHING_SHOWN
     log.info(
         "done" if head_reached else "stopped",
         head_reached=head_reached, frames=counts.frames, events=counts.events, passed_over=counts.seen,
         out_of_order=counts.late, filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
         read_tolerantly=counts.tolerated or None, skipped=dict(counts.skipped_types) or None,
-        covered_from=moment(covered_from(start)),
+        covered_from=moment(start.covered_from),
         covered_to=moment(continuity.time), not_covered=uncovered,
     )  # fmt: skip

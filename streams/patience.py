@@ -47,9 +47,12 @@ class Patience:
         """Who waits is woken, and nobody waits any more."""
         self._stop.set()
 
-    async def wait(self, attempt: int) -> None:
-        """Twice as long with each ``attempt`` (0 is the first), with jitter; not longer than until the end."""
-        delay = min(LONGEST, FIRST * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)
+    async def wait(self, attempt: int, least: float = 0.0) -> None:
+        """Twice as long with each ``attempt`` (0 is the first), with jitter; not longer than until the end.
+
+        ``least``: seconds that it is at least.
+        """
+        delay = max(least, min(LONGEST, FIRST * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), delay)
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streams.errors import MismatchError
-from streams.firehose.seek import Sighting
+from streams.firehose.seek import Absence, Sighting
 from streams.kafka.messages import Gap, Watermark
+from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
 
 DAY_US = 86_400_000_000
 #: What a relay keeps less than was asked is worth a gap from here on, in µs: times are informal.
@@ -44,11 +45,31 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Shortfall:
-    """The time that was asked for and that the relay no longer keeps, in µs."""
+class Window:
+    """What a relay has shown that it keeps. ``live``: it gives nothing for a cursor, and must be read without one.
 
-    from_time: int
-    to_time: int
+    ``unknown``: why the oldest is not known, or not to be believed; None where it is known.
+    """
+
+    oldest: Sighting | None
+    head: Sighting | None
+    live: bool = False
+    unknown: str | None = None
+
+
+def decided_window(
+    oldest: Sighting | None, head: Sighting | None, absence: Absence | None, *, was_live: bool
+) -> Window:
+    """What the answers of a relay mean. ``absence``: why its oldest cursor showed nothing; ``was_live``: it is live."""
+    if oldest is not None:
+        # The head was seen before the oldest: it must still be there.
+        lost = was_live and head is not None and oldest.seq > head.seq
+        return Window(oldest, head, unknown=CURSOR_LOST if lost else None)
+    if absence is Absence.REFUSED:
+        return Window(None, head, live=True, unknown=CURSORS_REFUSED)
+    if was_live:
+        return Window(None, head, live=True, unknown=OLD_NOT_SHOWN)
+    return Window(None, head, live=absence is Absence.FUTURE, unknown=NOTHING_SHOWN)
 
 
 def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
@@ -73,11 +94,23 @@ def _days_ago(request: Request) -> int | None:
     return None if request.days < 0 else max(request.now - request.days * DAY_US, 0)
 
 
-def shortfall(target: int | None, oldest: Sighting | None) -> Shortfall | None:
-    """What of the asked time the relay does not keep."""
-    if target is None or oldest is None or oldest.time is None or oldest.time - target <= SHORTFALL:
+def not_shown(window: Window, target: int | None, relay: str, run: int) -> Gap | None:
+    """The stretch that was asked for and that the relay does not show; None for nothing.
+
+    Where the relay has shown no frame at all it is decided later: with the first frame, or at the end.
+    """
+    first = window.oldest or window.head
+    if first is None:
         return None
-    return Shortfall(target, oldest.time)
+    short = target is not None and first.time is not None and first.time - target > SHORTFALL
+    if window.oldest is not None and not (short or (window.unknown and target is None)):
+        return None
+    to_seq = first.seq - 1 if window.oldest is not None else first.seq  # a head alone is not taken
+    ends = [time for time in (first.time, target) if time is not None]
+    return Gap(
+        relay=relay, run=run, from_seq=None, to_seq=to_seq, from_time=target, to_time=max(ends, default=None),
+        reason=window.unknown or NOT_KEPT,
+    )  # fmt: skip
 
 
 def sequence_of(held: Watermark | None, relay: str, run: int, first: Sighting | None, head: Sighting | None) -> int:

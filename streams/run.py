@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from streams import __version__
 from streams.errors import RelayError, StreamsError
+from streams.firehose.handshake import NotNow
+from streams.firehose.looking import look
 from streams.firehose.relay import relay_name
-from streams.firehose.seek import look
 from streams.kafka.topic import ensure_topic
 from streams.local.demo import EVERYTHING, NAMES, DemoRelay, begin_empty, verdict
 from streams.local.stack import Stack
@@ -69,6 +70,8 @@ async def run(*, demo: bool) -> int:
 async def _reachable(url: str) -> bool:
     try:
         await look(url, None, patience=0.1)
+    except NotNow:  # it answers
+        return True
     except (OSError, TimeoutError, RelayError):
         return False
     return True
@@ -115,6 +118,8 @@ async def _supervise(target: Target) -> int:
             await worker.start()
             await ingest.start(display)
             ended = await _watch(reader, ingest, worker, display, asked_to_stop)
+            # Before the other is stopped: how that ends is our doing.
+            failed = ingest if ingest.code else worker
         finally:
             display.close()
             await asyncio.gather(ingest.stop(), worker.stop())
@@ -125,9 +130,8 @@ async def _supervise(target: Target) -> int:
     if asked_to_stop.is_set():
         _say("Stopped. The position is saved: run again to go on.")
         return 0
-    failed = worker if worker.code else ingest
     _say(f"{failed.last_words()}\nLogs: {ingest.log_file}, {worker.log_file}")
-    return failed.code or 1
+    return failed.code if failed.code is not None and failed.code > 0 else 1
 
 
 async def _watch(

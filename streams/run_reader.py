@@ -20,32 +20,46 @@ from streams.errors import RelayError
 from streams.firehose.arrival_times import Reference
 from streams.firehose.collections import compile_patterns
 from streams.firehose.continuity import Continuity, Memory
+from streams.firehose.events import frame_seq
 from streams.firehose.foreign import Doubt, ForeignStreamError
-from streams.firehose.frames import ErrorFrame
-from streams.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.firehose.frames import ErrorFrame, FrameError, split_frame
+from streams.firehose.handshake import CursorRefused, NotNow, Refusal
+from streams.firehose.looking import EXPECTED
+from streams.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.first_frame import FirstFrame
 from streams.ingest_pace import Look
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import Gap, Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
+from streams.ops.coverage import NOTHING_SHOWN
 from streams.patience import Ended, Patience
 from streams.plan import Decision
-from streams.run_start import RunStart, plan_start
+from streams.run_start import RunStart, cursor_taken, plan_start
 from streams.settings import Settings
+from streams.stalled_relay import Stalled, StalledRelay, check_live, is_beyond_head
 
 log = structlog.get_logger("streams.ingest")
 
 #: Seconds without a frame and without a pong after which a connection is stalled.
 STALL: Final = 20.0
 PONG: Final = 15.0
+#: Most times that as long, where the relay stays quiet: each time it is asked what it sends live.
+MOST_PATIENT: Final = 32
 #: Seconds without a frame, or without another position, after which what came last is settled.
 PAUSE: Final = 1.0
 UNMOVED: Final = 5.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
+#: Times that a relay may refuse us in a row, once it has taken us: some need a moment to see that a connection is gone.
+REFUSED_TRIES: Final = 4
 NOT_TAKEN: Final = (
     "Kafka has not acknowledged what was sent: is it up, and are enough replicas in sync (min.insync.replicas)? "
     "Waiting for it."
 )
+
+
+class FirstShown(Exception):  # noqa: N818 (good news)
+    """A relay that had shown nothing when the run was planned sends its first frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,9 @@ class RunReader:
         self.continuity = _continuity(start, self._memory)
         self.head_reached = False
         self._taken_at_reset = 0
+        self._stalled = StalledRelay(settings.relay_url)
+        #: Times the usual silence after which a relay is asked what it sends live.
+        self._patient = 1
         #: Whether Kafka has been given what must be there before we go on.
         self.marking = False
         self._settings = settings
@@ -89,6 +106,14 @@ class RunReader:
         self._relay = relay_name(settings.relay_url)
         self._doubt = Doubt(self._relay)
         self._keep = compile_patterns(settings.ingest_collections)
+        #: The cursor that the relay takes instead of ours; unset where it has refused none.
+        self._instead: list[int | None] = []
+        self._planned_anew = False
+        self._is_reading = False
+        #: The frames that were there before this connection: its first may come while it is opened.
+        self._frames_before = 0
+        #: Seconds that the relay asked us to wait before the next connection.
+        self._asked_wait = 0.0
         #: When the window of ``start.oldest`` was asked for, in µs.
         self._planned_at = time.time_ns() // 1000
 
@@ -157,8 +182,12 @@ class RunReader:
     # -- one connection until it ends, and the next
     async def read_until_done(self, publisher: Publisher) -> None:
         """Connect, and connect again, until the head is reached or we are stopped. Raises SendError, RelayError."""
-        with contextlib.suppress(Ended):
-            await self._read_on(publisher)
+        self._is_reading = True
+        try:
+            with contextlib.suppress(Ended):
+                await self._read_on(publisher)
+        finally:
+            self._is_reading = False
 
     async def _read_on(self, publisher: Publisher) -> None:
         await self._announce(publisher)
@@ -168,7 +197,7 @@ class RunReader:
                 raise SendError(str(publisher.failure) or repr(publisher.failure))
             before = self._counts.taken
             try:
-                why = await self._one_connection(publisher)
+                why = await self._connection(publisher, attempt)
             except SequenceReset as reset:
                 await self._reset(publisher, reset)
                 continue
@@ -191,8 +220,37 @@ class RunReader:
             if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
             self._patience.say("relay", f"{why}; connecting again from the last event")
-            await self._patience.wait(attempt)
+            await self._patience.wait(attempt, self._asked_wait)
             attempt += 1
+
+    async def _connection(self, publisher: Publisher, attempt: int) -> str:
+        """One connection until it ends; returns why, also where the relay does not take it now, or not from our cursor.
+
+        Raises what ``_one_connection`` raises; Refusal only where the relay refuses us again and again.
+        """
+        self._asked_wait, taken = 0.0, self._counts.taken
+        try:
+            try:
+                why = await self._one_connection(publisher)
+            except FirstShown:
+                await self._plan_anew(publisher)
+                why = await self._one_connection(publisher)
+        except CursorRefused as error:
+            return await self._other_cursor(error)
+        except Stalled as error:
+            await self._judge_stall(brought=self._counts.taken != taken)
+            return str(error)
+        except Refusal as error:
+            if attempt >= REFUSED_TRIES:
+                raise
+            return str(error)
+        except NotNow as error:
+            self._asked_wait = error.after or 0.0
+            asked = f", and asks us to wait {error.after:.0f} s" if error.after else ""
+            return f"the relay does not take us now: {error}{asked}"
+        if why == "head":
+            self._report_blind(publisher)
+        return why
 
     async def _one_connection(self, publisher: Publisher) -> str:
         continuity, head, follow = self.continuity, self.start.head, self._reading.follow
@@ -202,14 +260,19 @@ class RunReader:
             head_seq=None if follow or head is None else head.seq, on_head=self._reach_head,
             on_tolerated=self._tolerate, doubt=self._doubt,
         )  # fmt: skip
-        if not follow and head is not None and continuity.position >= head.seq and continuity.known:
+        is_beyond = is_beyond_head(self.start, continuity)
+        if is_beyond:
+            check_live(continuity, self.start.heads)
+        is_at_head = head is not None and continuity.position >= head.seq and continuity.known
+        if not follow and is_at_head and not is_beyond:
             intake.settle()
             self._reach_head()
             return "head"
-        cursor = intake.reconnected()
+        cursor = self._cursor(intake)
+        self._frames_before = self._counts.frames
         connection = await self._patience.unless_ended(
             open_relay(
-                self._settings.relay_url, cursor, intake.frame, intake.text,
+                self._settings.relay_url, cursor, self._taker(intake), intake.text,
                 on_bytes=self._reading.on_bytes, max_size=self._reading.frame,
             )
         )  # fmt: skip
@@ -218,6 +281,8 @@ class RunReader:
         try:
             if self._patience.ended:  # told just before there was a connection to finish
                 return "stopped"
+            if connection.redirect is not None:
+                self._patience.say("redirect", connection.redirect)
             self._reading.on_connected()
             why = await self._watch(connection, intake)
         except ForeignStreamError:
@@ -243,6 +308,61 @@ class RunReader:
                 relay=self._relay,
             )
 
+    def _cursor(self, intake: Intake) -> int | None:
+        """The cursor to ask for; None is live, where the relay takes none."""
+        if self.start.live or self._instead:
+            self.continuity.known = not self.start.is_blind  # what does not come behind our position is a gap
+        cursor = intake.reconnected()
+        if self._instead:
+            return self._instead.pop()
+        return None if self.start.live else cursor
+
+    async def _other_cursor(self, refused: CursorRefused) -> str:
+        """The relay refuses our cursor: find one that it takes. Returns what to say."""
+        taken = await self._patience.unless_ended(cursor_taken(self._settings.relay_url))
+        self._instead = [taken]
+        instead = "it takes none: reading live" if taken is None else f"asking for {taken} instead"
+        return f"the relay refuses our cursor ({refused}); {instead}"
+
+    # -- a relay that had shown nothing
+    def _taker(self, intake: Intake) -> OnFrame:
+        """What takes the frames: of a relay that had shown none, the first plans the run anew."""
+        if not self.start.is_blind or self._planned_anew:
+            return intake.frame
+
+        def first(data: bytes) -> None:
+            with contextlib.suppress(FrameError):
+                kind, body = split_frame(data)
+                if kind != "#info" and frame_seq(body) >= 0:
+                    raise FirstShown
+            intake.frame(data)
+
+        return first
+
+    async def _plan_anew(self, publisher: Publisher) -> None:
+        """The relay shows its first frame: only now can be known what it keeps of what was asked for."""
+        log.info("the relay sends its first event: looking again at what it keeps")
+        self._planned_anew = True
+        old = self.start
+        decision = Decision(old.mode, old.asked_from, None)
+        self.start = await self._patience.unless_ended(
+            plan_start(self._settings.relay_url, decision, after_run=old.run, quiet=EXPECTED)
+        )
+        self._planned_at = time.time_ns() // 1000
+        self.begin(publisher)
+        await self._announce(publisher)
+
+    def _report_blind(self, publisher: Publisher) -> None:
+        """At the end of a run in which the relay has shown nothing: what it keeps is not known."""
+        start = self.start
+        if start.is_blind and start.missing is None:
+            start.missing = Gap(
+                relay=self._relay, run=start.run, from_seq=None, to_seq=None,
+                from_time=start.asked_from, to_time=time.time_ns() // 1000, reason=NOTHING_SHOWN,
+            )  # fmt: skip
+            self._counts.gaps += 1
+            publisher.control(start.missing)
+
     def _oversized(self, details: str) -> RelayError:
         """No connection gets past such a message, and to skip it is the operator's to say."""
         return RelayError(
@@ -261,6 +381,7 @@ class RunReader:
         loop = asyncio.get_running_loop()
         counts, follow = self._counts, self._reading.follow
         messages, since = counts.frames + counts.text, loop.time()
+        first = FirstFrame(self._patience, self._relay)
         idle = self._settings.ingest_idle_seconds
         position, moved = self.continuity.position, since
         while True:
@@ -277,23 +398,41 @@ class RunReader:
             silent = loop.time() - since
             if silent >= PAUSE:
                 intake.settle()
+            if await self._awaits_first(first, connection, silent):
+                continue
             if not follow and silent >= idle and self.at_head:
                 self._doubt.check()
                 if await connection.answers(PONG):
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
                     self._reach_head()
                     return "head"
-                return "stalled: no frame and no pong"
-            if silent >= STALL + idle:
-                if not self.at_head or not await connection.answers(PONG):
-                    return "stalled: no frame" + ("" if self.at_head else " before the head")
-                since = loop.time()
+                raise Stalled("stalled: no frame and no pong")
+            if silent >= (STALL + idle) * self._patient:
+                # Also where it answers a ping: to a position beyond its head many a relay sends nothing.
+                raise Stalled("stalled: no frame" + ("" if self.at_head else " before the head"))
+
+    async def _awaits_first(self, first: FirstFrame, connection: RelayConnection, silent: float) -> bool:
+        """Whether this connection has sent nothing yet, though something is due: our last event, or newer ones."""
+        due = self._counts.frames == self._frames_before and (self.continuity.known or not self.at_head)
+        return due and await first.is_awaited(connection, silent, certain=not self.at_head)
 
     @property
     def at_head(self) -> bool:
-        """Whether silence can mean the head: the head seen at the start is reached, or was not known."""
-        head = self.start.head
-        return head is None or self.continuity.highest >= head.seq
+        """Whether silence can mean the head: what was seen at the start is reached, or nothing was."""
+        last = self.start.head or self.start.oldest
+        return last is None or self.continuity.highest >= last.seq
+
+    async def _judge_stall(self, *, brought: bool) -> None:
+        """Ask the relay what it sends live, where it fell silent. ``brought``: after something new.
+
+        Raises SequenceReset, Ended.
+        """
+        self._patient = 2 if brought else min(2 * self._patient, MOST_PATIENT)
+        try:
+            judged = self._stalled.judge(self.start, self.continuity, self._counts.taken)
+            await self._patience.unless_ended(judged)
+        except RelayError as error:
+            self._patience.say("relay", str(error))
 
     # -- a relay whose sequence began anew
     def _may_begin_anew(self) -> bool:
@@ -341,7 +480,7 @@ class RunReader:
             position=continuity.time,
             oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
             head=start.head.time if start.head is not None and not self._reading.follow else None,
-            waits=connection is not None and not connection.paused,
+            waits=connection is not None and not connection.paused, away=self._is_reading and connection is None,
             events=self._counts.events + self._counts.filtered,
         )  # fmt: skip
 

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import time
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
-from streams.errors import RelayError, SettingsError
+from streams.errors import SettingsError
+from streams.firehose.looking import (
+    EXPECTED,
+    QUIET,
+    SILENCE,
+    Answer,
+    Asker,
+    Seen,
+    find_head,
+    find_oldest,
+    find_start,
+)
 from streams.firehose.relay import relay_name
-from streams.firehose.seek import Sighting, find_head, find_start, look
+from streams.firehose.seek import Absence, Sighting
 from streams.firehose.tid import MAX_TIME_US
 from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.messages import Gap, Watermark
 from streams.kafka.publisher import Position
 from streams.ops.ingest_progress import moment
-from streams.plan import Decision, Mode, passed_over, sequence_of, shortfall
+from streams.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
 from streams.postgres.cursor import read_resume_point
 from streams.postgres.database import Database
 from streams.settings import Settings
 
 log = structlog.get_logger("streams.ingest")
-
-#: Times that the relay is asked before it counts as unreachable.
-ATTEMPTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,9 @@ class RunStart:
     """A run: its id (µs), how and where it begins, and what was known of the relay then.
 
     ``known``: the position is a frame that was taken, and must come again as a proof. ``missing``: what was asked for
-    and is not to be had. ``passed_over``: what was not asked for, behind what the topic holds. ``announced``: Kafka has
-    the run's first messages.
+    and is not to be had. ``passed_over``: what was not asked for, behind what the topic holds. ``live``: the relay
+    gives nothing for a cursor, so that it is read without one. ``heads``: the live frames that were seen.
+    ``announced``: Kafka has the run's first messages.
     """
 
     run: int
@@ -57,7 +64,23 @@ class RunStart:
     head: Sighting | None
     missing: Gap | None = None
     passed_over: Gap | None = None
+    live: bool = False
+    heads: tuple[Seen, ...] = ()
     announced: bool = False
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the relay has shown no frame at all: what it keeps is not known, and where we begin neither."""
+        return self.mode != "resume" and self.oldest is None
+
+    @property
+    def covered_from(self) -> int | None:
+        """From when on the run takes the firehose, in µs, as frames have shown it; None: not known."""
+        if self.mode == "resume":
+            return self.position.time
+        if self.oldest is None or self.oldest.time is None:
+            return None
+        return max(self.oldest.time, self.asked_from or 0)
 
 
 async def resume_point(settings: Settings, relay: str) -> ResumePoint:
@@ -85,40 +108,40 @@ async def resume_point(settings: Settings, relay: str) -> ResumePoint:
     return ResumePoint(watermark, point.topic_id)
 
 
-async def plan_start(url: str, decision: Decision, *, after_run: int) -> RunStart:
-    """From a decision to a place in the relay's sequence. ``after_run``: the newest run so far. Raises RelayError."""
-    relay = relay_name(url)
-    for attempt in range(ATTEMPTS):
-        try:
-            return await _plan_start(url, decision, after_run)
-        except (OSError, TimeoutError) as error:
-            why = str(error) or type(error).__name__
-            await asyncio.sleep(0.5 * 2**attempt if attempt + 1 < ATTEMPTS else 0)
-    raise RelayError(f"The relay {relay} cannot be reached ({why}): check RELAY_URL and the network.")
+async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: float | None = None) -> RunStart:
+    """From a decision to a place in the relay's sequence. ``after_run``: the newest run so far.
 
-
-async def _plan_start(url: str, decision: Decision, after_run: int) -> RunStart:
-    oldest, head = await _window(url)
+    ``quiet``: seconds for a first frame of a relay that shows nothing (QUIET). Raises RelayError.
+    """
+    asker, relay = Asker(url), relay_name(url)
+    resumed = decision.resume_from
+    quiet = SILENCE if resumed is not None else QUIET if quiet is None else quiet
+    window, heads = await _window(asker, quiet, resumed=resumed is not None)
+    oldest, head = window.oldest, window.head
     # A run is its start; were our clock behind that of a run before, it would count as older.
     run = max(time.time_ns() // 1000, after_run + 1)
-    last = decision.resume_from
-    if last is not None:
-        known = last.event is not None or last.time is not None or last.newest is not None
-        return RunStart(run, "resume", _position(last), known, last.sequence or run, None, oldest, head)
-    first = oldest
-    if oldest is not None and decision.target is not None:
-        log.info("searching the relay for the time asked for", time=moment(decision.target))
-        first = await find_start(url, oldest, head, decision.target)
-    position = Position(first.seq - 1 if first is not None else 0, None)
-    sequence = sequence_of(decision.held, relay_name(url), run, first, head)
-    start = RunStart(run, decision.mode, position, False, sequence, decision.target, oldest, head)
-    start.passed_over = passed_over(decision.held, relay_name(url), run, first, decision.target)
-    short = shortfall(decision.target, oldest)
-    if short is not None and oldest is not None:
-        start.missing = Gap(
-            relay=relay_name(url), run=run, from_seq=None, to_seq=oldest.seq - 1,
-            from_time=short.from_time, to_time=short.to_time, reason="the relay keeps no older events",
-        )  # fmt: skip
+    if resumed is not None:
+        known = resumed.event is not None or resumed.time is not None or resumed.newest is not None
+        return RunStart(
+            run, "resume", _position(resumed), known, resumed.sequence or run, None, oldest, head, heads=heads
+        )
+    if window.live and head is not None:  # the head was seen; it is not taken
+        position = Position(head.seq, None)
+        start = RunStart(run, decision.mode, position, True, run, decision.target, head, head, live=True)
+        first: Sighting | None = head
+    else:
+        first = oldest
+        if oldest is not None and decision.target is not None:
+            log.info("searching the relay for the time asked for", time=moment(decision.target))
+            first = await find_start(asker, oldest, head, decision.target)
+        # A relay that began anew may still hold the old sequence, whose seqs are higher: it is asked for everything.
+        begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
+        position = Position(begin, None)
+        start = RunStart(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
+    start.heads = heads
+    start.sequence = sequence_of(decision.held, relay, run, first, head)
+    start.passed_over = passed_over(decision.held, relay, run, first, decision.target)
+    start.missing = not_shown(window, decision.target, relay, run)
     return start
 
 
@@ -135,13 +158,37 @@ def _held(time: int | None) -> int | None:
     return time if time is not None and 0 <= time <= MAX_TIME_US else None
 
 
-async def _window(url: str) -> tuple[Sighting | None, Sighting | None]:
-    """What the relay keeps: its oldest frame and its head (None where it is silent)."""
-    first, live = await asyncio.gather(look(url, 0), look(url, None))
-    oldest = first if isinstance(first, Sighting) else None
-    if isinstance(live, Sighting):
-        return oldest, live
-    return oldest, await find_head(url, oldest) if oldest is not None else None
+async def _window(asker: Asker, quiet: float, *, resumed: bool) -> tuple[Window, tuple[Seen, ...]]:
+    """What the relay keeps: its oldest frame and its head, as far as it shows them; and its live frames.
+
+    One connection after another: some relays take one of each address at a time.
+    """
+    live = await asker.ask(None, SILENCE)
+    old = await _oldest(asker, EXPECTED if live.frames and not resumed else quiet)
+    oldest, head = old.oldest, live.head
+    if old.absence is Absence.REFUSED and head is not None and not resumed:
+        log.warning("the relay refuses the cursors 0 and 1: searching for the oldest that it takes")
+        oldest = await find_oldest(asker, head)
+    if head is None and oldest is not None:
+        head = await find_head(asker, oldest)
+    return decided_window(oldest, head, old.absence, was_live=bool(live.frames)), live.frames
+
+
+async def cursor_taken(url: str) -> int | None:
+    """The oldest cursor that a relay takes which has refused ours; None: it takes none. Raises RelayError."""
+    asker = Asker(url)
+    for cursor in (0, 1):
+        if (await asker.ask(cursor, SILENCE)).absence is not Absence.REFUSED:
+            return cursor
+    head = (await asker.ask(None, QUIET)).first
+    oldest = await find_oldest(asker, head) if head is not None else None
+    return oldest.seq - 1 if oldest is not None else None
+
+
+async def _oldest(asker: Asker, patience: float) -> Answer:
+    """What the relay answers to the oldest cursor; some refuse 0."""
+    answer = await asker.ask(0, patience)
+    return await asker.ask(1, patience) if answer.absence is Absence.REFUSED else answer
 
 
 def report_plan(settings: Settings, start: RunStart, decision: Decision, days: int) -> None:
@@ -150,7 +197,7 @@ def report_plan(settings: Settings, start: RunStart, decision: Decision, days: i
     asked = f"{days} days" if days > 0 else "all that the relay keeps"
     log.info(
         "plan", mode=start.mode, asked=asked, asked_from=moment(decision.target), relay=relay_name(settings.relay_url),
-        relay_keeps_from=moment(oldest.time) if oldest else "nothing yet",
+        relay_keeps_from=moment(oldest.time) if oldest else "not known",
         head=moment(head.time) if head else "silent", begins_after_seq=start.position.seq,
     )  # fmt: skip
     if decision.resume_from is not None:
@@ -159,7 +206,7 @@ def report_plan(settings: Settings, start: RunStart, decision: Decision, days: i
             seq=start.position.seq, time=moment(start.position.time),
         )  # fmt: skip
     if start.missing is not None:
-        log.warning("not covered: the relay keeps no older events",
+        log.warning("not covered: " + start.missing.reason,
                     since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
     if (over := start.passed_over) is not None:
         log.warning("not covered: the run begins behind what the topic holds",

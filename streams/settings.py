@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
@@ -20,8 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streams.database_url import clean, parse
 from streams.errors import SettingsError
+from streams.relay_address import ENDPOINT, relay_address
 
-ENDPOINT: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 DEFAULT_RELAY: Final = f"wss://bsky.network{ENDPOINT}"
 
 #: Names that begin like ours are refused when they are not ours: a mistyped setting must not be ignored.
@@ -76,7 +75,8 @@ class Settings(BaseSettings):
     )
     relay_url: str = Field(
         DEFAULT_RELAY,
-        description="The relay's subscribeRepos endpoint (ws:// or wss://); the path may be left out.",
+        repr=False,  # a login may stand in it
+        description="The relay's subscribeRepos endpoint (ws:// or wss://); scheme and path may be left out.",
     )
     backfill_collections: Patterns = Field(
         (),
@@ -201,15 +201,7 @@ class Settings(BaseSettings):
     @field_validator("relay_url")
     @classmethod
     def _check_relay(cls, value: str) -> str:
-        if not value.startswith(("ws://", "wss://")):
-            raise ValueError("a relay's address begins with ws:// or wss://")
-        address = value.split("?", 1)[0]
-        try:
-            parts = urlsplit(address)
-            parts.port, (parts.hostname or "..").encode("idna")  # each raises where it is none
-        except ValueError as error:
-            raise ValueError(f"a relay's address is wss://HOST or wss://HOST:PORT, and a path ({error})") from None
-        return address.rstrip("/") + ENDPOINT if address.rstrip("/").count("/") == 2 else address
+        return relay_address(value)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -345,5 +337,6 @@ def _problem(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     message = str(error["msg"]).removeprefix("Value error, ")
     field = Settings.model_fields.get(name.lower())
     secret = field is not None and "SecretStr" in str(field.annotation)
+    secret |= name == "RELAY_URL" and any(mark in str(error["input"]) for mark in "@?#")  # a login, a token
     value = "" if secret or not name else f" (it is {str(error['input'])[:100]!r})"
     return f"{name}: {message}{value}" if name else message

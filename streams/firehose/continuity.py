@@ -431,6 +431,12 @@ class Continuity:
         """Return whether the last arrivals prove a reset, where the relay is silent now: fewer must do."""
         return self.late >= QUIET_WITNESSES and self._is_reset()
 
+    def is_over(self, live: list[Arrival]) -> bool:
+        """Return whether what the relay sends live proves that our sequence has ended."""
+        if len(live) < QUIET_WITNESSES or max(live, key=_seq_of)[0] > self.position:
+            return False
+        return self._ends_sequence(live)
+
     def _is_reset(self) -> bool:
         witnesses = list(islice(reversed(self._below), WITNESSES))
         return max(witnesses, key=_seq_of)[0] <= self._confirmed and self._ends_sequence(witnesses)

@@ -8,8 +8,9 @@ Reconnecting is the caller's: the URL must be built anew with the current cursor
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
+import socket
+import ssl
+import time
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -17,17 +18,29 @@ from urllib.parse import urlsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Response
 
 from streams import __version__
 from streams.errors import RelayError
+from streams.firehose.frames import ErrorFrame
+from streams.firehose.handshake import (
+    FUTURE_CURSOR,
+    REDIRECTS,
+    Refusal,
+    Reply,
+    keeps_cursor,
+    meaning,
+    redirected,
+)
 from streams.firehose.syntax import shown
+from streams.relay_address import is_loopback, with_query, without_cursor
 
 #: Largest message in bytes. The protocol allows 5 MB; what is larger but arrives still gets its dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024
 #: Seconds for the connection and the handshake.
 OPEN_TIMEOUT: Final = 15.0
-#: HTTP answers that say that the relay does not want us, now or later.
-_REFUSALS: Final = {400, 401, 403, 404, 405, 410}
+#: Redirects that are followed, one after another.
+MAX_REDIRECTS: Final = 5
 
 OnFrame = Callable[[bytes], None]
 
@@ -95,15 +108,29 @@ class _Connection(ClientConnection):
                 self.ended.set_exception(OversizedMessage(sent.reason))
                 return
             code, reason = self.protocol.close_code, shown(self.protocol.close_reason or "")
+            if code == CloseCode.POLICY_VIOLATION and reason == FUTURE_CURSOR:  # without the error frame before it
+                self.ended.set_exception(ErrorFrame(FUTURE_CURSOR, ""))
+                return
             self.ended.set_result(f"closed by the relay: {code} {reason}".strip() if code else "connection lost")
 
 
-class RelayConnection:
-    """An open connection. ``ended`` resolves to why it ended, or raises what ``on_frame`` raised."""
+class _Connect(connect):
+    """Connects without following redirects: websockets would lose the cursor where the new address has none."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class RelayConnection:
+    """An open connection. ``ended`` resolves to why it ended, or raises what ``on_frame`` raised.
+
+    ``redirect``: a sentence about where the relay has sent us, or None.
+    """
+
+    def __init__(self, connection: _Connection, redirect: str | None) -> None:
         self._connection = connection
         self.ended = connection.ended
+        self.redirect = redirect
         self.paused = False
 
     def pause(self) -> None:
@@ -144,17 +171,11 @@ def relay_name(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
-def _is_here(url: str) -> bool:
-    """Whether the relay is on this machine: a proxy of the environment (True for websockets) does not know it."""
-    host = urlsplit(url).hostname or ""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
 def cursor_url(url: str, cursor: int | None) -> str:
-    """The endpoint with a cursor; None is live."""
-    return url if cursor is None else f"{url}?cursor={cursor}"
+    """The endpoint with a cursor, beside what else its query has; None is live. A negative one is sent as 0."""
+    address, _, query = url.partition("?")
+    ours = [] if cursor is None else [f"cursor={max(cursor, 0)}"]
+    return with_query(address, "&".join([*filter(None, [without_cursor(query)]), *ours]))
 
 
 async def open_relay(
@@ -171,7 +192,8 @@ async def open_relay(
     ``on_text`` gets every text message; ``on_bytes`` is told the size of each read of the socket. A message of more
     than ``max_size`` bytes ends the connection.
 
-    Raises RelayError where the relay refuses us for good, OSError or TimeoutError where it cannot be reached now.
+    Raises RelayError (Refusal) where the relay refuses us, CursorRefused where it refuses the cursor, ErrorFrame where
+    it says what is wrong with that, NotNow, another OSError or TimeoutError where it cannot be reached now.
     """
 
     class Bound(_Connection):
@@ -181,30 +203,77 @@ async def open_relay(
     Bound.on_text = staticmethod(on_text)
     Bound.on_bytes = staticmethod(on_bytes)
 
+    relay, address, redirect = relay_name(url), url, None
+    for _ in range(MAX_REDIRECTS + 1):
+        found = await _connect(cursor_url(address, cursor), Bound, relay, max_size)
+        if isinstance(found, _Connection):
+            return RelayConnection(found, redirect)
+        reply = Reply(found.status_code, _headers(found), bytes(found.body), time.time())
+        if found.status_code not in REDIRECTS:
+            raise meaning(reply, relay, cursor)
+        location = reply.headers.get("location", "")
+        address = redirected(address, location, relay)
+        lost = "" if keeps_cursor(location, cursor) else ", and the cursor was not taken along: it is set again"
+        redirect = f"The relay at {relay} redirects us to {_public(address)}{lost}. Set RELAY_URL to that."
+    raise Refusal(f"The relay at {relay} redirects us in a circle (at last to {_public(address)}): check RELAY_URL.")
+
+
+async def _connect(address: str, bound: type[_Connection], relay: str, max_size: int) -> _Connection | Response:
+    """A connection to one address, or the HTTP answer that is none. Raises as ``open_relay``."""
     try:
-        connection = await connect(
-            cursor_url(url, cursor),
-            create_connection=Bound,
+        connection = await _Connect(
+            address,
+            create_connection=bound,
             compression=None,
             max_size=max_size,
             open_timeout=OPEN_TIMEOUT,
             close_timeout=2,
             ping_interval=None,  # the caller judges stalls: a paused connection answers no ping
-            proxy=None if _is_here(url) else True,
+            # A proxy of the environment does not know this machine.
+            proxy=None if is_loopback(urlsplit(address).hostname or "") else True,
             user_agent_header=f"atproto-streams/{__version__}",
         )
     except InvalidStatus as error:
-        status = error.response.status_code
-        if status in _REFUSALS:
-            raise RelayError(f"The relay at {relay_name(url)} refuses us: HTTP {status}; check RELAY_URL.") from None
-        raise ConnectionError(f"HTTP {status}") from None
-    except (InvalidURI, ValueError) as error:
-        raise RelayError(f"RELAY_URL is no address: {shown(str(error))}.") from None
+        return error.response
+    except ssl.SSLError as error:  # before ValueError: a refused certificate is one of those, too
+        raise _without_tls(relay, error) from None
+    except (InvalidURI, ValueError):
+        raise RelayError(
+            f"RELAY_URL is no address of a relay at {relay}: it is wss://HOST or wss://HOST:PORT, and a path."
+        ) from None
     except (InvalidProxy, ImportError) as error:
         raise RelayError(
             f"The proxy that the environment names cannot be used ({shown(str(error))}): unset it, or correct it."
         ) from None
     except InvalidHandshake as error:
         raise ConnectionError(shown(str(error))) from None
+    except socket.gaierror as error:
+        raise ConnectionError(f"its host name is not known: {error.strerror}") from None
     assert isinstance(connection, _Connection)
-    return RelayConnection(connection)
+    return connection
+
+
+def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
+    """What to raise where no TLS comes about."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Refusal(
+            f"The certificate of the relay {relay} is not accepted ({shown(error.verify_message)}): check RELAY_URL, "
+            "the clock, and the authorities that this machine trusts (SSL_CERT_FILE)."
+        )
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return Refusal(f"The relay at {relay} speaks no TLS on this port: write ws:// in RELAY_URL, or another port.")
+    return ConnectionError(f"TLS: {shown(str(error.reason or error))}")
+
+
+def _headers(response: Response) -> dict[str, str]:
+    """The headers by lower-case names; of one that is there twice, the first."""
+    headers: dict[str, str] = {}
+    for name, value in response.headers.raw_items():
+        headers.setdefault(name.lower(), value)
+    return headers
+
+
+def _public(address: str) -> str:
+    """An address without its login and its query: in both there may be secrets."""
+    parts = urlsplit(address)
+    return shown(f"{parts.scheme}://{relay_name(address)}{parts.path}", 200)

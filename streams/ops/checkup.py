@@ -21,8 +21,10 @@ from aiokafka.errors import KafkaError
 
 from streams import __version__
 from streams.errors import BrokerError, DatabaseError, MismatchError, RelayError, SettingsError, StreamsError
+from streams.firehose.handshake import NotNow
+from streams.firehose.looking import look
 from streams.firehose.relay import relay_name
-from streams.firehose.seek import Sighting, look
+from streams.firehose.seek import Sighting
 from streams.kafka.access import explained, kafka_client_options
 from streams.kafka.disk import broker_folder
 from streams.kafka.members import members
@@ -292,14 +294,17 @@ async def relay(settings: Settings) -> list[Finding]:
     """Whether it can be reached, what it keeps, and whose clock is wrong. Raises RelayError."""
     name = relay_name(settings.relay_url)
     try:
-        oldest, head = await asyncio.gather(look(settings.relay_url, 0, 3.0), look(settings.relay_url, None, 3.0))
+        # One after the other: some relays take one connection of each address at a time.
+        head = await look(settings.relay_url, None)
+        oldest = await look(settings.relay_url, 0)
+    except NotNow as error:
+        return [Finding("relay", "warn", f"{name} does not take us now ({error})", "it counts connections: ask later")]
     except (OSError, TimeoutError) as error:
         return [Finding("relay", "fail", f"{name} cannot be reached ({str(error) or type(error).__name__})",
                         "check RELAY_URL and the network", RelayError.exit_code)]  # fmt: skip
-    first = oldest if isinstance(oldest, Sighting) else None
-    last = head if isinstance(head, Sighting) else None
+    first, last = oldest.first, head.first
     newest = "it is quiet now" if last is None else f"its newest frame is {_seen(last)}"
-    text = f"{name}: keeps {'nothing yet' if first is None else f'from {_seen(first)} on'}; {newest}"
+    text = f"{name}: {'what it keeps is not known' if first is None else f'keeps from {_seen(first)} on'}; {newest}"
     found = [Finding("relay", "ok", text)]
     if last is not None and last.time is not None:
         found.append(clock("relay", last.time / 1e6 - time.time()))

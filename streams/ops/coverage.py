@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from streams.ops.status import Stretch
 
-NOT_KEPT = "the relay keeps no older events"
+#: Why a stretch that was asked for is not covered: the relay does not have it, or has neither shown nor denied it.
+NOT_KEPT: Final = "the relay keeps no older events"
+NOTHING_SHOWN: Final = "not known: the relay has sent nothing, so what it keeps is not known"
+OLD_NOT_SHOWN: Final = "not known: the relay has sent nothing from its oldest cursor, while it sends live events"
+CURSORS_REFUSED: Final = "not known: the relay refuses every cursor"
+CURSOR_LOST: Final = (
+    "not known: the relay answers the oldest cursor with live events, so it keeps none, or the cursor was not taken"
+)
+NOT_KNOWN: Final = frozenset({NOTHING_SHOWN, OLD_NOT_SHOWN, CURSORS_REFUSED, CURSOR_LOST})
 _Kind = Literal["covered", "pending", "to come", "gap", "not kept"]
 
 
@@ -42,8 +50,10 @@ def stretches(times: Times, gaps: Sequence[GapTimes]) -> tuple[Stretch, ...]:
     found: list[Stretch] = []
     at = times.covered_from
     if times.asked_from is not None and times.oldest is not None:
-        _add(found, "not kept", times.asked_from, times.oldest, NOT_KEPT)
-        at = None if at is None else max(at, times.oldest)
+        # What is not known is no fact about the relay: the gap says why.
+        asked = times.asked_from, times.oldest
+        if not any((gap.begin, gap.end) == asked and gap.reason in NOT_KNOWN for gap in gaps):
+            _add(found, "not kept", *asked, NOT_KEPT)
     ends: tuple[tuple[_Kind, dt.datetime | None], ...] = (
         ("covered", times.covered_to), ("pending", times.newest), ("to come", times.head),
     )  # fmt: skip

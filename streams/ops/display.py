@@ -125,7 +125,8 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
     more = len(holdings.collections) - _MOST
     dead = sum(count for _, count in holdings.dead_letters)
     rate = display.received / display.seconds
-    covered = f"{_time(holdings.covered_from)} to {_time(holdings.covered_to)}"
+    known = holdings.covered_from is not None and holdings.covered_to is not None
+    covered = f"{_time(holdings.covered_from)} to {_time(holdings.covered_to)} (UTC)" if known else "not known"
     gaps = [f"{_time(begin)} to {_time(end)}: {shown(reason, 200)}" for begin, end, reason in holdings.gaps[:5]]
     lines = [
         "",
@@ -134,7 +135,7 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
         f"+ {standing.dead:,} dead, since this schema began",
         f"  rows          {rows:,} records, {holdings.accounts:,} accounts",
         f"                {named}" + (f" and {more} more collections" if more > 0 else ""),
-        f"  covered       {covered} (UTC); cursor {holdings.cursor or '-'}",
+        f"  covered       {covered}; cursor {holdings.cursor or '-'}",
         f"  not covered   {ingest.get('not_covered') or 'nothing that was asked for'}",
         f"  gaps          {len(holdings.gaps)}",
         *(f"                {gap}" for gap in gaps),

@@ -335,7 +335,7 @@ def _status(settings: Settings, told: _Told, rows: _Rows, found: tuple[Process, 
     head = _latest(newest, last["head_time"] if last else None, ingest.head if ingest else None)
     oldest = begun["oldest_time"] if begun else None
     asked_from = begun["asked_from"] if begun else None
-    covered_from = _latest(asked_from, oldest)
+    covered_from = _latest(asked_from, oldest) if oldest is not None else None  # a silent relay proves nothing
     into_kafka, into_postgres = speeds.rates()
     rates = Rates(ingest.rate if ingest else None, into_kafka, into_postgres)
     status = Status(

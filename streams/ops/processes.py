@@ -72,7 +72,9 @@ class _Child:
                 process.kill()
 
     def last_words(self) -> str:
-        """The last line that it wrote: where a StreamsError ends it, the sentence."""
+        """The last line that it wrote: where a StreamsError ends it, the sentence. Of one that a signal ended, that."""
+        if self.code is not None and self.code < 0:
+            return f"The {self.log_file.stem} was ended by signal {-self.code}."
         try:
             lines = self.log_file.read_text(errors="replace").strip().splitlines()
         except OSError:

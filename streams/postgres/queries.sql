@@ -90,8 +90,9 @@ SELECT collection, count(*) FROM records WHERE record IS NOT NULL GROUP BY 1 ORD
 SELECT count(*) FROM actors;
 
 -- name: covered_from
--- The time from which the newest run that did not merely resume took the firehose.
-SELECT greatest(asked_from, oldest_time) FROM runs WHERE topic = $1 AND mode <> 'resume' ORDER BY run DESC LIMIT 1;
+-- The time from which the newest run that did not merely resume took the firehose, as frames have shown it: a relay that
+-- has shown nothing proves nothing.
+SELECT CASE WHEN oldest_time IS NOT NULL THEN greatest(asked_from, oldest_time) END FROM runs WHERE topic = $1 AND mode <> 'resume' ORDER BY run DESC LIMIT 1;
 
 -- name: covered_to
 SELECT min(watermark_time) FROM sink_offsets WHERE topic = $1 AND consumer_group = $2;

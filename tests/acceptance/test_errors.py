@@ -49,7 +49,7 @@ async def run(deployment: Deployment, command: str, *arguments: str, **settings:
     [
         (("BACKFILL_DAYZ", "1"), 2, "did you mean BACKFILL_DAYS?"),
         (("BACKFILL_BATCH_SIZE", "many"), 2, "BACKFILL_BATCH_SIZE"),
-        (("RELAY_URL", "https://relay.example"), 2, "RELAY_URL"),
+        (("RELAY_URL", "ftp://relay.example"), 2, "RELAY_URL"),
     ],
 )
 async def test_a_setting_is_wrong(

@@ -63,6 +63,14 @@ async def test_a_run_whose_relay_is_away_says_so(deployment: Deployment) -> None
     assert "Traceback" not in done.output + done.errors
 
 
+async def test_a_run_whose_relay_refuses_says_so(deployment: Deployment) -> None:
+    """Whatever becomes of the worker, which is stopped while it starts: the relay is why it ends."""
+    relay, _ = await deployment.generated(10, "--fault", "refuse:status=403,times=0")
+    done = await finish(RUN, environment(deployment, RELAY_URL=relay.url), deployment.folder, 120)
+    assert done.code == 5, done.output
+    assert "refuses us: HTTP 403" in done.output
+
+
 async def test_the_demo_is_exact_also_the_second_time(deployment: Deployment) -> None:
     settings = {
         name: value for name, value in environment(deployment).items() if not name.startswith(("SINK_", "KAFKA_T"))

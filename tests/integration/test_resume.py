@@ -10,7 +10,6 @@ import orjson
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from streams.firehose.seek import look
 from streams.kafka.access import admin_client
 from streams.kafka.messages import DeadLetter, Gap, decode_control
 from streams.kafka.retention import topic_configs
@@ -44,7 +43,8 @@ def store(oracle: Oracle) -> FrameStore:
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our relay answers in milliseconds: its silence is known sooner than another's."""
-    monkeypatch.setattr(look, "__defaults__", (0.7,))
+    for module in ("streams.firehose.looking", "streams.run_start"):
+        monkeypatch.setattr(f"{module}.SILENCE", 0.7)
 
 
 def replay_of(settings: Settings, info: TopicInfo) -> Replay:

@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ops.coverage import GapTimes, Times, stretches
+from streams.ops.coverage import NOT_KEPT, OLD_NOT_SHOWN, GapTimes, Times, stretches
 
 DAY = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 
@@ -54,6 +54,11 @@ def test_what_is_not_kept_is_no_gap_besides() -> None:
     assert told(ALL, gap(0, 2), gap(1, 3), gap(5, None), gap(None, 5), gap(7, 6)) == [
         ("not kept", 0, 2), ("gap", 2, 3), ("covered", 3, 8), ("pending", 8, 10), ("to come", 10, 20),
     ]  # fmt: skip
+
+
+def test_what_is_not_known_is_not_said_of_the_relay() -> None:
+    assert told(ALL, gap(0, 2, NOT_KEPT))[0] == ("not kept", 0, 2)
+    assert told(ALL, gap(0, 2, OLD_NOT_SHOWN))[0] == ("gap", 0, 2)
 
 
 def test_two_gaps_that_overlap() -> None:

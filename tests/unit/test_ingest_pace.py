@@ -293,3 +293,17 @@ def test_it_warns_once_a_minute_and_says_when_it_is_over() -> None:
 )
 def test_it_says_what_it_will_do(settings: dict[str, object], words: str) -> None:
     assert words in IngestPace(made(**settings), lambda: None).plan()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_window_is_warned_of_only_where_reading_can_change_it(away: bool) -> None:
+    """While the relay gives no connection nothing can be taken, at any pace: that is said as what it is."""
+    pace = IngestPace(Settings(), lambda: None)
+    pace.outlook = Outlook(None, False, 0.0, 0.0, None, 3 * 3600.0)
+    pace._window._looks.extend(Look(now, START, 0, START, START, START, None) for now in (0.0, 10.0))
+    with capture_logs() as logs:
+        pace._warn(10.0, away=away)
+    said = [line["event"] for line in logs]
+    assert said == ([] if away else [
+        "[BACKFILL] Window: nothing is taken now, and the relay will drop what is not yet taken in 3h00m"
+    ])  # fmt: skip

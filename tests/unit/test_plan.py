@@ -6,9 +6,10 @@ import pytest
 from msgspec import structs
 
 from streams.errors import MismatchError
-from streams.firehose.seek import Sighting
+from streams.firehose.seek import Absence, Sighting
 from streams.kafka.messages import Watermark
-from streams.plan import DAY_US, Decision, Request, Shortfall, decide, passed_over, sequence_of, shortfall
+from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
+from streams.plan import DAY_US, Decision, Request, Window, decide, decided_window, not_shown, passed_over, sequence_of
 
 NOW = 1_800_000_000_000_000
 LAST = Watermark(relay="a.example", run=5, topic_id="t", seq=70, time=NOW - 9)
@@ -40,10 +41,60 @@ def test_another_relay_is_refused_unless_time_overlaps() -> None:
 
 
 def test_what_the_relay_keeps_less_than_asked() -> None:
-    oldest = Sighting(9, NOW - 5 * DAY_US)
-    assert shortfall(NOW - 7 * DAY_US, oldest) == Shortfall(NOW - 7 * DAY_US, NOW - 5 * DAY_US)
-    assert shortfall(NOW - 2 * DAY_US, oldest) is None
-    assert shortfall(None, oldest) is None
+    window = Window(Sighting(9, NOW - 5 * DAY_US), Sighting(90, NOW))
+    gap = not_shown(window, NOW - 7 * DAY_US, "a.example", 6)
+    assert gap is not None
+    assert (gap.from_time, gap.to_time, gap.to_seq) == (NOW - 7 * DAY_US, NOW - 5 * DAY_US, 8)
+    assert gap.reason == NOT_KEPT
+    assert not_shown(window, NOW - 2 * DAY_US, "a.example", 6) is None
+    assert not_shown(window, None, "a.example", 6) is None
+
+
+HEAD, OLD = Sighting(90, NOW), Sighting(9, NOW - DAY_US)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "head", "absence", "was_live", "window"),
+    [
+        (OLD, HEAD, None, True, Window(OLD, HEAD)),
+        (OLD, None, None, False, Window(OLD, None)),
+        (OLD, HEAD, Absence.REFUSED, True, Window(OLD, HEAD)),  # found by a search
+        (Sighting(95, NOW), HEAD, None, True, Window(Sighting(95, NOW), HEAD, unknown=CURSOR_LOST)),
+        (HEAD, HEAD, None, True, Window(HEAD, HEAD)),  # a relay's only frame
+        (Sighting(95, NOW), HEAD, None, False, Window(Sighting(95, NOW), HEAD)),  # found by a search, later
+        (None, HEAD, Absence.SILENT, True, Window(None, HEAD, live=True, unknown=OLD_NOT_SHOWN)),
+        (None, HEAD, Absence.REFUSED, True, Window(None, HEAD, live=True, unknown=CURSORS_REFUSED)),
+        (None, None, Absence.REFUSED, False, Window(None, None, live=True, unknown=CURSORS_REFUSED)),
+        (None, None, Absence.SILENT, False, Window(None, None, unknown=NOTHING_SHOWN)),
+        (None, None, Absence.FUTURE, False, Window(None, None, live=True, unknown=NOTHING_SHOWN)),
+    ],
+)
+def test_what_a_relays_answers_mean(
+    oldest: Sighting | None, head: Sighting | None, absence: Absence | None, was_live: bool, window: Window
+) -> None:
+    assert decided_window(oldest, head, absence, was_live=was_live) == window
+
+
+@pytest.mark.parametrize("target", [None, NOW - DAY_US])
+@pytest.mark.parametrize("absence", [Absence.SILENT, Absence.REFUSED])
+def test_what_is_not_known_is_a_gap_up_to_the_head(target: int | None, absence: Absence) -> None:
+    """Silence is not "keeps nothing": nothing is claimed, and the reason says so."""
+    gap = not_shown(decided_window(None, HEAD, absence, was_live=True), target, "a.example", 6)
+    assert gap is not None
+    assert (gap.from_time, gap.to_time, gap.to_seq) == (target, NOW, HEAD.seq)
+    assert gap.reason.startswith("not known: ")
+
+
+def test_a_cursor_that_was_not_taken_is_no_fact_about_what_the_relay_keeps() -> None:
+    lost = decided_window(Sighting(95, NOW), HEAD, None, was_live=True)
+    for target in (None, NOW - DAY_US):
+        gap = not_shown(lost, target, "a.example", 6)
+        assert gap is not None
+        assert (gap.to_seq, gap.reason) == (94, CURSOR_LOST)
+
+
+def test_of_a_relay_that_has_shown_nothing_the_end_decides() -> None:
+    assert not_shown(decided_window(None, None, Absence.SILENT, was_live=False), NOW, "a.example", 6) is None
 
 
 def test_what_a_run_passes_over_is_a_gap() -> None:

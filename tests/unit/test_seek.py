@@ -133,3 +133,23 @@ def test_frames_of_yesterday_under_seqs_of_today_do_not_make_a_start_late() -> N
         best, _ = run(relay, target, head_known=True)
         late.append(true[(best.seq - 10**10) // 7] - target)
     assert max(late) < 60 * SECOND
+
+
+def test_a_target_among_the_frames_of_a_look_ends_the_search() -> None:
+    """Each look is a connection, and some relays allow two in half a minute."""
+    search = Search(Sighting(100, 0), Sighting(10_000, 10_000 * 600 * SECOND), 5000 * 600 * SECOND)
+    cursor = search.next_cursor()
+    assert cursor is not None
+    search.tell(Sighting(cursor + 1, search.target - 900 * SECOND), middle=search.target + 1)
+    assert search.next_cursor() is None
+    assert search.best.seq == cursor + 1
+
+
+def test_a_refused_cursor_is_looked_for_higher() -> None:
+    search = Search(Sighting(100, 0), Sighting(10_000, 10_000 * SECOND), 5000 * SECOND)
+    refused = search.next_cursor()
+    assert refused is not None
+    search.refuse()
+    higher = search.next_cursor()
+    assert higher is not None
+    assert higher > refused

@@ -1,0 +1,69 @@
+"""What a relay's live frames say where a connection to it is silent.
+
+The relay may be quiet, its sequence may have begun anew, or the head that it showed at the start was none: many relays
+answer a cursor beyond their head with silence, and a lone frame with a seq far ahead never comes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from streams.firehose.continuity import Arrival, Continuity
+from streams.firehose.looking import SILENCE, Asker, Seen
+from streams.intake import SequenceReset
+from streams.run_start import RunStart
+
+log = structlog.get_logger("streams.ingest")
+
+#: Stalls without anything new in between, after which a head that does not come is given up.
+_STALLS = 2
+
+
+class Stalled(Exception):  # noqa: N818 (the relay's silence is no error of ours)
+    """A connection is silent although something is due, or for long."""
+
+
+def _arrivals(frames: Sequence[Seen]) -> list[Arrival]:
+    """Return the frames of a look as arrivals."""
+    return [Arrival(seen.seq, seen.did or "", seen.rev or "", seen.time) for seen in frames]
+
+
+def check_live(continuity: Continuity, frames: Sequence[Seen]) -> None:
+    """Compare the relay's live frames with our position. Raises SequenceReset where they prove one."""
+    if continuity.is_over(_arrivals(frames)):
+        raise SequenceReset(f"its live events are newer than ours, and below seq {continuity.position}")
+
+
+def is_beyond_head(start: RunStart, continuity: Continuity) -> bool:
+    """Return whether a run is to resume beyond the head that the relay has shown: its sequence may have begun anew."""
+    if start.mode != "resume" or start.head is None or continuity.position != start.position.seq:
+        return False
+    is_newer = not start.heads or continuity.reference.is_before(_arrivals(start.heads))
+    return start.head.seq < continuity.position and is_newer
+
+
+class StalledRelay:
+    """Looks at the live frames of a relay whose connections stall."""
+
+    def __init__(self, url: str) -> None:
+        self._asker = Asker(url)
+        self._stalls = 0
+        self._taken = 0
+
+    async def judge(self, start: RunStart, continuity: Continuity, taken: int) -> None:
+        """Look, and correct ``start.head`` where it is none. ``taken``: how many new frames came so far.
+
+        Raises SequenceReset where the live frames prove one, RelayError.
+        """
+        self._stalls = self._stalls + 1 if taken == self._taken else 1
+        self._taken = taken
+        answer = await self._asker.ask(None, SILENCE)
+        check_live(continuity, answer.frames)
+        head = start.head
+        if head is None or continuity.highest >= head.seq or self._stalls < _STALLS:
+            return
+        if answer.head is None or answer.head.seq < head.seq:
+            log.warning("the head that the relay showed at the start does not come: it is given up", seq=head.seq)
+            start.head = answer.head
