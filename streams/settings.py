@@ -6,34 +6,24 @@ Values come from the environment, then from a ``.env`` file in the working direc
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from streams.brokers import named_protocols, parse_servers
 from streams.database_url import clean, parse
+from streams.dotenv_file import read_dotenv
 from streams.errors import SettingsError
+from streams.names import is_service_link, mistyped, neighbours
 
 ENDPOINT: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 DEFAULT_RELAY: Final = f"wss://bsky.network{ENDPOINT}"
-
-#: Names that begin like ours are refused when they are not ours: a mistyped setting must not be ignored.
-OUR_PREFIXES: Final = ("BACKFILL_", "KAFKA_", "SINK_", "INGEST_", "RELAY_", "WORKER_", "LOCAL_")
-#: Names that Kafka's own scripts and images read; they may stand in a shared environment.
-FOREIGN_NAMES: Final = (
-    "KAFKA_OPTS", "KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_GC_LOG_OPTS", "KAFKA_LOG4J_OPTS",
-    "KAFKA_JMX_OPTS", "KAFKA_HOME", "KAFKA_DEBUG", "KAFKA_VERSION",
-    # The AppView's Python backfill service reads it; here BACKFILL_MAX_CONCURRENT decides.
-    "BACKFILL_DB_POOL_SIZE",
-)  # fmt: skip
-FOREIGN_PREFIXES: Final = ("KAFKA_CFG_", "KAFKA_SCHEMA_REGISTRY_", "KAFKA_REST_", "KAFKA_CONNECT_")
 
 #: Presets of the throttle. A single setting overrides its preset.
 PROFILES: Final[Mapping[str, Mapping[str, object]]] = {
@@ -64,9 +54,7 @@ Patterns = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """One field a setting; the environment variable is the field's name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
     #: Where the embedded servers were found: they are waited for there, also while they are down.
     _found: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -185,6 +173,16 @@ class Settings(BaseSettings):
     )
     local_dir: Path = Field(Path(".local"), description="Folder of the embedded Kafka and Postgres: data, logs, state.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line's, the environment's, the file's: pydantic's signature."""
+        return init_settings, *(_Source(settings_cls, place) for place in places())
+
     @field_validator("backfill_collections", "ingest_collections", mode="before")
     @classmethod
     def _split_patterns(cls, value: object) -> object:
@@ -216,6 +214,11 @@ class Settings(BaseSettings):
     def _any_case(cls, value: object) -> object:
         return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _check_servers(cls, value: str | None) -> str | None:
+        return None if value is None else parse_servers(value)
+
     @field_validator("database_url")
     @classmethod
     def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
@@ -229,6 +232,7 @@ class Settings(BaseSettings):
     def _apply_profile(cls, values: Any) -> Any:  # noqa: ANN401 (pydantic's signature)
         if isinstance(values, dict):
             preset = PROFILES.get(str(values.get("backfill_profile") or ""), {})
+            _check_protocol(values)
             return {**preset, **values}
         return values
 
@@ -304,26 +308,55 @@ def setting_names() -> list[str]:
     return [name.upper() for name in Settings.model_fields]
 
 
-def unknown_settings(names: Iterable[str]) -> list[str]:
-    """One sentence for each name that begins like ours and is not ours."""
-    known = set(setting_names())
-    problems = []
-    for name in sorted(names):
-        if (
-            name in known
-            or not name.startswith(OUR_PREFIXES)
-            or name in FOREIGN_NAMES
-            or name.startswith(FOREIGN_PREFIXES)
-        ):
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        problems.append(f"unknown setting {name}" + (f": did you mean {near[0]}?" if near else "."))
-    return problems
+class _Source(EnvSettingsSource):
+    """Settings from one place. Quotes that a tool left around a value are not part of it; a secret is taken as it is."""
+
+    def __init__(self, settings_cls: type[BaseSettings], place: Mapping[str, str | None]) -> None:
+        self._place = place
+        super().__init__(settings_cls)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        values = ((name.lower(), value) for name, value in self._place.items() if value)
+        return {
+            name: value if _is_secret(name) else _bare(value)
+            for name, value in values
+            if not is_service_link(name.upper(), value)
+        }
+
+
+def _bare(value: str) -> str:
+    value = value.strip()
+    return value[1:-1] if len(value) > 2 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
+def _is_secret(name: str) -> bool:
+    field = Settings.model_fields.get(name)
+    return field is not None and "SecretStr" in str(field.annotation)
+
+
+def _check_protocol(values: Mapping[str, object]) -> None:
+    """Whether the servers' own protocol is the one we are told to speak: a mistake would look like a dead broker."""
+    servers, protocol = values.get("kafka_bootstrap_servers"), str(values.get("kafka_security_protocol") or "PLAINTEXT")
+    named = named_protocols(servers) if isinstance(servers, str) else set()
+    if named and named != {protocol.upper()}:
+        raise ValueError(
+            f"KAFKA_BOOTSTRAP_SERVERS says {', '.join(sorted(named))}, and KAFKA_SECURITY_PROTOCOL is {protocol[:20]}: "
+            f"set it to the same"
+        )
 
 
 def places() -> tuple[Mapping[str, str], Mapping[str, str | None]]:
-    """The environment, and what the ``.env`` file of the working directory holds."""
-    return os.environ, dotenv_values(".env") if Path(".env").is_file() else {}
+    """The environment, and what the ``.env`` file of the working directory holds. Raises SettingsError."""
+    return os.environ, read_dotenv(Path.cwd() / ".env", setting_names())
+
+
+def names_of_neighbours() -> list[str]:
+    """The names of both places that begin like ours and that nobody here reads: another program's. Raises SettingsError."""
+    return neighbours(_names_given(), setting_names())
+
+
+def _names_given() -> set[str]:
+    return {name.upper() for place in places() for name in place}
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -331,7 +364,7 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises SettingsError with one line for each problem. Secrets are not in it.
     """
-    problems = unknown_settings({name.upper() for values in places() for name in values})
+    problems = mistyped(_names_given(), setting_names())
     if problems:
         raise SettingsError("; ".join(problems))
     try:
@@ -343,7 +376,7 @@ def load_settings(**overrides: object) -> Settings:
 def _problem(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     name = ".".join(str(part) for part in error["loc"]).upper()
     message = str(error["msg"]).removeprefix("Value error, ")
-    field = Settings.model_fields.get(name.lower())
-    secret = field is not None and "SecretStr" in str(field.annotation)
-    value = "" if secret or not name else f" (it is {str(error['input'])[:100]!r})"
+    given = str(error["input"])
+    hidden = _is_secret(name.lower()) or not name or "@" in given  # an address may hold a password
+    value = "" if hidden else f" (it is {given[:100]!r})"
     return f"{name}: {message}{value}" if name else message
