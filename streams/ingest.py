@@ -22,6 +22,7 @@ from streams import __version__
 from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
+from streams.kafka.topic_limits import check_limits
 from streams.memory import check_limit, tune_allocator
 from streams.ops.logs import set_up_logging
 from streams.ops.machine import resident
@@ -55,8 +56,9 @@ async def run_ingest(settings: Settings, options: Options) -> int:
 async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping, web: IngestWeb) -> None:
     while True:
         info = await ensure_topic(settings)
+        takes = await check_limits(settings, info)
         check_limit(effective_memory_limit(settings), resident(), "ingest")
-        replay = stopping.replay = web.replay = Replay(settings, options, info)
+        replay = stopping.replay = web.replay = Replay(settings, options, info, takes=takes)
         async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
             await replay.run()
         if not replay.lost_lock or stopping.asked:

@@ -75,7 +75,7 @@ def _is_a_word_less(name: str, setting: str) -> bool:
 
 
 def distance(one: str, other: str, most: int) -> int:
-    """Characters to insert, leave out, replace or exchange with the next; ``most + 1`` where it is more than ``most``."""
+    """Characters to insert, leave out, replace or exchange with the next; ``most + 1`` for more than ``most``."""
     if abs(len(one) - len(other)) > most:
         return most + 1
     before: list[int] = []

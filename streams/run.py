@@ -16,6 +16,7 @@ from streams.errors import RelayError, StreamsError
 from streams.firehose.relay import relay_name
 from streams.firehose.seek import look
 from streams.kafka.topic import ensure_topic
+from streams.kafka.topic_limits import check_limits
 from streams.local.demo import EVERYTHING, NAMES, DemoRelay, begin_empty, verdict
 from streams.local.stack import Stack
 from streams.ops.display import Display, summary
@@ -106,6 +107,7 @@ async def _target(given: Settings, stack: dict[str, str], *, demo: bool) -> Targ
 async def _supervise(target: Target) -> int:
     settings = target.settings
     info = await ensure_topic(settings)
+    await check_limits(settings, info, quiet=True)  # before two processes say the same
     asked_to_stop = asyncio.Event()
     on_stop_signals(asked_to_stop.set)
     async with standing_reader(settings, info) as reader:

@@ -178,9 +178,11 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The command line's, the environment's, the file's: pydantic's signature."""
+        """Where values come from, the first before the others: the command line, the environment, the file."""
         return init_settings, *(_Source(settings_cls, place) for place in places())
 
     @field_validator("backfill_collections", "ingest_collections", mode="before")
