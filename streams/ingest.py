@@ -21,6 +21,7 @@ import structlog
 from streams import __version__
 from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
+from streams.kafka.start_at import EPOCH, parse_moment
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.memory import check_limit, tune_allocator
@@ -109,14 +110,14 @@ def _die_with_parent() -> None:
 
 def _time(text: str) -> int:
     try:
-        moment_given = dt.datetime.fromisoformat(text)
+        moment = parse_moment(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time (example: 2026-11-20T12:00:00Z)") from None
-    if moment_given.tzinfo is None:
-        moment_given = moment_given.replace(tzinfo=dt.UTC)
-    if moment_given.timestamp() < 0:
+    if moment < EPOCH:
         raise argparse.ArgumentTypeError(f"{text!r} is before 1970")
-    return int(moment_given.timestamp() * 1e6)
+    if moment > dt.datetime.now(dt.UTC) + dt.timedelta(days=1):  # our clock may be wrong
+        raise argparse.ArgumentTypeError(f"{text!r} lies in the future")
+    return int(moment.timestamp() * 1e6)
 
 
 _EXAMPLES = """examples:

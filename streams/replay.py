@@ -254,7 +254,8 @@ class Replay:
         while True:
             publisher = Publisher(
                 self.settings, self.info, budget=self._unacknowledged(), on_change=self._on_publisher_change,
-                remembered=self._budgets.dids, takes=self._takes if self._careful else None, on_buried=self._note_buried,
+                remembered=self._budgets.dids, on_buried=self._note_buried,
+                takes=self._takes if self._careful else None,
             )  # fmt: skip
             try:
                 await self._patience.unless_ended(publisher.start())

@@ -24,7 +24,7 @@ from streams.ops.logs import print_anywhere
 from streams.ops.processes import IngestProcess, WorkerProcess
 from streams.ops.signals import on_stop_signals
 from streams.ops.standing import StandingReader, standing_reader
-from streams.settings import DEFAULT_RELAY, Settings, load_settings
+from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_neighbours
 
 _EXAMPLES = """examples:
   make run                                          the last day of the default relay
@@ -50,6 +50,8 @@ class Target:
 async def run(*, demo: bool) -> int:
     """Everything, from nothing to the summary. Returns the exit code; raises StreamsError."""
     given = load_settings()
+    if neighbours := names_of_neighbours():
+        _say(f"Not read, for they are no settings of ours: {', '.join(neighbours)}")
     if given.backfill_days == 0 and "backfill_days" in given.model_fields_set:
         _say("Nothing to do: the backfill is off (BACKFILL_DAYS=0). Set it to a number of days, or -1 for everything.")
         return 0

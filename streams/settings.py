@@ -25,6 +25,9 @@ from streams.names import is_service_link, mistyped, neighbours
 ENDPOINT: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 DEFAULT_RELAY: Final = f"wss://bsky.network{ENDPOINT}"
 
+#: More, about a century, is a mistake; and what is counted from it must fit into the formats' numbers.
+MOST_DAYS: Final = 36_500
+
 #: Presets of the throttle. A single setting overrides its preset.
 PROFILES: Final[Mapping[str, Mapping[str, object]]] = {
     "background": {
@@ -60,7 +63,7 @@ class Settings(BaseSettings):
 
     # -- what to take
     backfill_days: int = Field(
-        0, ge=-1, description="Days of firehose to replay: 0 is off, -1 is all that the relay keeps."
+        0, ge=-1, le=MOST_DAYS, description="Days of firehose to replay: 0 is off, -1 is all that the relay keeps."
     )
     relay_url: str = Field(
         DEFAULT_RELAY,
@@ -75,7 +78,10 @@ class Settings(BaseSettings):
         description="Collections to keep in the topic, in the same form; empty is all. What it drops is not in Kafka: only to save disk.",
     )
     worker_id: int = Field(
-        0, ge=0, description="0 (or unset): this worker starts and watches the ingest. Any other number: it never does."
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="0 (or unset): this worker starts and watches the ingest. Any other number: it never does.",
     )
 
     # -- how hard to work
@@ -83,14 +89,14 @@ class Settings(BaseSettings):
         None,
         description="A preset of the five settings below; each of them overrides it. Unset is the same as background.",
     )
-    backfill_batch_size: int = Field(5, ge=1, description="Events a batch, while the delay holds.")
+    backfill_batch_size: int = Field(5, ge=1, le=1_000_000, description="Events a batch, while the delay holds.")
     backfill_batch_delay_ms: int = Field(
-        2000, ge=0, description="Milliseconds from the end of a batch to the start of the next."
+        2000, ge=0, le=86_400_000, description="Milliseconds from the end of a batch to the start of the next."
     )
     backfill_max_concurrent: int = Field(
         2, ge=1, le=64, description="Most batches (sink transactions) in flight at once, per worker process."
     )
-    backfill_max_memory_mb: int = Field(512, ge=64, description="Most memory (RSS) of each process, in MB.")
+    backfill_max_memory_mb: int = Field(512, ge=64, le=1 << 24, description="Most memory (RSS) of each process, in MB.")
     backfill_use_idle: bool = Field(
         True,
         description="The delay holds only while the machine is busy with other work; while it is idle batches grow and do not wait.",
@@ -110,10 +116,13 @@ class Settings(BaseSettings):
         description="Partitions of the topic when it is created; afterwards the topic's own number counts.",
     )
     kafka_replication: int = Field(
-        0, ge=0, description="Replication factor when the topic is created; 0 is min(3, brokers)."
+        0, ge=0, le=2**15 - 1, description="Replication factor when the topic is created; 0 is min(3, brokers)."
     )
     kafka_retention_hours: int = Field(
-        168, ge=-1, description="Hours that the topic keeps events when it is created; -1 is for ever."
+        168,
+        ge=-1,
+        le=24 * MOST_DAYS,
+        description="Hours that the topic keeps events when it is created; -1 is for ever.",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the broker."
@@ -147,12 +156,14 @@ class Settings(BaseSettings):
     ingest_idle_seconds: float = Field(
         10.0,
         gt=0,
+        le=86_400,
         description="A relay that is connected and sends nothing for so long is at its head: the ingest ends (without --follow).",
     )
 
     ingest_busy_mb_per_s: float | None = Field(
         None,
         ge=0,
+        le=1_000_000,
         description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 is no limit. Unset: as much as the workers' settings can apply, at least 1.",
     )
 
@@ -318,12 +329,24 @@ class _Source(EnvSettingsSource):
         super().__init__(settings_cls)
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
+        for name, value in self._place.items():
+            if name.lower() in Settings.model_fields and value and not _is_text(value):
+                raise SettingsError(f"{name.upper()} holds bytes that are no UTF-8.")
         values = ((name.lower(), value) for name, value in self._place.items() if value)
         return {
             name: value if _is_secret(name) else _bare(value)
             for name, value in values
             if not is_service_link(name.upper(), value)
         }
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: Python keeps bytes that are no UTF-8 as lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bare(value: str) -> str:

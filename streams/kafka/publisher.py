@@ -223,8 +223,8 @@ class Publisher:
     ) -> None:
         """``budget``: most unacknowledged bytes; ``on_change`` is called when ``full`` or ``failure`` changes.
 
-        ``remembered``: most DIDs whose partition is kept in mind. ``takes``: the topic may refuse a record for its size,
-        and takes so many bytes as far as is known; ``on_buried`` is called for each. It is then written without
+        ``remembered``: most DIDs whose partition is kept in mind. ``takes``: the topic may refuse a record for its
+        size, and takes so many bytes as far as is known; ``on_buried`` is called for each. It is then written without
         idempotence, whose numbers a refused batch breaks: a batch may come twice, which changes nothing.
         """
         self.topic = info.name

@@ -1,4 +1,4 @@
-"""When a broker that refuses what we send is the end: not while it is away, but where the reason stays the same. Pure."""
+"""When a broker that refuses what we send is the end: where the reason stays, and waiting does not help. Pure."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import IO
 
 import structlog
 
-from streams.settings import Settings
+from streams.settings import Settings, names_of_neighbours
 
 #: Libraries whose warnings are the product's to judge: a broker that is away would fill the log.
 _NOISY = ("aiokafka", "websockets", "asyncio", "faust", "mode", "kafka")
@@ -73,6 +73,9 @@ def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.CRITICAL)
     keep_secrets()
+    if names := names_of_neighbours():
+        shown = ", ".join(names[:12]) + (f", and {len(names) - 12} more" if len(names) > 12 else "")
+        logging.getLogger(__name__).info("not read, for they are no settings of ours: %s", shown)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

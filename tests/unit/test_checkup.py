@@ -29,7 +29,7 @@ def states(findings: Any) -> dict[str, str]:
 
 def topic(partitions: list[dict[str, Any]] = GOOD_PARTITIONS, **configs: str) -> dict[str, str]:
     changed = {name.replace("_", "."): value for name, value in configs.items()}
-    return states(judged_topic({**GOOD_TOPIC, **changed}, partitions, 1, 1))
+    return states(judged_topic(settings(), {**GOOD_TOPIC, **changed}, partitions, 1, 1))
 
 
 def test_a_topic() -> None:
@@ -41,7 +41,7 @@ def test_a_topic() -> None:
     assert topic(message_timestamp_type="CreateTime") == {"topic": "warn"}
     assert topic(retention_ms="3600000") == {"topic": "warn"}
     assert topic(retention_ms="-1") == {}
-    assert states(judged_topic(GOOD_TOPIC, GOOD_PARTITIONS, 1, 3)) == {"topic": "warn"}
+    assert states(judged_topic(settings(), GOOD_TOPIC, GOOD_PARTITIONS, 1, 3)) == {"topic": "warn"}
 
 
 def database(*, is_there: bool = True, **facts: Any) -> dict[str, str]:
