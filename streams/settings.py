@@ -57,7 +57,8 @@ Patterns = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """One field a setting; the environment variable is the field's name in capitals."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    #: No file of pydantic's: ``places`` reads ours. Settings(_env_file=None), as tests say it, is without that too.
+    model_config = SettingsConfigDict(env_file=(), extra="ignore", frozen=True)
     #: Where the embedded servers were found: they are waited for there, also while they are down.
     _found: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -194,7 +195,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Where values come from, the first before the others: the command line, the environment, the file."""
-        return init_settings, *(_Source(settings_cls, place) for place in places())
+        read = places() if getattr(dotenv_settings, "env_file", None) is not None else (os.environ,)
+        return init_settings, *(_Source(settings_cls, place) for place in read)
 
     @field_validator("backfill_collections", "ingest_collections", mode="before")
     @classmethod

@@ -27,7 +27,8 @@ def command() -> None:
 def show(*, as_json: bool) -> None:
     """Every setting, its value, and its source: environment, .env, profile, default or the embedded stack.
 
-    Names that begin like ours and are another program's are named at the end. Passwords are not shown. The profile (BACKFILL_PROFILE) presets five settings, and each of them overrides it.
+    Passwords are not shown. The profile (BACKFILL_PROFILE) presets five settings, and each of them overrides it. Names
+    that begin like ours and are another program's stand at the end.
     """
 
     async def main(settings: Settings) -> None:

@@ -20,7 +20,7 @@ GOOD_DATABASE = {"standby": False, "read_only": False, "encoding": "UTF8", "may_
 
 
 def settings(**changes: int) -> Settings:
-    return Settings(_env_file=None, **changes)  # type: ignore[arg-type, call-arg]
+    return Settings(_env_file=None, kafka_bootstrap_servers="host:9092", **changes)  # type: ignore[arg-type, call-arg]
 
 
 def states(findings: Any) -> dict[str, str]:
