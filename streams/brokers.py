@@ -57,8 +57,8 @@ def _server(part: str) -> str:
 
 def _split_port(part: str) -> tuple[str, int]:
     if part.startswith("["):
-        host, _, rest = part[1:].partition("]")
-        if not _is_ipv6(host) or (rest and not rest.startswith(":")):
+        host, closed, rest = part[1:].partition("]")
+        if not (closed and _is_ipv6(host)) or (rest and not rest.startswith(":")):
             raise ValueError("an IPv6 address reads [2001:db8::1]:9092")
         return f"[{host}]", _port(rest[1:])
     if part.count(":") > 1:

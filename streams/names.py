@@ -24,10 +24,10 @@ _SHORT: Final = 12
 _TELLING: Final = 10
 #: What Kubernetes and docker put into the environment for a service or a linked container that is called NAME.
 _SERVICE_LINK: Final = re.compile(
-    r"[A-Z0-9_]+?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|NAME|ENV_\w+)", re.ASCII
+    r"[A-Z0-9_]+?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)", re.ASCII
 )
-#: The value of such a NAME_PORT: for a service that is called worker-web its name is one of our settings.
-_LINK_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://[^/]*")
+#: Two more end as names of ours may, and are told by their values: NAME_PORT and NAME_NAME.
+_LINK_VALUES: Final = {"_PORT": re.compile(r"(tcp|udp|sctp)://[^/]*"), "_NAME": re.compile(r"/.*")}
 #: What Faust reads before our code runs, or looks for beside its settings: its own options, and Django's.
 _FAUSTS: Final = ("FAUST_", "F_", "DJANGO_SETTINGS_MODULE")
 
@@ -42,12 +42,12 @@ class Whose(Enum):
     OTHERS = auto()
 
 
-def whose(name: str, known: Iterable[str]) -> tuple[Whose, str]:
+def whose(name: str, value: str | None, known: Iterable[str]) -> tuple[Whose, str]:
     """Whose the name is (in capitals), and the setting that it is near where it is mistyped, else an empty string."""
     known = tuple(known)
     if name in known:
         return Whose.OURS, ""
-    if name in _OTHERS or _SERVICE_LINK.fullmatch(name):
+    if name in _OTHERS or is_service_link(name, value or ""):
         return Whose.OTHERS, ""
     near = nearest(name, known)
     if near is not None:
@@ -92,30 +92,29 @@ def distance(one: str, other: str, most: int) -> int:
     return min(row[-1], most + 1)
 
 
-def mistyped(names: Iterable[str], known: Iterable[str]) -> list[str]:
+def mistyped(given: Mapping[str, str | None], known: Iterable[str]) -> list[str]:
     """One sentence for each name that is near one of ours and is not ours."""
     known = tuple(known)
-    judged = ((name, *whose(name, known)) for name in sorted(names))
+    judged = ((name, *whose(name, value, known)) for name, value in sorted(given.items()))
     return [f"unknown setting {name}: did you mean {near}?" for name, who, near in judged if who is Whose.MISTYPED]
 
 
-def neighbours(names: Iterable[str], known: Iterable[str]) -> list[str]:
+def neighbours(given: Mapping[str, str | None], known: Iterable[str]) -> list[str]:
     """The names that begin like ours and that nobody here reads, sorted."""
     known = tuple(known)
-    return sorted(name for name in names if whose(name, known)[0] is Whose.NEIGHBOURS)
+    return sorted(name for name, value in given.items() if whose(name, value, known)[0] is Whose.NEIGHBOURS)
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether a platform put this value there, and not who sets our settings: a port that is an address."""
-    return name.endswith("_PORT") and _LINK_ADDRESS.fullmatch(value) is not None
+    """Whether a platform put it there, and not who sets our settings.
 
-
-def without_fausts(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what Faust would read at its import, over what we hand it."""
-    return {name: value for name, value in environment.items() if not name.startswith(_FAUSTS)}
+    For a service that is called worker-web even WORKER_WEB_PORT is a platform's: an address, where ours is a number.
+    """
+    pattern = _LINK_VALUES.get(name[-5:])
+    return _SERVICE_LINK.fullmatch(name) is not None or (pattern is not None and pattern.fullmatch(value) is not None)
 
 
 def forget_fausts(environment: MutableMapping[str, str]) -> None:
-    """The same, in place."""
+    """Remove what Faust would read at its import, over what we hand it."""
     for name in [name for name in environment if name.startswith(_FAUSTS)]:
         del environment[name]

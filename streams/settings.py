@@ -382,8 +382,9 @@ def names_of_neighbours() -> list[str]:
     return neighbours(_names_given(), setting_names())
 
 
-def _names_given() -> set[str]:
-    return {name.upper() for place in places() for name in place}
+def _names_given() -> dict[str, str | None]:
+    environment, file = places()
+    return {name.upper(): value for place in (file, environment) for name, value in place.items()}
 
 
 def load_settings(**overrides: object) -> Settings:
