@@ -16,9 +16,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from streams.errors import MismatchError
+from streams.errors import BrokerError, MismatchError
 from streams.kafka.access import asked, is_away
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo
+from streams.kafka.versions import OLDEST, is_too_old
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -143,8 +144,11 @@ async def effective_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str,
 async def check_limits(settings: Settings, info: TopicInfo, *, quiet: bool = False) -> int:
     """Look at the topic's settings; returns how many bytes it takes at a time, as far as that is known.
 
-    What merely differs is a warning, unless ``quiet``. Raises MismatchError for what cannot work, BrokerError.
+    What merely differs is a warning, unless ``quiet``. Raises MismatchError for what cannot work, BrokerError, also for
+    a broker that is too old.
     """
+    if not quiet and await is_too_old(settings):
+        raise BrokerError(f"Kafka at {settings.bootstrap_servers()} is older than {OLDEST}: use a newer one.")
     configs = await asked(settings, lambda admin: _configs_or_none(admin, info.name))
     if configs is None:
         return MAX_MESSAGE_BYTES
