@@ -11,11 +11,13 @@ import os
 import sys
 
 from streams.names import forget_fausts
+from streams.ops.logs import print_anywhere
 
 
 def main() -> int:
     """Run Faust's command line; returns the exit code."""
     forget_fausts(os.environ)
+    print_anywhere()  # its banner has letters that not every terminal has
     from faust.cli.faust import cli  # noqa: PLC0415 (not before)
 
     cli()

@@ -53,7 +53,7 @@ def test_the_command_forgets_what_faust_reads_while_it_is_imported(tmp_path: Pat
     theirs = {
         "FAUST_LOOP": "uvloop", "F_LOOP": "gevent", "FAUST_CONSOLE_PORT": "many", "FAUST_BLOCKING_TIMEOUT": "long",
         "F_WEB_PORT": "http", "F_DATADIR": "/nowhere", "FAUST_WORKDIR": "/nowhere", "FAUST_DEBUG": "1",
-        "DJANGO_SETTINGS_MODULE": "shop.settings",
+        "DJANGO_SETTINGS_MODULE": "shop.settings", "PYTHONIOENCODING": "ascii",
     }  # fmt: skip
     command = [sys.executable, "-m", "streams.faust_command", "-A", "streams.agents", "agents"]
     done = subprocess.run(
