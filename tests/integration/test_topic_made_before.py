@@ -160,7 +160,7 @@ async def test_a_record_that_the_topic_cannot_hold_is_a_letter_and_the_others_st
     async with careful(made, buried) as publisher:
         for seq in range(1, 41):  # one batch, or a few
             publisher.add("did:plc:a", [event(seq, 4 * LIMIT if seq in large else 3000)])
-            publisher.moved(seq, None, None)
+            publisher.moved(Position(seq, None))
         async with asyncio.timeout(60):
             await publisher.drain()
         assert publisher.unacknowledged == 0
@@ -181,7 +181,7 @@ async def test_a_topic_that_holds_not_even_a_watermark_is_the_end(settings: Sett
     async with careful(made, []) as publisher:
         async with admin_client(made) as admin:
             await _set_configs(admin, made.kafka_topic, {"max.message.bytes": "10"})
-        publisher.moved(1, None, None)
+        publisher.moved(Position(1, None))
         with pytest.raises(Exception, match="refuses a message"):
             await publisher.drain()
         assert isinstance(publisher.failure, MismatchError)
