@@ -25,7 +25,7 @@ from streams.kafka.start_at import EPOCH, parse_moment
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.memory import check_limit, tune_allocator
-from streams.ops.logs import set_up_logging
+from streams.ops.logs import say_neighbours, set_up_logging
 from streams.ops.machine import resident
 from streams.ops.memory_limit import effective_memory_limit
 from streams.ops.niceness import step_back
@@ -168,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.write("Nothing to do: --days 0 is off. Give a number of days, or -1 for all.\n")
             return 0
         set_up_logging(settings)
+        say_neighbours()
         step_back(settings)
         if arguments.with_parent:
             _die_with_parent()

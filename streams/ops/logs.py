@@ -48,6 +48,13 @@ def keep_secrets() -> None:
         logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
 
 
+def say_neighbours() -> None:
+    """Log which names begin like ours and are not read, once at the start: one of them may be meant for us."""
+    if names := names_of_neighbours():
+        told = ", ".join(names[:12]) + (f", and {len(names) - 12} more" if len(names) > 12 else "")
+        logging.getLogger(__name__).info("not read, for they are no settings of ours: %s", told)
+
+
 def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging.Handler:
     """Install one handler on the root logger (stderr unless ``stream``), in the form that LOG_FORMAT asks for."""
     terminal = (stream or sys.stderr).isatty()
@@ -73,9 +80,6 @@ def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if settings.log_level == "debug" else logging.CRITICAL)
     keep_secrets()
-    if names := names_of_neighbours():
-        shown = ", ".join(names[:12]) + (f", and {len(names) - 12} more" if len(names) > 12 else "")
-        logging.getLogger(__name__).info("not read, for they are no settings of ours: %s", shown)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
