@@ -118,7 +118,8 @@ def event(seq: int, size: int = 0) -> bytes:
 
 
 @asynccontextmanager
-async def careful(made: Settings, buried: list[None]) -> AsyncIterator[Publisher]:
+async def careful(made: Settings, buried: list[None], reached: list[int]) -> AsyncIterator[Publisher]:
+    """A publisher that knows of no limit; ``reached``: the seqs that were added."""
     async with admin_client(made) as admin:
         configs = {**STAMPED, "max.message.bytes": str(LIMIT)}
         await admin.create_topics([NewTopic(made.kafka_topic, 2, 1, topic_configs=configs)])
@@ -127,7 +128,9 @@ async def careful(made: Settings, buried: list[None]) -> AsyncIterator[Publisher
         made, info, budget=1 << 24, on_change=lambda: None, takes=8 << 20, on_buried=lambda: buried.append(None)
     )
     await publisher.start()
-    publisher.mark_with(lambda at: Watermark(relay="r", run=1, topic_id="t", seq=at.seq, time=None), Position(0, None))
+    publisher.mark_with(
+        lambda at: Watermark(relay="r", run=1, topic_id="t", seq=at.seq, time=None), lambda: Position(reached[-1], None)
+    )
     try:
         yield publisher
     finally:
@@ -156,11 +159,11 @@ async def messages(made: Settings) -> list[tuple[int, Any]]:
 async def test_a_record_that_the_topic_cannot_hold_is_a_letter_and_the_others_stay_in_order(
     settings: SettingsFactory, large: set[int]
 ) -> None:
-    made, buried = settings(), list[None]()
-    async with careful(made, buried) as publisher:
+    made, buried, reached = settings(), list[None](), [0]
+    async with careful(made, buried, reached) as publisher:
         for seq in range(1, 41):  # one batch, or a few
             publisher.add("did:plc:a", [event(seq, 4 * LIMIT if seq in large else 3000)])
-            publisher.moved(Position(seq, None))
+            reached.append(seq)
         async with asyncio.timeout(60):
             await publisher.drain()
         assert publisher.unacknowledged == 0
@@ -178,10 +181,9 @@ async def test_a_record_that_the_topic_cannot_hold_is_a_letter_and_the_others_st
 
 async def test_a_topic_that_holds_not_even_a_watermark_is_the_end(settings: SettingsFactory) -> None:
     made = settings()
-    async with careful(made, []) as publisher:
+    async with careful(made, [], [1]) as publisher:
         async with admin_client(made) as admin:
             await _set_configs(admin, made.kafka_topic, {"max.message.bytes": "10"})
-        publisher.moved(Position(1, None))
         with pytest.raises(Exception, match="refuses a message"):
             await publisher.drain()
         assert isinstance(publisher.failure, MismatchError)
