@@ -53,6 +53,7 @@ def make_app(settings: Settings) -> faust.App:
         servers = NO_BROKER  # the worker says so when it starts; nothing else needs one
     return faust.App(
         group_id(settings),
+        env={},  # each of Faust's settings would be read from the environment too, over what stands here
         broker=broker_urls(servers),
         broker_credentials=credentials(settings),
         Worker=Worker,

@@ -21,9 +21,11 @@ import structlog
 from streams import __version__
 from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
+from streams.kafka.start_at import EPOCH, parse_moment
 from streams.kafka.topic import ensure_topic
+from streams.kafka.topic_limits import check_limits
 from streams.memory import check_limit, tune_allocator
-from streams.ops.logs import set_up_logging
+from streams.ops.logs import say_neighbours, set_up_logging
 from streams.ops.machine import resident
 from streams.ops.memory_limit import effective_memory_limit
 from streams.ops.niceness import step_back
@@ -55,8 +57,9 @@ async def run_ingest(settings: Settings, options: Options) -> int:
 async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping, web: IngestWeb) -> None:
     while True:
         info = await ensure_topic(settings)
+        takes = await check_limits(settings, info)
         check_limit(effective_memory_limit(settings), resident(), "ingest")
-        replay = stopping.replay = web.replay = Replay(settings, options, info)
+        replay = stopping.replay = web.replay = Replay(settings, options, info, takes=takes)
         async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
             await replay.run()
         if not replay.lost_lock or stopping.asked:
@@ -107,14 +110,14 @@ def _die_with_parent() -> None:
 
 def _time(text: str) -> int:
     try:
-        moment_given = dt.datetime.fromisoformat(text)
+        moment = parse_moment(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no time (example: 2026-11-20T12:00:00Z)") from None
-    if moment_given.tzinfo is None:
-        moment_given = moment_given.replace(tzinfo=dt.UTC)
-    if moment_given.timestamp() < 0:
+    if moment < EPOCH:
         raise argparse.ArgumentTypeError(f"{text!r} is before 1970")
-    return int(moment_given.timestamp() * 1e6)
+    if moment > dt.datetime.now(dt.UTC) + dt.timedelta(days=1):  # our clock may be wrong
+        raise argparse.ArgumentTypeError(f"{text!r} lies in the future")
+    return int(moment.timestamp() * 1e6)
 
 
 _EXAMPLES = """examples:
@@ -165,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.write("Nothing to do: --days 0 is off. Give a number of days, or -1 for all.\n")
             return 0
         set_up_logging(settings)
+        say_neighbours()
         step_back(settings)
         if arguments.with_parent:
             _die_with_parent()

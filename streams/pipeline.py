@@ -24,6 +24,7 @@ from streams.firehose.collections import compile_patterns
 from streams.kafka.guard import TopicGuard
 from streams.kafka.table_topics import ensure_changelog
 from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic
+from streams.kafka.topic_limits import check_limits
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
 from streams.memory import Account, check_limit, memory_line, settle_memory, tune_allocator
@@ -88,6 +89,7 @@ class Pipeline:
         except OSError as error:
             raise SettingsError(f"LOCAL_DIR: {settings.local_dir} cannot be written: {error.strerror}.") from None
         self._info = await ensure_topic(settings)
+        await check_limits(settings, self._info)
         self._database = Database(dsn, settings.sink_schema, settings.backfill_max_concurrent + 2)
         await self._database.start()
         await self._database.migrate()

@@ -24,9 +24,11 @@ from streams.ingest_view import Facts, ingest_state, report_end, standing
 from streams.intake import Counts
 from streams.kafka.access import explained, is_away
 from streams.kafka.guard import TopicGuard
-from streams.kafka.publisher import Publisher, SendError
+from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
+from streams.kafka.refusals import Refusals
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
-from streams.kafka.topic import TopicInfo, check_partitions, find_topic
+from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic
+from streams.kafka.topic_limits import check_limits
 from streams.kafka.watermarks import read_state
 from streams.memory import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, settle_memory
 from streams.memory_hog import hog_memory
@@ -67,8 +69,14 @@ class Options:
 class Replay:
     """One ingest of one topic, from the plan to the end."""
 
-    def __init__(self, settings: Settings, options: Options, info: TopicInfo) -> None:
+    def __init__(
+        self, settings: Settings, options: Options, info: TopicInfo, *, takes: int = MAX_MESSAGE_BYTES
+    ) -> None:
+        """``takes``: bytes that the topic takes at a time."""
         self.settings = settings
+        self._takes = takes
+        self._careful = takes < MAX_MESSAGE_BYTES
+        self._refusals = Refusals()
         self.options = options
         self.info = info
         self.relay = relay_name(settings.relay_url)
@@ -205,12 +213,11 @@ class Replay:
                 await self._finish(reader, publisher)
                 return
             except SendError as error:
-                if isinstance(publisher.failure, MismatchError):
-                    raise publisher.failure from None
-                self._patience.say("kafka", _not_taken(publisher, error))
+                self._patience.say("kafka", self._not_taken(publisher.failure, error))
                 reader.go_back(publisher)
                 await self._check_topic(reader)
                 attempt = 0 if reader.start.position != before else attempt + 1
+                self._refusals.note(publisher.failure, self.info.name, further=not attempt)
             finally:
                 self._publisher = None
                 await publisher.stop()
@@ -246,8 +253,9 @@ class Replay:
         attempt = 0
         while True:
             publisher = Publisher(
-                self.settings, self.info, budget=self._budget(), on_change=self._on_publisher_change,
-                remembered=self._budgets.dids,
+                self.settings, self.info, budget=self._unacknowledged(), on_change=self._on_publisher_change,
+                remembered=self._budgets.dids, on_buried=self._note_buried,
+                takes=self._takes if self._careful else None,
             )  # fmt: skip
             try:
                 await self._patience.unless_ended(publisher.start())
@@ -279,6 +287,7 @@ class Replay:
                 check_partitions(info, self.info.partitions)
                 state = await read_state(self.settings, info)
                 if not reader.marked or state.topic_id == reader.topic_id:
+                    self._takes = await check_limits(self.settings, info, quiet=True)
                     return True
         except BrokerError as error:
             self._patience.say("kafka", str(error))
@@ -287,6 +296,29 @@ class Replay:
             f"The topic {self.info.name} was deleted or re-created while we wrote to it: start again "
             f"to fill a new one, with another SINK_SCHEMA or an emptied one."
         )
+
+    def _not_taken(self, failure: BaseException | None, error: SendError) -> str:
+        """What to say where Kafka did not take a batch, and is done otherwise from here on. Raises MismatchError."""
+        if isinstance(failure, MismatchError):
+            raise failure
+        if isinstance(failure, TOO_LARGE):
+            self._careful = True
+            return (
+                f"The topic {self.info.name} refuses a batch for its size: going back to the last watermark; "
+                "from here on a record that it cannot hold becomes a dead letter"
+            )
+        if isinstance(failure, InvalidTimestampError):
+            return (
+                "Kafka refuses what we send: our clock is more than an hour ahead of the broker's. Set it right, "
+                f"or let the broker stamp the topic {self.info.name} (message.timestamp.type=LogAppendTime). Waiting."
+            )
+        return f"Kafka did not take a batch ({error}): going back to the last watermark"
+
+    def _note_buried(self) -> None:
+        """A record that the topic cannot hold became a dead letter."""
+        self.counts.events -= 1
+        self.counts.dead += 1
+        self.counts.dead_operations += 1
 
     def _on_publisher_change(self) -> None:
         connection = self._reader.connection if self._reader is not None else None
@@ -358,13 +390,14 @@ class Replay:
             self.memory.account.set("unacknowledged", publisher.unacknowledged if publisher is not None else 0)
             if self.memory.look():
                 if publisher is not None:
-                    publisher.limit(self._budget())
+                    publisher.limit(self._unacknowledged())
                 self._on_publisher_change()
             await asyncio.sleep(LOOK_AT_MEMORY)
 
-    def _budget(self) -> int:
-        """Bytes that Kafka may owe us an answer for."""
-        return SMALLEST_IN_FLIGHT if self.memory.state == "small" else self._budgets.unacknowledged
+    def _unacknowledged(self) -> int:
+        """Bytes that Kafka may owe us an answer for; a careful publisher holds them twice."""
+        most = SMALLEST_IN_FLIGHT if self.memory.state == "small" else self._budgets.unacknowledged
+        return max(most // 2, SMALLEST_IN_FLIGHT) if self._careful else most
 
     def _full_for(self) -> float:
         """Seconds for which Kafka has owed us an answer for as much as we let it."""
@@ -383,13 +416,3 @@ class Replay:
     def _show_once(self, reader: RunReader, *, final: bool = False) -> None:
         at = standing(reader.start, reader.continuity, self.counts)
         self._progress.show(at, left=self.pace.outlook.left, final=final)
-
-
-def _not_taken(publisher: Publisher, error: SendError) -> str:
-    """What to say where Kafka did not take a batch."""
-    if isinstance(publisher.failure, InvalidTimestampError):
-        return (
-            "Kafka refuses what we send: our clock is more than an hour ahead of the broker's. Set it right, "
-            f"or let the broker stamp the topic {publisher.topic} (message.timestamp.type=LogAppendTime). Waiting."
-        )
-    return f"Kafka did not take a batch ({error}): going back to the last watermark"

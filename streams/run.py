@@ -17,6 +17,7 @@ from streams.firehose.handshake import NotNow
 from streams.firehose.looking import look
 from streams.firehose.relay import relay_name
 from streams.kafka.topic import ensure_topic
+from streams.kafka.topic_limits import check_limits
 from streams.local.demo import EVERYTHING, NAMES, DemoRelay, begin_empty, verdict
 from streams.local.stack import Stack
 from streams.ops.display import Display, summary
@@ -24,7 +25,7 @@ from streams.ops.logs import print_anywhere
 from streams.ops.processes import IngestProcess, WorkerProcess
 from streams.ops.signals import on_stop_signals
 from streams.ops.standing import StandingReader, standing_reader
-from streams.settings import DEFAULT_RELAY, Settings, load_settings
+from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_neighbours
 
 _EXAMPLES = """examples:
   make run                                          the last day of the default relay
@@ -50,6 +51,8 @@ class Target:
 async def run(*, demo: bool) -> int:
     """Everything, from nothing to the summary. Returns the exit code; raises StreamsError."""
     given = load_settings()
+    if neighbours := names_of_neighbours():
+        _say(f"Not read, for they are no settings of ours: {', '.join(neighbours)}")
     if given.backfill_days == 0 and "backfill_days" in given.model_fields_set:
         _say("Nothing to do: the backfill is off (BACKFILL_DAYS=0). Set it to a number of days, or -1 for everything.")
         return 0
@@ -109,6 +112,7 @@ async def _target(given: Settings, stack: dict[str, str], *, demo: bool) -> Targ
 async def _supervise(target: Target) -> int:
     settings = target.settings
     info = await ensure_topic(settings)
+    await check_limits(settings, info, quiet=True)  # before two processes say the same
     asked_to_stop = asyncio.Event()
     on_stop_signals(asked_to_stop.set)
     async with standing_reader(settings, info) as reader:

@@ -6,33 +6,26 @@ Values come from the environment, then from a ``.env`` file in the working direc
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from dotenv import dotenv_values
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from streams.brokers import named_protocols, parse_servers
 from streams.database_url import clean, parse
+from streams.dotenv_file import read_dotenv
 from streams.errors import SettingsError
+from streams.names import is_service_link, mistyped, neighbours
 from streams.relay_address import ENDPOINT, relay_address
 
 DEFAULT_RELAY: Final = f"wss://bsky.network{ENDPOINT}"
 
-#: Names that begin like ours are refused when they are not ours: a mistyped setting must not be ignored.
-OUR_PREFIXES: Final = ("BACKFILL_", "KAFKA_", "SINK_", "INGEST_", "RELAY_", "WORKER_", "LOCAL_")
-#: Names that Kafka's own scripts and images read; they may stand in a shared environment.
-FOREIGN_NAMES: Final = (
-    "KAFKA_OPTS", "KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_GC_LOG_OPTS", "KAFKA_LOG4J_OPTS",
-    "KAFKA_JMX_OPTS", "KAFKA_HOME", "KAFKA_DEBUG", "KAFKA_VERSION",
-    # The AppView's Python backfill service reads it; here BACKFILL_MAX_CONCURRENT decides.
-    "BACKFILL_DB_POOL_SIZE",
-)  # fmt: skip
-FOREIGN_PREFIXES: Final = ("KAFKA_CFG_", "KAFKA_SCHEMA_REGISTRY_", "KAFKA_REST_", "KAFKA_CONNECT_")
+#: More, about a century, is a mistake; and what is counted from it must fit into the formats' numbers.
+MOST_DAYS: Final = 36_500
 
 #: Presets of the throttle. A single setting overrides its preset.
 PROFILES: Final[Mapping[str, Mapping[str, object]]] = {
@@ -63,15 +56,14 @@ Patterns = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """One field a setting; the environment variable is the field's name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
-    )
+    #: No file of pydantic's: ``places`` reads ours. Settings(_env_file=None), as tests say it, is without that too.
+    model_config = SettingsConfigDict(env_file=(), extra="ignore", frozen=True)
     #: Where the embedded servers were found: they are waited for there, also while they are down.
     _found: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # -- what to take
     backfill_days: int = Field(
-        0, ge=-1, description="Days of firehose to replay: 0 is off, -1 is all that the relay keeps."
+        0, ge=-1, le=MOST_DAYS, description="Days of firehose to replay: 0 is off, -1 is all that the relay keeps."
     )
     relay_url: str = Field(
         DEFAULT_RELAY,
@@ -87,7 +79,10 @@ class Settings(BaseSettings):
         description="Collections to keep in the topic, in the same form; empty is all. What it drops is not in Kafka: only to save disk.",
     )
     worker_id: int = Field(
-        0, ge=0, description="0 (or unset): this worker starts and watches the ingest. Any other number: it never does."
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="0 (or unset): this worker starts and watches the ingest. Any other number: it never does.",
     )
 
     # -- how hard to work
@@ -95,14 +90,14 @@ class Settings(BaseSettings):
         None,
         description="A preset of the five settings below; each of them overrides it. Unset is the same as background.",
     )
-    backfill_batch_size: int = Field(5, ge=1, description="Events a batch, while the delay holds.")
+    backfill_batch_size: int = Field(5, ge=1, le=1_000_000, description="Events a batch, while the delay holds.")
     backfill_batch_delay_ms: int = Field(
-        2000, ge=0, description="Milliseconds from the end of a batch to the start of the next."
+        2000, ge=0, le=86_400_000, description="Milliseconds from the end of a batch to the start of the next."
     )
     backfill_max_concurrent: int = Field(
         2, ge=1, le=64, description="Most batches (sink transactions) in flight at once, per worker process."
     )
-    backfill_max_memory_mb: int = Field(512, ge=64, description="Most memory (RSS) of each process, in MB.")
+    backfill_max_memory_mb: int = Field(512, ge=64, le=1 << 24, description="Most memory (RSS) of each process, in MB.")
     backfill_use_idle: bool = Field(
         True,
         description="The delay holds only while the machine is busy with other work; while it is idle batches grow and do not wait.",
@@ -122,10 +117,13 @@ class Settings(BaseSettings):
         description="Partitions of the topic when it is created; afterwards the topic's own number counts.",
     )
     kafka_replication: int = Field(
-        0, ge=0, description="Replication factor when the topic is created; 0 is min(3, brokers)."
+        0, ge=0, le=2**15 - 1, description="Replication factor when the topic is created; 0 is min(3, brokers)."
     )
     kafka_retention_hours: int = Field(
-        168, ge=-1, description="Hours that the topic keeps events when it is created; -1 is for ever."
+        168,
+        ge=-1,
+        le=24 * MOST_DAYS,
+        description="Hours that the topic keeps events when it is created; -1 is for ever.",
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the broker."
@@ -159,12 +157,14 @@ class Settings(BaseSettings):
     ingest_idle_seconds: float = Field(
         10.0,
         gt=0,
+        le=86_400,
         description="A relay that is connected and sends nothing for so long is at its head: the ingest ends (without --follow).",
     )
 
     ingest_busy_mb_per_s: float | None = Field(
         None,
         ge=0,
+        le=1_000_000,
         description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 is no limit. Unset: as much as the workers' settings can apply, at least 1.",
     )
 
@@ -184,6 +184,19 @@ class Settings(BaseSettings):
         "info", description="The least level that is logged."
     )
     local_dir: Path = Field(Path(".local"), description="Folder of the embedded Kafka and Postgres: data, logs, state.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where values come from, the first before the others: the command line, the environment, the file."""
+        read = places() if getattr(dotenv_settings, "env_file", None) is not None else (os.environ,)
+        return init_settings, *(_Source(settings_cls, place) for place in read)
 
     @field_validator("backfill_collections", "ingest_collections", mode="before")
     @classmethod
@@ -208,6 +221,11 @@ class Settings(BaseSettings):
     def _any_case(cls, value: object) -> object:
         return _LEVELS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _check_servers(cls, value: str | None) -> str | None:
+        return None if value is None else parse_servers(value)
+
     @field_validator("database_url")
     @classmethod
     def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
@@ -221,6 +239,7 @@ class Settings(BaseSettings):
     def _apply_profile(cls, values: Any) -> Any:  # noqa: ANN401 (pydantic's signature)
         if isinstance(values, dict):
             preset = PROFILES.get(str(values.get("backfill_profile") or ""), {})
+            _check_protocol(values)
             return {**preset, **values}
         return values
 
@@ -296,26 +315,68 @@ def setting_names() -> list[str]:
     return [name.upper() for name in Settings.model_fields]
 
 
-def unknown_settings(names: Iterable[str]) -> list[str]:
-    """One sentence for each name that begins like ours and is not ours."""
-    known = set(setting_names())
-    problems = []
-    for name in sorted(names):
-        if (
-            name in known
-            or not name.startswith(OUR_PREFIXES)
-            or name in FOREIGN_NAMES
-            or name.startswith(FOREIGN_PREFIXES)
-        ):
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        problems.append(f"unknown setting {name}" + (f": did you mean {near[0]}?" if near else "."))
-    return problems
+class _Source(EnvSettingsSource):
+    """Settings from one place. Quotes that a tool left around a value are not part of it; a secret is taken as it is."""
+
+    def __init__(self, settings_cls: type[BaseSettings], place: Mapping[str, str | None]) -> None:
+        self._place = place
+        super().__init__(settings_cls)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        for name, value in self._place.items():
+            if name.lower() in Settings.model_fields and value and not _is_text(value):
+                raise SettingsError(f"{name.upper()} holds bytes that are no UTF-8.")
+        values = ((name.lower(), value) for name, value in self._place.items() if value)
+        return {
+            name: value if _is_secret(name) else _bare(value)
+            for name, value in values
+            if not is_service_link(name.upper(), value)
+        }
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: Python keeps bytes that are no UTF-8 as lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bare(value: str) -> str:
+    value = value.strip()
+    return value[1:-1] if len(value) > 2 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
+def _is_secret(name: str) -> bool:
+    field = Settings.model_fields.get(name)
+    return field is not None and "SecretStr" in str(field.annotation)
+
+
+def _check_protocol(values: Mapping[str, object]) -> None:
+    """Whether the servers' own protocol is the one we are told to speak: a mistake would look like a dead broker."""
+    servers, protocol = values.get("kafka_bootstrap_servers"), str(values.get("kafka_security_protocol") or "PLAINTEXT")
+    named = named_protocols(servers) if isinstance(servers, str) else set()
+    if named and named != {protocol.upper()}:
+        raise ValueError(
+            f"KAFKA_BOOTSTRAP_SERVERS says {', '.join(sorted(named))}, and KAFKA_SECURITY_PROTOCOL is {protocol[:20]}: "
+            f"set it to the same"
+        )
 
 
 def places() -> tuple[Mapping[str, str], Mapping[str, str | None]]:
-    """The environment, and what the ``.env`` file of the working directory holds."""
-    return os.environ, dotenv_values(".env") if Path(".env").is_file() else {}
+    """The environment, and what the ``.env`` file of the working directory holds. Raises SettingsError."""
+    return os.environ, read_dotenv(Path.cwd() / ".env", setting_names())
+
+
+def names_of_neighbours() -> list[str]:
+    """The names of both places that begin like ours and that nobody here reads: another program's. Raises SettingsError."""
+    return neighbours(_names_given(), setting_names())
+
+
+def _names_given() -> dict[str, str | None]:
+    environment, file = places()
+    return {name.upper(): value for place in (file, environment) for name, value in place.items()}
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -323,7 +384,7 @@ def load_settings(**overrides: object) -> Settings:
 
     Raises SettingsError with one line for each problem. Secrets are not in it.
     """
-    problems = unknown_settings({name.upper() for values in places() for name in values})
+    problems = mistyped(_names_given(), setting_names())
     if problems:
         raise SettingsError("; ".join(problems))
     try:
@@ -335,8 +396,9 @@ def load_settings(**overrides: object) -> Settings:
 def _problem(error: Any) -> str:  # noqa: ANN401 (pydantic's ErrorDetails)
     name = ".".join(str(part) for part in error["loc"]).upper()
     message = str(error["msg"]).removeprefix("Value error, ")
-    field = Settings.model_fields.get(name.lower())
-    secret = field is not None and "SecretStr" in str(field.annotation)
-    secret |= name == "RELAY_URL" and any(mark in str(error["input"]) for mark in "@?#")  # a login, a token
-    value = "" if secret or not name else f" (it is {str(error['input'])[:100]!r})"
+    given = str(error["input"])
+    # An address may hold a password, or a token in its query.
+    hidden = _is_secret(name.lower()) or not name or "@" in given
+    hidden |= name == "RELAY_URL" and any(mark in given for mark in "?#")
+    value = "" if hidden else f" (it is {given[:100]!r})"
     return f"{name}: {message}{value}" if name else message

@@ -24,8 +24,9 @@ import psutil
 import pytest
 
 from streams.local.stack import Stack
+from streams.names import OUR_PREFIXES
 from streams.postgres.database import Database
-from streams.settings import OUR_PREFIXES, Settings, setting_names
+from streams.settings import Settings, setting_names
 
 # hypothesis judges how fast an example is made and run, by the wall clock: here that is how busy the machine is.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

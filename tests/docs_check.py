@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from streams.settings import Settings, unknown_settings
+from streams.names import mistyped
+from streams.settings import Settings, setting_names
 from tests.docs_commands import COMMANDS, NO_COMMANDS, ByTest, Check, Parsed, Run
 from tests.patience import PATIENCE
 
@@ -269,7 +270,7 @@ def _program_problems(program: str, arguments: list[str]) -> list[str]:
 def _setting_problems(assignment: str) -> list[str]:
     name, value = assignment.split("=", 1)
     if name.lower() not in Settings.model_fields:
-        return unknown_settings([name])
+        return mistyped({name: value}, setting_names())
     if not value or any(mark in value for mark in "$…<"):
         return []  # a placeholder
     try:

@@ -9,7 +9,7 @@ from streams.commands.filters import json_lines
 from streams.commands.running import run_command
 from streams.firehose.syntax import shown
 from streams.ops.configuration import Shown, shown_settings
-from streams.settings import Settings, places, read_stack_state
+from streams.settings import Settings, names_of_neighbours, places, read_stack_state
 
 _EPILOG = """\b
 Examples:
@@ -27,7 +27,8 @@ def command() -> None:
 def show(*, as_json: bool) -> None:
     """Every setting, its value, and its source: environment, .env, profile, default or the embedded stack.
 
-    Passwords are not shown. The profile (BACKFILL_PROFILE) presets five settings, and each of them overrides it.
+    Passwords are not shown. The profile (BACKFILL_PROFILE) presets five settings, and each of them overrides it. Names
+    that begin like ours and are another program's stand at the end.
     """
 
     async def main(settings: Settings) -> None:
@@ -39,6 +40,8 @@ def show(*, as_json: bool) -> None:
             values = min(max(len(_value(row)) for row in rows), 60)
             for row in rows:
                 click.echo(f"{row.name:<{names}}  {_value(row):<{values}}  {row.source}")
+            if neighbours := names_of_neighbours():
+                click.echo(f"Not read, for they are no settings of ours: {', '.join(neighbours)}")
 
     run_command(main)
 

@@ -7,7 +7,7 @@ import click
 from streams.commands.running import run_command
 from streams.kafka.copying import copy_topic
 from streams.plan import iso
-from streams.settings import Settings
+from streams.settings import MOST_DAYS, Settings
 
 _EPILOG = """\b
 Examples:
@@ -28,8 +28,8 @@ Exit codes: 0 copied, 2 arguments, 3 Kafka, 6 the target is written already,
 @click.argument("target_topic")
 @click.option("--partitions", type=click.IntRange(1, 1000), help="Partitions of the new topic.  [default: "
               "KAFKA_PARTITIONS if it is set, else as many as now]")  # fmt: skip
-@click.option("--retention-hours", type=click.IntRange(min=-1), help="Hours that the new topic keeps events, counted "
-              "from the copy; -1 is for ever.  [default: as the old topic]")  # fmt: skip
+@click.option("--retention-hours", type=click.IntRange(-1, 24 * MOST_DAYS), help="Hours that the new topic keeps "
+              "events, counted from the copy; -1 is for ever.  [default: as the old topic]")  # fmt: skip
 def command(target_topic: str, partitions: int | None, retention_hours: int | None) -> None:
     """Copy KAFKA_TOPIC into TARGET_TOPIC, each event to the partition that its DID has there.
 

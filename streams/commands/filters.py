@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from streams.errors import SettingsError
-from streams.kafka.start_at import StartAt, parse_start
+from streams.kafka.start_at import StartAt, parse_moment, parse_start
 
 #: Rows of a list, unless told.
 LIMIT = 50
@@ -26,9 +26,8 @@ class Moment(click.ParamType):
         if isinstance(value, dt.datetime):
             return value
         try:
-            moment = dt.datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
-        except (ValueError, OverflowError):
+            return parse_moment(value)
+        except ValueError:
             self.fail("a time reads 2026-01-31 or 2026-01-31T12:00:00Z", param, ctx)
 
 

@@ -7,6 +7,9 @@ between ``add`` and the broker's answer; the caller stops reading from the relay
 A watermark is written only after every batch that it covers was acknowledged: an idempotent producer too gives up on
 a batch after a while, and a later watermark must not stand over a lost one. After a failure the publisher is done for:
 the caller makes a new one and goes back to the last durable watermark.
+
+Where a topic takes less than our largest message, the publisher is ``careful``: a batch that is refused for its size is
+taken apart until the record is found that the topic cannot hold, which becomes a dead letter; all others stay in order.
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streams.crashpoint import crash_point
 from streams.errors import MismatchError
 from streams.kafka.access import kafka_client_options
 from streams.kafka.messages import ControlMessage, Watermark, encode_control
+from streams.kafka.oversized import Record, letter_for
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, partition_for
 from streams.settings import Settings
 
@@ -39,6 +44,8 @@ SEND_TIMEOUT: Final = 40.0
 STOP_PATIENCE: Final = 1.0
 #: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
 DID_CACHE: Final = 100_000
+#: What the broker answers for a batch that is too large for the topic, or for a segment of its log.
+TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 #: Characters: longer ones, up to 2,048, are legal, and a stranger could fill the memory with them.
 LONGEST_KEPT: Final = 128
 
@@ -60,6 +67,8 @@ class _Batch:
     size: int
     done: asyncio.Future[None]
     lane: _Lane
+    #: What is in it, where it may have to be taken apart.
+    records: list[Record] | None = None
 
 
 class _Lane:
@@ -125,11 +134,70 @@ class _Lane:
             sent.add_done_callback(lambda sent, batch=batch: publisher.acknowledged(sent, batch))
 
 
-def make_producer(settings: Settings, batch_bytes: int) -> AIOKafkaProducer:
-    """A producer for batches that its user makes: idempotent, acknowledged by all replicas, nothing lingers in it."""
+class _CarefulLane(_Lane):
+    """A lane of a topic that may refuse a batch for its size: it waits for each batch, and keeps what is in it."""
+
+    __slots__ = ("_records",)
+
+    def _open(self) -> None:
+        super()._open()
+        self._records: list[Record] = []
+
+    def add(self, key: bytes | None, value: bytes, now_ms: int) -> None:
+        super().add(key, value, now_ms)
+        self._records.append(Record(key, value, now_ms))
+
+    def cut(self) -> None:
+        records = self._records
+        if self.count:
+            super().cut()
+            self._queue[-1].records = records
+
+    async def _run(self) -> None:
+        publisher = self._publisher
+        while True:
+            while not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            batch = self._queue.popleft()
+            try:
+                await self._write(batch)
+            except Exception as error:
+                publisher.fail(error)
+                return
+            publisher.written_whole(batch)
+
+    async def _write(self, batch: _Batch) -> None:
+        """Send a batch, in halves where it is refused for its size. Raises KafkaError, MismatchError."""
+        publisher = self._publisher
+        parts = [(batch.builder, batch.records or [])]
+        while parts:
+            builder, records = parts.pop()
+            try:
+                sent = await publisher.producer.send_batch(builder, publisher.topic, partition=self.partition)
+                offset = (await sent).offset
+            except TOO_LARGE:
+                if len(records) == 1:
+                    publisher.bury(records[0])
+                    continue
+                half = len(records) // 2
+                parts += [self._packed(records[half:]), self._packed(records[:half])]
+            else:
+                if not self.advanced(offset):
+                    raise publisher.re_created()
+
+    def _packed(self, records: list[Record]) -> tuple[Any, list[Record]]:
+        builder = self._publisher.producer.create_batch()
+        for key, value, now_ms in records:
+            builder.append(timestamp=now_ms, key=key, value=value)
+        return builder, records
+
+
+def make_producer(settings: Settings, batch_bytes: int, *, idempotent: bool = True) -> AIOKafkaProducer:
+    """A producer for batches that its user makes: acknowledged by all replicas, nothing lingers in it."""
     return AIOKafkaProducer(
         **kafka_client_options(settings),
-        enable_idempotence=True,
+        enable_idempotence=idempotent,
         acks="all",
         compression_type="zstd",
         linger_ms=0,
@@ -150,10 +218,14 @@ class Publisher:
         budget: int,
         on_change: Callable[[], None],
         remembered: int = DID_CACHE,
+        takes: int | None = None,
+        on_buried: Callable[[], None] = lambda: None,
     ) -> None:
         """``budget``: most unacknowledged bytes; ``on_change`` is called when ``full`` or ``failure`` changes.
 
-        ``remembered``: most DIDs whose partition is kept in mind.
+        ``remembered``: most DIDs whose partition is kept in mind. ``takes``: the topic may refuse a record for its
+        size, and takes so many bytes as far as is known; ``on_buried`` is called for each. It is then written without
+        idempotence, whose numbers a refused batch breaks: a batch may come twice, which changes nothing.
         """
         self.topic = info.name
         self.partitions = info.partitions
@@ -171,7 +243,10 @@ class Publisher:
         self._make_watermark: Callable[[Position], Watermark] | None = None
         self._position: Callable[[], Position] | None = None
         self._marking = asyncio.Lock()
-        self.producer = make_producer(settings, BATCH_BYTES)
+        self._lane = _Lane if takes is None else _CarefulLane
+        self._on_buried = on_buried
+        batch_bytes = BATCH_BYTES if takes is None else min(BATCH_BYTES, takes)
+        self.producer = make_producer(settings, batch_bytes, idempotent=takes is None)
 
     async def start(self) -> None:
         """Connect. Raises aiokafka's KafkaError."""
@@ -181,7 +256,7 @@ class Publisher:
             await self.producer.stop()
             raise
         self._failed = asyncio.get_running_loop().create_future()
-        self._lanes = [_Lane(self, partition) for partition in range(self.partitions)]
+        self._lanes = [self._lane(self, partition) for partition in range(self.partitions)]
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._linger(), name="linger"), loop.create_task(self._mark(), name="mark")]
 
@@ -291,13 +366,25 @@ class Publisher:
             self.fail(error)
             return
         if not batch.lane.advanced(sent.result().offset):
-            self.fail(
-                MismatchError(
-                    f"The topic {self.topic} was re-created while we wrote to it: start again to fill the new one, "
-                    "with another SINK_SCHEMA or an emptied one."
-                )
-            )
+            self.fail(self.re_created())
             return
+        self.written_whole(batch)
+
+    def re_created(self) -> MismatchError:
+        """The fault of a topic whose offsets go back."""
+        return MismatchError(
+            f"The topic {self.topic} was re-created while we wrote to it: start again to fill the new one, "
+            "with another SINK_SCHEMA or an emptied one."
+        )
+
+    def bury(self, record: Record) -> None:
+        """A dead letter in the place of a record that the topic cannot hold. Raises MismatchError."""
+        make = self._make_watermark
+        self.control(letter_for(record, make(Position(0, None)) if make is not None else None, self.topic))
+        self._on_buried()
+
+    def written_whole(self, batch: _Batch) -> None:
+        """Everything of a batch is in the topic."""
         crash_point("batch.acknowledged")
         self.unacknowledged -= batch.size
         if not batch.done.done():

@@ -15,11 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from streams.errors import DiskError, StreamsError
+from streams.errors import DiskError, SettingsError
 from streams.local.kafka import Kafka
 from streams.local.postgres import Postgres
 from streams.local.process import family, folder_bytes, resident_bytes, write_secret
 
+#: Postgres takes paths of up to 1,024 bytes; so much is left for what is below the folder.
+_LONGEST: Final = 900
+#: What neither escapes nor quotes: Kafka separates its folders by commas, Postgres' configuration is made of lines.
+_UNUSABLE: Final = {",": "a comma", "\n": "a line's end", "\r": "a carriage return"}
 #: Less free space than this, in bytes, is not worth a start: both servers would stop in the middle of something.
 LEAST_FREE: Final = 300 * 1024 * 1024
 
@@ -47,6 +51,23 @@ class Status:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return asdict(self)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that Kafka or Postgres cannot take. Raises SettingsError with what is wrong in its name."""
+    text = str(folder)
+    wrong = next((words for character, words in _UNUSABLE.items() if character in text), None)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        wrong, size = "bytes that are no UTF-8", 0
+    if size > _LONGEST:
+        wrong = f"{size} bytes, and {_LONGEST} are the most"
+    if wrong is not None:
+        raise SettingsError(
+            f"LOCAL_DIR: {ascii(text)[:200]} has {wrong}: the embedded Kafka and Postgres cannot use it; "
+            "take another folder."
+        )
 
 
 class Stack:
@@ -93,6 +114,7 @@ class Stack:
 
         Raises SettingsError (not installed), BrokerError, DatabaseError, DiskError, StreamsError (the folder).
         """
+        check_folder(self.folder)
         with self._alone():
             if self.is_up() and self._state_file.exists():
                 return False
@@ -174,4 +196,4 @@ class Stack:
         try:
             yield
         except OSError as error:
-            raise StreamsError(f"The embedded stack's folder {self.folder} cannot be used: {error}.") from error
+            raise SettingsError(f"LOCAL_DIR: the folder {self.folder} cannot be used: {error}.") from None

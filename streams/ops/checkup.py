@@ -28,8 +28,9 @@ from streams.firehose.seek import Sighting
 from streams.kafka.access import explained, kafka_client_options
 from streams.kafka.disk import broker_folder
 from streams.kafka.members import members
-from streams.kafka.retention import topic_configs
-from streams.kafka.topic import MAX_MESSAGE_BYTES, describe_topic
+from streams.kafka.topic import describe_topic
+from streams.kafka.topic_limits import command, effective_configs, judge
+from streams.kafka.versions import OLDEST, is_too_old
 from streams.memory import WORKER_AT_REST, WORKER_GROWTH, check_limit
 from streams.ops.cgroups import Cgroups, find_cgroups
 from streams.ops.ingest_progress import span
@@ -172,6 +173,10 @@ async def kafka(settings: Settings) -> list[Finding]:
         await admin.start()
         brokers = (await admin.describe_cluster())["brokers"]
         found = [Finding("Kafka", "ok", f"{where}: {len(brokers)} broker{'s' if len(brokers) != 1 else ''}")]
+        if await is_too_old(settings):
+            found.append(
+                Finding("Kafka", "fail", f"it is older than {OLDEST}", "use a newer one", BrokerError.exit_code)
+            )
         found.extend(await _topic(settings, admin, len(brokers)))
         count = len(await members(admin, settings))
         found.append(Finding("group", "ok", f"{settings.sink_group}: {count} worker{'' if count == 1 else 's'} in it"))
@@ -187,13 +192,13 @@ async def _topic(settings: Settings, admin: AIOKafkaAdminClient, brokers: int) -
     if info is None:
         return [Finding("topic", "ok", f"there is no {settings.kafka_topic} yet: the ingest, or a worker, makes it")]
     described = (await admin.describe_topics([settings.kafka_topic]))[0]["partitions"]
-    configs = await topic_configs(admin, settings.kafka_topic)
+    configs = await effective_configs(admin, settings.kafka_topic)
     text = f"{info.name}: {info.partitions} partitions, replication {info.replication}"
-    return [Finding("topic", "ok", text), *judged_topic(configs, described, info.replication, brokers)]
+    return [Finding("topic", "ok", text), *judged_topic(settings, configs, described, info.replication, brokers)]
 
 
 def judged_topic(
-    configs: dict[str, str], partitions: list[dict[str, Any]], replication: int, brokers: int
+    settings: Settings, configs: dict[str, str], partitions: list[dict[str, Any]], replication: int, brokers: int
 ) -> Iterator[Finding]:
     """What is wrong with a topic's settings and replicas."""
     least = int(configs.get("min.insync.replicas", "1"))
@@ -205,21 +210,12 @@ def judged_topic(
     if replication < min(3, brokers):
         yield Finding("topic", "warn", f"replication {replication}, and there are {brokers} brokers",
                       "what one disk loses is lost: copy it into a topic with more (the command copy)")  # fmt: skip
-    if "compact" in configs.get("cleanup.policy", "delete"):
-        yield Finding("topic", "fail", "it is compacted: all but the last event of an account would go",
-                      "set cleanup.policy=delete", 6)  # fmt: skip
-    if int(configs.get("max.message.bytes", MAX_MESSAGE_BYTES)) < MAX_MESSAGE_BYTES:
-        yield Finding("topic", "warn", f"max.message.bytes is {configs['max.message.bytes']}",
-                      f"set it to {MAX_MESSAGE_BYTES}: a large record stops the ingest")  # fmt: skip
-    if configs.get("message.timestamp.type", "CreateTime") != "LogAppendTime":
-        yield Finding("topic", "warn", "message.timestamp.type is not LogAppendTime",
-                      "set it to LogAppendTime: else a wrong clock stops the ingest or loses events")  # fmt: skip
+    for fault in judge(configs, replication):
+        state: State = "fail" if fault.fatal else "warn"
+        mend = command(settings, settings.kafka_topic, fault.mend)
+        yield Finding("topic", state, fault.text, mend, MismatchError.exit_code if fault.fatal else 0)
     retention = int(configs.get("retention.ms", "-1"))
-    if 0 <= retention < 86_400_000:
-        yield Finding("topic", "warn", f"retention {span(retention / 1000)}",
-                      "a worker that is down for longer loses events: raise retention.ms")  # fmt: skip
-    else:
-        yield Finding("retention", "ok", "for ever" if retention < 0 else span(retention / 1000))
+    yield Finding("retention", "ok", "for ever" if retention < 0 else span(retention / 1000))
 
 
 # -- Postgres

@@ -9,7 +9,7 @@ from typing import IO
 
 import structlog
 
-from streams.settings import Settings
+from streams.settings import Settings, names_of_neighbours
 
 #: Libraries whose warnings are the product's to judge: a broker that is away would fill the log.
 _NOISY = ("aiokafka", "websockets", "asyncio", "faust", "mode", "kafka")
@@ -46,6 +46,13 @@ def keep_secrets() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(logging.NOTSET)  # that of its library, which may have changed
         logger.setLevel(max(logger.getEffectiveLevel(), logging.INFO))
+
+
+def say_neighbours() -> None:
+    """Log which names begin like ours and are not read, once at the start: one of them may be meant for us."""
+    if names := names_of_neighbours():
+        told = ", ".join(names[:12]) + (f", and {len(names) - 12} more" if len(names) > 12 else "")
+        logging.getLogger(__name__).info("not read, for they are no settings of ours: %s", told)
 
 
 def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging.Handler:

@@ -15,7 +15,7 @@ from faust.worker import logger as faust_logger
 from mode.utils.logging import level_number
 
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
-from streams.ops.logs import keep_secrets, set_up_logging
+from streams.ops.logs import keep_secrets, say_neighbours, set_up_logging
 from streams.ops.niceness import step_back
 from streams.settings import Settings
 
@@ -71,6 +71,7 @@ class Worker(faust.Worker):
     def execute_from_commandline(self) -> NoReturn:
         """Check, run until stopped, and exit with the code that the end deserves."""
         self._setup_logging()
+        say_neighbours()
         step_back(self.work.settings)
         try:
             self._check()

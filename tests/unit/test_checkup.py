@@ -20,7 +20,7 @@ GOOD_DATABASE = {"standby": False, "read_only": False, "encoding": "UTF8", "may_
 
 
 def settings(**changes: int) -> Settings:
-    return Settings(_env_file=None, **changes)  # type: ignore[arg-type, call-arg]
+    return Settings(_env_file=None, kafka_bootstrap_servers="host:9092", **changes)  # type: ignore[arg-type, call-arg]
 
 
 def states(findings: Any) -> dict[str, str]:
@@ -29,7 +29,7 @@ def states(findings: Any) -> dict[str, str]:
 
 def topic(partitions: list[dict[str, Any]] = GOOD_PARTITIONS, **configs: str) -> dict[str, str]:
     changed = {name.replace("_", "."): value for name, value in configs.items()}
-    return states(judged_topic({**GOOD_TOPIC, **changed}, partitions, 1, 1))
+    return states(judged_topic(settings(), {**GOOD_TOPIC, **changed}, partitions, 1, 1))
 
 
 def test_a_topic() -> None:
@@ -41,7 +41,7 @@ def test_a_topic() -> None:
     assert topic(message_timestamp_type="CreateTime") == {"topic": "warn"}
     assert topic(retention_ms="3600000") == {"topic": "warn"}
     assert topic(retention_ms="-1") == {}
-    assert states(judged_topic(GOOD_TOPIC, GOOD_PARTITIONS, 1, 3)) == {"topic": "warn"}
+    assert states(judged_topic(settings(), GOOD_TOPIC, GOOD_PARTITIONS, 1, 3)) == {"topic": "warn"}
 
 
 def database(*, is_there: bool = True, **facts: Any) -> dict[str, str]:

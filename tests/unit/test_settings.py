@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from streams.errors import SettingsError
-from streams.settings import PROFILES, Settings, load_settings, setting_names, unknown_settings
+from streams.names import mistyped
+from streams.settings import PROFILES, Settings, load_settings, setting_names
 
 #: The existing service's variables, with their defaults: they may never change.
 EXISTING = {
@@ -121,11 +122,20 @@ def test_a_mistyped_name_in_dotenv_is_refused() -> None:
 
 
 def test_all_mistyped_names_are_told_at_once() -> None:
-    assert len(unknown_settings(["BACKFILL_DASY", "KAFKA_TOPICS", "PATH", "BACKFILL_DAYS"])) == 2
+    assert (
+        len(mistyped(dict.fromkeys(["BACKFILL_DASY", "KAFKA_TOPICS", "PATH", "BACKFILL_DAYS"], "1"), setting_names()))
+        == 2
+    )
 
 
 def test_names_of_others_are_let_pass() -> None:
-    assert unknown_settings(["KAFKA_HEAP_OPTS", "KAFKA_CFG_NODE_ID", "LOG_LEVEL", "HOME", "DATABASE_URL"]) == []
+    assert (
+        mistyped(
+            dict.fromkeys(["KAFKA_HEAP_OPTS", "KAFKA_CFG_NODE_ID", "LOG_LEVEL", "HOME", "DATABASE_URL"], "1"),
+            setting_names(),
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
