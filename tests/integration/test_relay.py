@@ -21,7 +21,8 @@ from streams.errors import RelayError, SettingsError
 from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle, iter_records, load_oracle, load_pds_state
 from streams.local.recording import Frame, read_frames, write_frames
-from streams.local.relay import DevRelay, RelayThread, main
+from streams.local.relay import DevRelay, RelayThread
+from streams.local.relay_command import main
 from streams.local.retained import FrameStore
 from tests.patience import PATIENCE
 
