@@ -1,0 +1,109 @@
+"""A relay whose sequence begins anew, in every way that relays do it: all that it has is taken, and one gap says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from streams.local.generator import Plan, Traffic
+from streams.local.manner import Beyond, Manner
+from streams.local.oracle import Oracle, State
+from streams.local.recording import Frame
+from streams.local.relay import DevRelay
+from streams.local.retained import FrameStore
+from tests.conftest import SettingsFactory
+from tests.whole_way import Ways
+
+OLD, NEW, LIVE = 200, 400, 200
+FIRST = 5_000_000_001
+
+
+@pytest.fixture
+def ways(settings: SettingsFactory) -> Ways:
+    return Ways(settings)
+
+
+def traffic(seed: int, reset_to: int) -> tuple[list[Frame], State]:
+    """Two sequences, and what must come of both."""
+    oracle = Oracle()
+    plan = Plan(
+        OLD + NEW, seed=seed, days_span=0.2, end_us=time.time_ns() // 1000 - 60_000_000, accounts=40, first_seq=FIRST,
+        reset_at=OLD, reset_to=reset_to,
+    )  # fmt: skip
+    frames = list(Traffic(plan, oracle).frames())
+    assert oracle.state()["expected_resets"] == 1
+    return frames, oracle.state()
+
+
+@contextlib.asynccontextmanager
+async def trickling(relay: DevRelay) -> AsyncIterator[None]:
+    """What is not out yet comes out, a hundred frames a second."""
+
+    async def trickle() -> None:
+        while relay.head_index < len(relay.store):
+            relay.publish(5)
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(trickle())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def problems_of(ways: Ways, seed: int, reset_to: int, manner: Manner, *, there: bool) -> list[str]:
+    """The reset happens while an ingest is there, or while none is: what is not as it must be."""
+    frames, oracle = traffic(seed, reset_to)
+    begins = next(index for index, frame in enumerate(frames) if frame.anew)
+    relay = DevRelay(FrameStore(frames), published=begins, manner=manner)
+    async with relay:
+        way = await ways.way(relay.url)
+        if not there:
+            await way.ingest()
+            relay.publish(len(frames) - begins - LIVE)
+            async with trickling(relay):
+                await way.follow(lambda: oracle["last_seq"])
+        else:
+            following = asyncio.create_task(way.follow(lambda: oracle["last_seq"]))
+            while not any(c.sent == begins for c in relay.connections):
+                if following.done():
+                    break
+                await asyncio.sleep(0.05)
+            relay.publish(len(frames) - begins - LIVE)
+            async with trickling(relay):
+                await following
+    await way.apply()
+    problems, gaps = await way.differences(oracle), await way.gaps()
+    if len(gaps) != 1 or "reset" not in gaps[0]:
+        problems.append(f"gaps: {gaps}")
+    return problems
+
+
+#: A new sequence from 1; a little below the old one; with the same numbers; one that has grown beyond meanwhile.
+BEGINNINGS = (1, FIRST - 3000, FIRST, FIRST + 150)
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("beyond", list(Beyond))
+async def test_a_sequence_that_begins_anew(ways: Ways, beyond: Beyond, there: bool) -> None:
+    manner = Manner(beyond=beyond, cut_at_reset=True)
+    found = await asyncio.gather(
+        *(problems_of(ways, n, reset_to, manner, there=there) for n, reset_to in enumerate(BEGINNINGS)),
+        return_exceptions=True,
+    )
+    assert dict(zip(BEGINNINGS, found, strict=True)) == {reset_to: [] for reset_to in BEGINNINGS}
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_store_that_keeps_the_old_sequence(ways: Ways, there: bool) -> None:
+    beginnings = (1, FIRST - 3000, FIRST - 100_000)
+    manner = Manner(cut_at_reset=True, keep_old=True)
+    found = await asyncio.gather(
+        *(problems_of(ways, n, reset_to, manner, there=there) for n, reset_to in enumerate(beginnings)),
+        return_exceptions=True,
+    )
+    assert dict(zip(beginnings, found, strict=True)) == {reset_to: [] for reset_to in beginnings}
