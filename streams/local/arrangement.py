@@ -18,6 +18,8 @@ from streams.local.recording import Frame, iso_time
 
 #: Frames at the end that are left as they are: the position settles there, and the oracle's last seq is the last.
 TAIL: Final = 40
+#: Those of CLAIM_KINDS that claim a seq.
+SEQ_KINDS: Final = ("ahead", "behind", "same_seq")
 _YEAR: Final = 365 * 86_400.0
 _MAX_SEQ: Final = (1 << 53) - 1
 #: The end of the year 9999.
@@ -39,7 +41,7 @@ def turns(fault: Fault) -> list[int]:
 def claimed(frame: Frame, fault: Fault, before: Frame | None) -> Frame:
     """The frame with the claim of a fault of CLAIM_KINDS; ``before`` is the one before it in the stream."""
     match fault.kind:
-        case "ahead" | "behind" | "same_seq":
+        case kind if kind in SEQ_KINDS:
             if not is_commit(frame.data):
                 return frame
             seq = frame.seq + (fault.jump if fault.kind == "ahead" else -fault.jump)
@@ -87,7 +89,7 @@ def _arrange(stream: list[Frame], fault: Fault, told: Callable[[str], None]) -> 
         elif fault.pds or fault.every:
             stream[place] = claimed(stream[place], fault, stream[place - 1] if place else None)
         else:
-            first = _first_commit(stream, place) if fault.kind in ("ahead", "behind", "same_seq") else place
+            first = _first_commit(stream, place) if fault.kind in SEQ_KINDS else place
             for index in range(first, min(first + span(fault), limit)):
                 stream[index] = claimed(stream[index], fault, stream[index - 1] if index else None)
         told(fault.kind)

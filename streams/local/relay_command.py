@@ -24,7 +24,7 @@ from streams.errors import SettingsError, StreamsError
 from streams.local.arrangement import arranged
 from streams.local.dialects import as_jetstream, as_labels
 from streams.local.faults import CLAIM_KINDS, CONNECTION_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, parse_fault
-from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Traffic
+from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Reset, Traffic
 from streams.local.manner import Beyond, Manner, Order, Speech
 from streams.local.oracle import Oracle
 from streams.local.recording import Frame, iso_time, microseconds, placed, read_frames, write_frames
@@ -139,8 +139,8 @@ def _generated(options: argparse.Namespace, bad_traffic: list[Fault]) -> tuple[I
     )
     plan = Plan(
         options.generate, options.seed, options.days_span, end_us, options.accounts, live_events=live,
-        live_rate=options.then_live or 1.0, reset_at=options.reset_at, reset_to=options.reset_to, bad=bad,
-        large_every=options.large_every,
+        live_rate=options.then_live or 1.0, large_every=options.large_every, bad=bad,
+        resets=(Reset(options.reset_at, options.reset_to),) if options.reset_at else (),
     )  # fmt: skip
     from_us = end_us - int(options.retain_seconds * 1e6) if options.retain_seconds is not None else 0
     oracle = Oracle(options.retain_from, from_us, keep_records=options.oracle is not None)

@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 
 from streams.local import dialects
 from streams.local.admission import Answer, Caller
-from streams.local.arrangement import claimed, span, turns
+from streams.local.arrangement import SEQ_KINDS, TAIL, claimed, span, turns
 from streams.local.faults import CLAIM_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, bad_frame, error_frame, info_frame
 from streams.local.manner import Beyond
 from streams.local.recording import Frame, iso_time
@@ -358,15 +358,16 @@ class Subscription(asyncio.Protocol):
     def _when_out(self, fault: Fault, order: list[int]) -> None:
         """Send the next frames in this order, or with a false claim, once all of them are out; else what is out."""
         relay, now = self._relay, self._relay.loop.time()
-        missing = self._index + max(order) >= relay.head_index
+        # A seq that is wrong stays away from the end of what is out: the position settles there.
+        out = min(relay.head_index, relay.next_cut(self._first)) - (TAIL if fault.kind in SEQ_KINDS else 0)
         self._patient_until = self._patient_until or now + _OUT_WITHIN
-        if missing and now < self._patient_until:
+        if self._index + max(order) >= out and now < self._patient_until:
             fault.fired -= 1
             self._held = True
             relay.loop.call_later(0.02, self._suffer, fault)
             return
         self._patient_until = 0.0
-        places = [self._index + turn for turn in order if self._index + turn < relay.head_index]
+        places = [self._index + turn for turn in order if self._index + turn < out]
         for place in places:
             if fault.kind in CLAIM_KINDS:
                 self._send_frame(claimed(relay.store.frame(place), fault, self._frame_before(place)))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams.local.generator import Plan, Traffic
+from streams.local.generator import Plan, Reset, Traffic
 from streams.local.manner import Beyond, Manner
 from streams.local.oracle import Oracle, State
 from streams.local.recording import Frame
@@ -32,7 +32,7 @@ def traffic(seed: int, reset_to: int) -> tuple[list[Frame], State]:
     oracle = Oracle()
     plan = Plan(
         OLD + NEW, seed=seed, days_span=0.2, end_us=time.time_ns() // 1000 - 60_000_000, accounts=40, first_seq=FIRST,
-        reset_at=OLD, reset_to=reset_to,
+        resets=(Reset(OLD, reset_to),),
     )  # fmt: skip
     frames = list(Traffic(plan, oracle).frames())
     assert oracle.state()["expected_resets"] == 1

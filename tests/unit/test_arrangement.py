@@ -12,7 +12,7 @@ from streams.errors import SettingsError
 from streams.local.arrangement import TAIL, arranged
 from streams.local.dialects import as_jetstream, as_labels, author, is_commit, loosened, sent_at, with_values
 from streams.local.faults import CLAIM_KINDS, ORDER_KINDS, parse_fault
-from streams.local.generator import Plan, Traffic
+from streams.local.generator import Plan, Reset, Traffic
 from streams.local.recording import Frame, frame_parts, microseconds, placed
 
 END_US = 1_790_000_000_000_000
@@ -132,7 +132,7 @@ def test_a_time_of_sending_changes_the_time_only() -> None:
 
 
 def test_a_reset_keeps_its_place() -> None:
-    frames = list(Traffic(Plan(400, seed=3, end_us=END_US, reset_at=200, reset_to=50)).frames())
+    frames = list(Traffic(Plan(400, seed=3, end_us=END_US, resets=(Reset(200, 50),))).frames())
     [reset] = [i for i, f in enumerate(frames) if f.anew]
     assert frames[reset].seq in range(50, 56)
     for after in range(reset - 3, reset + 1):
