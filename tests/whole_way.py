@@ -60,21 +60,24 @@ class Way:
             await replay.run()
         return replay
 
-    async def follow(self, until: Callable[[], Any], seconds: float = FOR_EVER) -> Replay:
-        """Take what comes until a watermark has ``until()`` or more. Raises AssertionError where none ever has."""
+    async def mark(self) -> int | None:
+        """The seq of the topic's lowest watermark."""
+        lowest = (await read_state(self.settings, self.info)).lowest
+        return lowest.seq if lowest is not None else None
+
+    async def follow(self, until: int | None, seconds: float = FOR_EVER) -> Replay:
+        """Take what comes until the watermark is at a seq. Raises AssertionError where it never is."""
         replay = self.replay(follow=True)
         running, deadline = asyncio.create_task(replay.run()), time.monotonic() + seconds
         try:
             while time.monotonic() < deadline and not running.done():
-                lowest = (await read_state(self.settings, self.info)).lowest
-                if lowest is not None and until() is not None and lowest.seq == until():
+                if await self.mark() == until:
                     break
                 await asyncio.sleep(0.2)
             else:
                 if running.done():
                     running.result()
-                lowest = (await read_state(self.settings, self.info)).lowest
-                raise AssertionError(f"the watermark stands at {lowest and lowest.seq}, not at {until()}")
+                raise AssertionError(f"the watermark stands at {await self.mark()}, not at {until}")
         finally:
             replay.stop()
             await asyncio.wait({running}, timeout=30)

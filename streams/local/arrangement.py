@@ -106,7 +106,7 @@ def _places(stream: Sequence[Frame], fault: Fault) -> Iterator[int]:
     if fault.pds:
         yield from (i for i, frame in enumerate(stream) if _of_pds(frame, fault.pds))
     elif fault.every:
-        yield from range(0, total, fault.every)
+        yield from range(fault.every - 1, total, fault.every)
     elif fault.scatter:
         yield from (total * (number + 1) // (fault.scatter + 1) for number in range(fault.scatter))
     elif fault.seq is not None:

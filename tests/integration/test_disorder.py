@@ -88,7 +88,7 @@ async def test_events_that_overtake_others(ways: Ways, order: Order) -> None:
     await all_exact(
         ways, "overtake:scatter=1,count=1,by=49", "overtake:scatter=6,count=1,by=30",
         "overtake:scatter=2,count=60,by=90",
-        "overtake:scatter=4,count=10,by=10", "overtake:after=0,count=20,by=5", "overtake:every=60,count=2,by=3",
+        "overtake:scatter=4,count=10,by=10", "overtake:after=1,count=20,by=5", "overtake:every=60,count=2,by=3",
         manner=Manner(order=order),
     )  # fmt: skip
 

@@ -66,13 +66,11 @@ async def problems_of(ways: Ways, seed: int, reset_to: int, manner: Manner, *, t
             await way.ingest()
             relay.publish(len(frames) - begins - LIVE)
             async with trickling(relay):
-                await way.follow(lambda: oracle["last_seq"])
+                await way.follow(oracle["last_seq"])
         else:
-            following = asyncio.create_task(way.follow(lambda: oracle["last_seq"]))
-            while not any(c.sent == begins for c in relay.connections):
-                if following.done():
-                    break
-                await asyncio.sleep(0.05)
+            following = asyncio.create_task(way.follow(oracle["last_seq"]))
+            while not following.done() and await way.mark() != frames[begins - 1].seq:  # noqa: ASYNC110 (it is Kafka's)
+                await asyncio.sleep(0.1)
             relay.publish(len(frames) - begins - LIVE)
             async with trickling(relay):
                 await following
