@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.compare import compare
 from streams.local.oracle import State
+from streams.local.relay import DevRelay
 from streams.plan import Request
 from streams.postgres.database import Database
 from streams.replay import Options, Replay
@@ -28,6 +29,10 @@ from streams.sink_postgres import PostgresSink
 SLICE = 500
 #: Seconds after which an ingest counts as one that never ends.
 FOR_EVER = 60.0
+#: Seconds without a frame after which an ingest has settled what came last, and has connected again where it must.
+QUIET = 5.0
+#: Frames that come live every tenth of a second.
+LIVE_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
@@ -65,19 +70,41 @@ class Way:
         lowest = (await read_state(self.settings, self.info)).lowest
         return lowest.seq if lowest is not None else None
 
-    async def follow(self, until: int | None, seconds: float = FOR_EVER) -> Replay:
-        """Take what comes until the watermark is at a seq. Raises AssertionError where it never is."""
-        replay = self.replay(follow=True)
-        running, deadline = asyncio.create_task(replay.run()), time.monotonic() + seconds
+    async def follow(self, until: int, live: DevRelay | None = None, seconds: float = FOR_EVER) -> Replay:
+        """Take what comes until the watermark is at a seq; once connected, ``live`` lets out what is left, bit by bit.
+
+        Raises AssertionError where the watermark never comes to that seq.
+        """
+
+        async def arrived(_: Replay) -> bool:
+            return await self.mark() == until
+
         try:
-            while time.monotonic() < deadline and not running.done():
-                if await self.mark() == until:
-                    break
-                await asyncio.sleep(0.2)
-            else:
-                if running.done():
-                    running.result()
-                raise AssertionError(f"the watermark stands at {await self.mark()}, not at {until}")
+            return await self._follow(arrived, live, seconds)
+        except TimeoutError:
+            raise AssertionError(f"the watermark stands at {await self.mark()}, not at {until}") from None
+
+    async def follow_until_quiet(self, live: DevRelay, seconds: float = FOR_EVER) -> Replay:
+        """Take what comes, bit by bit, until the relay has said all and is quiet. Raises TimeoutError."""
+        frames, since = -1, time.monotonic()
+
+        async def quiet(replay: Replay) -> bool:
+            nonlocal frames, since
+            if replay.counts.frames != frames or live.head_index < len(live.store):
+                frames, since = replay.counts.frames, time.monotonic()
+            return time.monotonic() - since > QUIET
+
+        return await self._follow(quiet, live, seconds)
+
+    async def _follow(self, done: Callable[[Replay], Awaitable[bool]], live: DevRelay | None, seconds: float) -> Replay:
+        replay = self.replay(follow=True)
+        running = asyncio.create_task(replay.run())
+        try:
+            async with asyncio.timeout(seconds):
+                while not running.done() and not await done(replay):
+                    if live is not None and replay.connections:
+                        live.publish(LIVE_AT_ONCE)
+                    await asyncio.sleep(0.1)
         finally:
             replay.stop()
             await asyncio.wait({running}, timeout=30)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -39,20 +37,10 @@ def traffic(seed: int, reset_to: int) -> tuple[list[Frame], State]:
     return frames, oracle.state()
 
 
-@contextlib.asynccontextmanager
-async def trickling(relay: DevRelay) -> AsyncIterator[None]:
-    """What is not out yet comes out, a hundred frames a second."""
-
-    async def trickle() -> None:
-        while relay.head_index < len(relay.store):
-            relay.publish(5)
-            await asyncio.sleep(0.05)
-
-    task = asyncio.create_task(trickle())
-    try:
-        yield
-    finally:
-        task.cancel()
+def _is_there(relay: DevRelay, begins: int) -> bool:
+    """Whether a client that has a position is at the end of the old sequence."""
+    return any(c.open and c.cursor and c.first_index is not None and c.first_index + c.sent == begins
+               for c in relay.connections)  # fmt: skip
 
 
 async def problems_of(ways: Ways, seed: int, reset_to: int, manner: Manner, *, there: bool) -> list[str]:
@@ -62,18 +50,19 @@ async def problems_of(ways: Ways, seed: int, reset_to: int, manner: Manner, *, t
     relay = DevRelay(FrameStore(frames), published=begins, manner=manner)
     async with relay:
         way = await ways.way(relay.url)
+        last, left = oracle["last_seq"], len(frames) - begins - LIVE
+        assert last is not None
         if not there:
             await way.ingest()
-            relay.publish(len(frames) - begins - LIVE)
-            async with trickling(relay):
-                await way.follow(oracle["last_seq"])
+            relay.publish(left)
+            await way.follow(last, relay)
         else:
-            following = asyncio.create_task(way.follow(oracle["last_seq"]))
-            while not following.done() and await way.mark() != frames[begins - 1].seq:  # noqa: ASYNC110 (it is Kafka's)
+            await way.follow(frames[begins - 1].seq)
+            following = asyncio.create_task(way.follow(last, relay))
+            while not following.done() and not _is_there(relay, begins):  # noqa: ASYNC110 (nobody tells it)
                 await asyncio.sleep(0.1)
-            relay.publish(len(frames) - begins - LIVE)
-            async with trickling(relay):
-                await following
+            relay.publish(left)
+            await following
     await way.apply()
     problems, gaps = await way.differences(oracle), await way.gaps()
     if len(gaps) != 1 or "reset" not in gaps[0]:
