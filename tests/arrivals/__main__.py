@@ -41,7 +41,7 @@ def _chunk(seed: int, first: int, count: int) -> tuple[Counter[str], list[str]]:
 
 
 def _through(count: int, seed: int) -> int:
-    """Take the first worlds of a seed by the whole way, on a stack of their own. Return 1 where a promise was broken."""
+    """Take the first worlds of a seed by the whole way, on a stack of their own. Return 1 where one is broken."""
     began, broken = time.monotonic(), in_own_stack(count, seed)
     print(f"{count} sequences into Postgres, seed {seed}, {time.monotonic() - began:.0f} s: {len(broken)} broken")
     for what, seen in kinds(range(count), seed).most_common():

@@ -17,6 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+import structlog
+
 from streams.errors import StreamsError
 from streams.local.manner import Beyond, Manner, Order
 from streams.local.recording import Frame, iso_time
@@ -149,7 +151,7 @@ async def all_through(settings: Settings, numbers: range, seed: int) -> dict[str
 
 def in_own_stack(count: int, seed: int) -> dict[str, list[str]]:
     """The first worlds of a seed, on a Kafka and a Postgres that are made for them: what is broken, by world."""
-    logging.disable(logging.INFO)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = Path(tempfile.mkdtemp(prefix="arrivals-"))
     stack = Stack(folder, fsync=False)
     try:
