@@ -4,7 +4,8 @@ A specification is ``KIND[:name=value,…]``. *When*: ``after=N`` (N frames into
 first frame with that seq or a higher one); neither is at once. *How often*: ``times=N`` over all connections (1 unless
 said; 0 is every time), only on the connection ``connection=K`` (the first is 1). A fault in the middle waits ``settle``
 seconds (0.1) with the stream stopped there and is spent only on a connection that is still open: a client that reads
-one frame to learn a seq's time does not use it up.
+one frame to learn a seq's time does not use it up. Kinds of ORDER_KINDS and CLAIM_KINDS with ``scatter=N``, ``every=N``
+or ``pds=N`` are put into the stream itself (``arrangement.py``), where every client finds them in the same place.
 """
 
 from __future__ import annotations
@@ -25,9 +26,35 @@ CONNECTION_KINDS: Final = {
     "stall": "send nothing for seconds=0 (0: for ever); pongs=1 still answers pings",
     "drip": "from here on send only rate=2 frames a second",
     "error": "an error frame (op -1, name=InternalError, message=…), then close",
-    "future_cursor": "answer as if the cursor were beyond the head",
+    "future_cursor": "answer as if the cursor were beyond the head (status=400: as an HTTP answer)",
     "clamp": "begin count=10 frames later than asked for, silently",
-    "refuse": "answer the handshake with HTTP status=503",
+    "late": "begin a replay of more than count=10 frames only after seconds (5); live at once",
+    "refuse": "answer the handshake with HTTP status=503 (retry=seconds, date or none: Retry-After)",
+    "limit": "admit count=10 connections of an address in seconds (30), more get status=429 (retry= as above)",
+    "single": "admit one connection of an address at a time, more get status=429",
+    "refuse_cursor": "answer a cursor below seq=S (any, without seq) with status=400",
+    "redirect": "send a client with a cursor elsewhere (status=302), without its cursor (keep=1: with it)",
+}
+#: Kinds that last: every time, unless times= says otherwise.
+STANDING_KINDS: Final = ("late", "limit", "single", "refuse_cursor", "redirect")
+#: Kinds that are over when the stream begins.
+_AT_START: Final = ("refuse", "future_cursor", "clamp", *STANDING_KINDS)
+#: Another order of the next frames.
+ORDER_KINDS: Final = {
+    "swap": "exchange the next two frames",
+    "overtake": "send count=10 frames by=50 frames before their turn, as live events overtake a replay",
+    "repeat": "send the next frame again count=10 frames later",
+}
+#: What the next frames claim. Of the first three only commits: an account's states are ordered by seq.
+CLAIM_KINDS: Final = {
+    "ahead": "the next commit has a seq that is jump=1000000 too high",
+    "behind": "the next commit has a seq that is jump=1000000 too low",
+    "same_seq": "the next commit has the seq of the frame before it",
+    "clock_ahead": "count=10 frames have a time that is seconds (a year) too late (pds=N: one PDS of N, always)",
+    "clock_behind": "count=10 frames have a time that is seconds (a year) too early (pds=N)",
+    "loose_header": "count=10 frames are not canonical DAG-CBOR: the header is {op, t}",
+    "loose_integers": "count=10 frames are not canonical DAG-CBOR: op and seq are longer than need be",
+    "loose_keys": "count=10 frames are not canonical DAG-CBOR: the body's keys are in reverse order",
 }
 #: Frames that mean nothing; sent by a connection (after=, seq=) or put into the generated traffic (scatter=N of them).
 FRAME_KINDS: Final = {
@@ -39,6 +66,7 @@ FRAME_KINDS: Final = {
     "unknown_t": "a header with a type from the future",
     "unknown_op": "a header with an op from the future",
 }
+_KINDS: Final = (*CONNECTION_KINDS, *ORDER_KINDS, *CLAIM_KINDS, *FRAME_KINDS)
 
 
 @dataclass
@@ -48,7 +76,7 @@ class Fault:
     kind: str
     after: int | None = None
     seq: int | None = None
-    times: int = 1
+    times: int = -1
     connection: int = 0
     settle: float = 0.1
     count: int = 10
@@ -60,9 +88,24 @@ class Fault:
     reason: str = ""
     name: str = "InternalError"
     message: str = "injected"
-    status: int = 503
+    status: int = 0
+    retry: str = ""
+    keep: int = 0
+    by: int = 50
+    jump: int = 1_000_000
     scatter: int = 0
+    every: int = 0
+    pds: int = 0
     fired: int = 0
+
+    def __post_init__(self) -> None:
+        if self.times < 0:
+            self.times = 0 if self.kind in STANDING_KINDS else 1
+
+    @property
+    def in_stream(self) -> bool:
+        """True if it is put into the stream itself."""
+        return bool(self.scatter or self.every or self.pds)
 
     @property
     def spent(self) -> bool:
@@ -105,10 +148,8 @@ class Faults:
     def add(self, fault: Fault | str) -> Fault:
         """Arm a fault; connections that are open are not affected. Raises SettingsError if its kind is none."""
         fault = parse_fault(fault) if isinstance(fault, str) else fault
-        if fault.kind not in CONNECTION_KINDS and fault.kind not in FRAME_KINDS:
-            raise SettingsError(
-                f"Unknown fault {fault.kind!r}; there are {', '.join((*CONNECTION_KINDS, *FRAME_KINDS))}."
-            )
+        if fault.kind not in _KINDS:
+            raise SettingsError(f"Unknown fault {fault.kind!r}; there are {', '.join(_KINDS)}.")
         self.all.append(fault)
         return fault
 
@@ -120,10 +161,13 @@ class Faults:
                 return fault
         return None
 
+    def standing(self, kind: str, connection: int) -> Fault | None:
+        """A fault of this kind that may concern a connection; the caller counts it where it does."""
+        return next((fault for fault in self.all if fault.kind == kind and fault.fits(connection)), None)
+
     def of(self, connection: int) -> list[Fault]:
         """The faults that may happen in the middle of this connection."""
-        at_start = ("refuse", "future_cursor", "clamp")
-        return [fault for fault in self.all if fault.kind not in at_start and fault.fits(connection)]
+        return [fault for fault in self.all if fault.kind not in _AT_START and fault.fits(connection)]
 
 
 def error_frame(name: str, message: str) -> bytes:

@@ -47,12 +47,19 @@ class BadFrame(NamedTuple):
     event: int
 
 
+class Reset(NamedTuple):
+    """The relay's sequence begins anew at ``seq`` once ``event`` events are out."""
+
+    event: int
+    seq: int = 1
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to generate. ``end_us`` is the time of the last of the first ``events - live_events`` events (now, if 0).
 
     The frames' times are spread evenly over the ``days_span`` days before it; the last ``live_events`` follow
-    ``1/live_rate`` seconds apart. ``reset_at``: after so many events the relay's sequence begins again at 1 (0: never).
+    ``1/live_rate`` seconds apart. ``resets``: where the relay's sequence begins anew, in order.
     ``large_every``: after each so many events there is one of LARGE_COMMITS (0: never).
     """
 
@@ -64,7 +71,7 @@ class Plan:
     first_seq: int = 5_000_000_001
     live_events: int = 0
     live_rate: float = 100.0
-    reset_at: int = 0
+    resets: tuple[Reset, ...] = ()
     bad: tuple[BadFrame, ...] = field(default=())
     large_every: int = 0
 
@@ -115,7 +122,8 @@ class Traffic:
         self._inactive: list[Account] = []
         self._bad = sorted(plan.bad, key=lambda bad: bad.event, reverse=True)
         self._seq = plan.first_seq - 1
-        self._reset_done = not plan.reset_at
+        self._resets = list(reversed(plan.resets))
+        self._anew = False
         self._changes = 0
         self._large = 0
         self._padding = 0
@@ -132,8 +140,9 @@ class Traffic:
                 yield from self._bad_frames(self._bad.pop().kind)
             if self.plan.large_every and self.emitted >= (self._large + 1) * self.plan.large_every:
                 yield self._large_commit()
-            if not self._reset_done and self.emitted >= self.plan.reset_at:
-                self._seq, self._reset_done = 0, True
+            if self._resets and self.emitted >= self._resets[-1].event:
+                self._seq, self._anew = self._resets.pop().seq - 1, True
+                self.oracle.reset()
             yield from self._step()
         while self._bad:
             yield from self._bad_frames(self._bad.pop().kind)
@@ -207,7 +216,8 @@ class Traffic:
         return iso_time(self._time_us)
 
     def _frame(self, kind: str, body: dict[str, Any]) -> Frame:
-        return Frame(self._seq, self._time_us, _HEADERS[kind] + encode_value(body))
+        anew, self._anew = self._anew, False
+        return Frame(self._seq, self._time_us, _HEADERS[kind] + encode_value(body), anew=anew)
 
     def _identity(self, account: Account) -> Frame:
         stamp = self._begin("#identity")

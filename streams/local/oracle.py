@@ -4,15 +4,17 @@ The file is one JSON document (gzipped where its name ends in ``.gz``) with a li
 written and read in pieces::
 
     {"version": 1, "first_seq": …, "last_seq": …, "last_time": …, "counts": {…},
-     "expected_dead": 0, "expected_skipped": 0, "bad_frames": […],
+     "expected_dead": 0, "expected_skipped": 0, "expected_resets": 0, "arranged": {…}, "bad_frames": […],
      "accounts": {did: {"handle", "active", "status", "deleted", "hidden", "reset_rev"}},
      "records": {did: {"collection/rkey": {"cid", "rev", "value"}}}}
 
 ``accounts`` has the DIDs that an #identity, #account or #sync named; the records of deleted accounts are gone, those
 of hidden accounts (taken down, suspended, deactivated) are there. ``expected_dead`` counts the operations that must be
 dead letters while the rest of their commit goes through; ``expected_skipped`` the frames that give no event at all
-(each may be a dead letter, or skipped and counted). ``reset_rev`` is the rev of a #sync that no commit announced:
-records with an older rev, if any, are stale.
+(each may be a dead letter, or skipped and counted). ``expected_resets`` counts the places where the sequence begins
+anew; ``arranged`` what was done to the order and the claims of frames, by kind, which changes nothing of the rest:
+the highest rev of a key wins, and the later seq of an account's states. ``reset_rev`` is the rev of a #sync that no
+commit announced: records with an older rev, if any, are stale.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ class State(TypedDict, total=False):
     counts: dict[str, Any]
     expected_dead: int
     expected_skipped: int
+    expected_resets: int
+    arranged: dict[str, int]
     bad_frames: list[dict[str, Any]]
     accounts: dict[str, Account]
     records: dict[str, dict[str, Record]]
@@ -85,7 +89,8 @@ class Oracle:
         self.operations: Counter[str] = Counter()
         self.collections: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
-        self.dead = self.skipped = 0
+        self.dead = self.skipped = self.resets = 0
+        self.arranged: Counter[str] = Counter()
         self.bad_frames: list[dict[str, Any]] = []
         self._accounts: dict[str, Account] = {}
         self._records: dict[str, dict[str, tuple[bytes, str, bytes]]] = {}
@@ -149,6 +154,10 @@ class Oracle:
             self.skipped += skipped
             self.bad_frames.append({"kind": kind, "seq": seq, "did": did, "dead": dead, "skipped": skipped})
 
+    def reset(self) -> None:
+        """The relay's sequence begins anew with the next frame."""
+        self.resets += self.open
+
     def state(self) -> State:
         """The whole state, values decoded. For small runs; ``write_to`` needs no second copy."""
         state = self._summary()
@@ -198,6 +207,8 @@ class Oracle:
             },
             "expected_dead": self.dead,
             "expected_skipped": self.skipped,
+            "expected_resets": self.resets,
+            "arranged": dict(self.arranged),
             "bad_frames": self.bad_frames,
         }
 

@@ -1,32 +1,26 @@
 """The development relay: a websocket server that speaks subscribeRepos as real relays do, on 127.0.0.1.
 
-It serves recorded or generated frames, knows what must come of the generated ones (``--oracle``), and does wrong what
-is asked of it (``--fault``). It shares no code with the pipeline.
+It serves recorded or generated frames and does wrong what is asked of it. It shares no code with the pipeline. The
+command is in ``relay_command.py``.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from streams import __version__
-from streams.errors import RelayError, SettingsError, StreamsError
-from streams.local.faults import CONNECTION_KINDS, FRAME_KINDS, Fault, Faults, parse_fault
-from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Traffic
-from streams.local.oracle import Oracle
-from streams.local.recording import Frame, iso_time, microseconds, placed, read_frames, write_frames
+from streams.errors import RelayError
+from streams.local.admission import Admission
+from streams.local.faults import Fault, Faults
+from streams.local.manner import PATHS, Beyond, Manner, Order, Speech
+from streams.local.recording import Frame, placed, read_frames
 from streams.local.retained import FrameStore
-from streams.local.subscription import PATH, Connection, Subscription
+from streams.local.subscription import Connection, Subscription
 
 Source = FrameStore | Path | Iterable[bytes]
 T = TypeVar("T")
@@ -47,7 +41,8 @@ class DevRelay:
     ``published``: how many of the frames are out at the start (all, if None); ``publish`` lets out more, ``append``
     adds new ones. ``first_index``: the oldest that is retained. ``cursor_inclusive``: a cursor's own frame is sent
     again. ``outdated_info``: a cursor below the window gets an #info frame first. ``live_buffer``: how many frames a
-    client that had caught up may lag before it is closed as ConsumerTooSlow.
+    client that had caught up may lag before it is closed as ConsumerTooSlow. ``manner``: what else differs from relay
+    to relay.
     """
 
     def __init__(
@@ -62,13 +57,17 @@ class DevRelay:
         outdated_info: bool = False,
         live_buffer: int = 10_000,
         faults: Iterable[Fault | str] = (),
+        manner: Manner | None = None,
     ) -> None:
         self.store = store_of(source)
         self.host, self.port = host, port
         self.head_index = len(self.store) if published is None else min(published, len(self.store))
         self.first_index = first_index
         self.cursor_inclusive, self.outdated_info, self.live_buffer = cursor_inclusive, outdated_info, live_buffer
-        self.faults = Faults(faults)
+        self.faults, self.manner = Faults(faults), manner or Manner()
+        self.admission = Admission(self.faults, negative_cursors=self.manner.negative_cursors)
+        self.paths = {PATHS[Speech.REPOS], PATHS[self.manner.speech]}
+        self._anew_from = 0
         self.connections: list[Connection] = []
         self.subscriptions: set[Subscription] = set()
         self.on_end: Callable[[Connection], None] | None = None
@@ -105,7 +104,7 @@ class DevRelay:
     @property
     def url(self) -> str:
         """The address for a client."""
-        return f"ws://{self.host}:{self.port}{PATH}"
+        return f"ws://{self.host}:{self.port}{PATHS[self.manner.speech]}"
 
     @property
     def head(self) -> int | None:
@@ -118,7 +117,7 @@ class DevRelay:
         return self.store.seqs[self.first_index] if self.first_index < self.head_index else None
 
     def append(self, frames: Iterable[bytes | Frame]) -> None:
-        """New frames, live. A seq below the last one resets the relay's sequence."""
+        """New frames, live. Only a Frame that says so begins the relay's sequence anew, whatever the seqs are."""
         for frame in frames:
             self.store.add(frame if isinstance(frame, Frame) else next(placed([frame], self.store.last())))
         self.publish(len(self.store) - self.head_index)
@@ -154,14 +153,50 @@ class DevRelay:
 
     def window(self) -> tuple[int, int]:
         """The indexes of what is retained and out, in the current sequence."""
+        if self.manner.keep_old:
+            return self.first_index, self.head_index
         for reset in self.store.resets:
             if reset > self.first_index:
                 return self.first_index, min(reset, self.head_index)
         return self.first_index, self.head_index
 
+    def future(self, cursor: int | None, connection: int) -> Beyond | None:
+        """How a cursor beyond the head is answered; None where it is none, and no fault says so."""
+        fault = self.faults.take("future_cursor", connection)
+        if fault is not None:
+            return Beyond.HTTP if fault.status else Beyond.ERROR
+        low, high = self.window()
+        beyond = cursor is not None and high > low and cursor > self.store.highest(low, high)
+        return self.manner.beyond if beyond else None
+
+    def judges_each(self) -> bool:
+        """Whether a replay must look at the seq of each frame: they are out of order."""
+        return self.manner.order is Order.SEQ and not self.store.ascends(*self.window())
+
+    def place_of(self, cursor: int) -> int:
+        """Where the replay for a cursor begins."""
+        store, (low, high) = self.store, self.window()
+        if self.cursor_inclusive:
+            return store.index_from(cursor, low, high)
+        if self.manner.order is Order.SEQ or store.ascends(low, high):
+            return store.index_after(cursor, low, high)
+        place = store.index_from(cursor, low, high)
+        return place + (place < high and store.seqs[place] == cursor)
+
+    def next_cut(self, index: int) -> int:
+        """Where a connection that began at ``index`` ends, for the sequence begins anew there (``cut_at_reset``)."""
+        resets = self.store.resets if self.manner.cut_at_reset else ()
+        return next((reset for reset in resets if reset >= index and reset > self._anew_from), len(self.store))
+
+    def begin_anew(self, index: int) -> None:
+        """The relay was set up anew, with the frame at ``index`` as its first; every connection ends."""
+        self._anew_from = index
+        self.passed(index + 1)
+        self.disconnect_all()
+
     def passed(self, index: int) -> None:
         """A client was sent all before ``index``: where the sequence was reset on the way, the old one is forgotten."""
-        for reset in self.store.resets:
+        for reset in () if self.manner.keep_old else self.store.resets:
             if self.first_index < reset < index:
                 self.first_index = reset
 
@@ -211,170 +246,7 @@ class RelayThread:
             self._started.set_exception(error)
 
 
-# -- the command
-
-_EXAMPLES: Final = """\
-examples:
-  python -m streams.local.relay --frames tests/fixtures/pds/frames.bin.gz
-  python -m streams.local.relay --generate 200000 --seed 1 --oracle oracle.json.gz
-  python -m streams.local.relay --generate 50000 --days-span 7 --retain-seconds 432000     keeps 5 days of 7
-  python -m streams.local.relay --generate 50000 --then-live 200 --live-events 10000
-  python -m streams.local.relay --generate 50000 --fault drop:after=1000 --fault missing_block:scatter=5
-  python -m streams.local.relay --generate 50000 --fault refuse:status=429,times=3 --fault stall:after=5000,pongs=1
-
-faults: KIND[:name=value,...]. When: after=N frames into a connection, or seq=S. How often: times=N (1; 0 is every time)
-over all connections, or connection=K only. settle=0.1: seconds that a client must have stayed before it is done.
-"""
-
-
-def _parser() -> argparse.ArgumentParser:
-    kinds = [f"  {kind:<14} {what}" for kind, what in (*CONNECTION_KINDS.items(), *FRAME_KINDS.items())]
-    bad = ", ".join(BAD_KINDS)
-    epilog = f"{_EXAMPLES}\n" + "\n".join(kinds) + f"\nin the generated traffic itself (scatter=N of them): {bad}"
-    parser = argparse.ArgumentParser(
-        prog="python -m streams.local.relay",
-        description="A relay for development: serves com.atproto.sync.subscribeRepos on the loopback.",
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--frames", type=Path, metavar="FILE", help="serve a recording")
-    source.add_argument("--generate", type=int, metavar="N", help="generate exactly N events")
-    add = parser.add_argument
-    add("--seed", type=int, default=0, help="of the generator (0)")
-    add("--accounts", type=int, default=0, help="accounts to generate (N/50)")
-    add("--days-span", type=float, default=1.0, metavar="D", help="days over which the generated frames are spread (1)")
-    add("--until", metavar="TIME", help="time of the last of them, ISO 8601 (now)")
-    add("--reset-at", type=int, default=0, metavar="N", help="begin the relay's sequence again at 1 after N events")
-    add("--large-every", type=int, default=0, metavar="N", help="after each N events a commit of the largest (never)")
-    add("--oracle", type=Path, metavar="FILE", help="write what must be true afterwards (.json.gz)")
-    add("--save", type=Path, metavar="FILE", help="write the frames that are served, for --frames")
-    add("--retain-from", type=int, default=0, metavar="SEQ", help="keep only the frames from this seq on")
-    add("--retain-seconds", type=float, metavar="S", help="keep only the last S seconds")
-    add(
-        "--then-live",
-        type=float,
-        metavar="RATE",
-        help="send the last frames live, RATE a second, once a client is at the head",
-    )
-    add("--live-events", type=int, metavar="N", help="how many that are (a tenth of all)")
-    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    add("--port", type=int, default=0, help="port to listen on (a free one)")
-    add("--cursor-inclusive", action="store_true", help="send the cursor's own frame again")
-    add("--outdated-info", action="store_true", help="send #info OutdatedCursor for a cursor below the window")
-    add("--live-buffer", type=int, default=10_000, metavar="N", help="frames a live client may lag (10000)")
-    add("--fault", action="append", default=[], metavar="SPEC", help="do something wrong; may be repeated (see below)")
-    add("--log", action="store_true", help="print a JSON line for each connection too")
-    return parser
-
-
-def _generated(options: argparse.Namespace, faults: list[Fault]) -> tuple[FrameStore, int, Oracle]:
-    """The generated frames, how many of them are out at once, and the oracle."""
-    if options.generate < 1:
-        raise SettingsError("--generate needs at least one event.")
-    try:
-        end_us = microseconds(options.until) if options.until else time.time_ns() // 1000
-    except ValueError:
-        raise SettingsError(f"--until {options.until}: not a time like 2026-01-31T12:00:00Z.") from None
-    live = 0
-    if options.then_live:
-        live = options.generate // 10 if options.live_events is None else min(options.live_events, options.generate - 1)
-    bad = tuple(
-        BadFrame(fault.kind, options.generate * (n + 1) // (max(1, fault.scatter) + 1))
-        for fault in faults
-        for n in range(max(1, fault.scatter))
-    )
-    plan = Plan(
-        options.generate, options.seed, options.days_span, end_us, options.accounts, live_events=live,
-        live_rate=options.then_live or 1.0, reset_at=options.reset_at, bad=bad, large_every=options.large_every,
-    )  # fmt: skip
-    from_us = end_us - int(options.retain_seconds * 1e6) if options.retain_seconds is not None else 0
-    oracle = Oracle(options.retain_from, from_us, keep_records=options.oracle is not None)
-    traffic, store, published = Traffic(plan, oracle), FrameStore(), 0
-    for frame in traffic.frames():
-        if oracle.open:
-            store.add(frame)
-            published = len(store) if traffic.emitted <= plan.events - live else published
-    return store, published, oracle
-
-
-def _recorded(options: argparse.Namespace) -> tuple[FrameStore, int]:
-    """The recording's retained frames, and how many of them are out at once."""
-    frames = list(placed(read_frames(options.frames)))
-    from_us = (
-        frames[-1].time_us - int(options.retain_seconds * 1e6) if frames and options.retain_seconds is not None else 0
-    )
-    store = FrameStore(f for f in frames if f.seq >= options.retain_from and f.time_us >= from_us)
-    live = 0
-    if options.then_live:
-        live = len(store) // 10 if options.live_events is None else options.live_events
-    return store, max(0, len(store) - live)
-
-
-def _prepare(options: argparse.Namespace) -> tuple[DevRelay, int | None]:
-    """The relay that the options describe, and its events; writes the files asked for. Raises SettingsError."""
-    faults = [parse_fault(spec) for spec in options.fault]
-    in_traffic = [f for f in faults if f.kind in (*OPERATION_KINDS, "too_big") or (f.kind in FRAME_KINDS and f.scatter)]
-    on_connections = [fault for fault in faults if fault not in in_traffic]
-    oracle: Oracle | None = None
-    if options.frames is None:
-        store, published, oracle = _generated(options, in_traffic)
-    elif options.oracle or in_traffic or options.reset_at or options.large_every:
-        raise SettingsError("--oracle, --reset-at, --large-every and faults in the traffic itself need --generate.")
-    else:
-        store, published = _recorded(options)
-    relay = DevRelay(
-        store, options.port, host=options.host, published=published, cursor_inclusive=options.cursor_inclusive,
-        outdated_info=options.outdated_info, live_buffer=options.live_buffer, faults=on_connections,
-    )  # fmt: skip
-    if oracle is not None and options.oracle:
-        for fault in on_connections:
-            if fault.kind in FRAME_KINDS and fault.times:
-                oracle.bad(fault.kind, None, None, skipped=fault.times)
-        oracle.write_to(options.oracle)
-    if options.save:
-        write_frames(options.save, store.frames())
-    return relay, oracle.events.total() if oracle else None
-
-
-def _say(**line: object) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-
-
-async def _serve(relay: DevRelay, events: int | None, rate: float | None, *, log: bool) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    async with relay:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            relay.loop.add_signal_handler(number, stop.set)
-        if log:
-            relay.on_end = lambda connection: _say(event="connection", **asdict(connection))
-        low, high = relay.window()
-        _say(
-            event="ready", url=relay.url, first_seq=relay.oldest, last_seq=relay.head,
-            frames=high - low, live_frames=len(relay.store) - high, events=events,
-            first_time=iso_time(relay.store.times[low]) if high > low else None,
-            last_time=iso_time(relay.store.times[high - 1]) if high > low else None,
-        )  # fmt: skip
-        live = asyncio.create_task(relay.publish_live(rate)) if rate else None
-        await stop.wait()
-        if live is not None:
-            live.cancel()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """``python -m streams.local.relay``; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        relay, events = _prepare(options)
-        asyncio.run(_serve(relay, events, options.then_live, log=options.log))
-    except StreamsError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
-
-
 if __name__ == "__main__":
+    from streams.local.relay_command import main
+
     sys.exit(main())

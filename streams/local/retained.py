@@ -1,5 +1,6 @@
-"""What a relay keeps: its frames as ready websocket messages in one file, with an index by place and seq.
+"""What a relay keeps: its frames as ready websocket messages in one file, in the order of the stream.
 
+The seqs of a stream need not ascend. Where they do, a place is found by bisection; else each frame is looked at.
 The file is an unnamed temporary one: a million frames take no process memory, and the page cache serves them.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -26,7 +27,7 @@ def websocket_message(data: bytes, *, text: bool = False) -> bytes:
 
 
 class FrameStore:
-    """Frames in order, each at an index from 0. A seq below the one before it begins a new sequence (``resets``)."""
+    """Frames in the order of the stream, each at an index from 0. ``resets``: where a new sequence begins."""
 
     def __init__(self, frames: Iterable[Frame] = ()) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (it lives as long as the store)
@@ -36,6 +37,7 @@ class FrameStore:
         self.seqs = array("q")
         self.times = array("q")
         self.resets: list[int] = []
+        self._ascending = True  # within each sequence
         self.extend(frames)
 
     def __len__(self) -> int:
@@ -43,8 +45,10 @@ class FrameStore:
 
     def add(self, frame: Frame) -> None:
         """Keep one more frame."""
-        if self.seqs and frame.seq < self.seqs[-1]:
+        if self.seqs and frame.anew:
             self.resets.append(len(self.seqs))
+        elif self.seqs and frame.seq < self.seqs[-1]:
+            self._ascending = False
         self._pending += websocket_message(frame.data, text=frame.text)
         self._ends.append(self._written + len(self._pending))
         self.seqs.append(frame.seq)
@@ -63,11 +67,26 @@ class FrameStore:
 
     def index_after(self, seq: int, low: int, high: int) -> int:
         """The first index in low..high whose seq is above ``seq``; ``high`` if there is none."""
-        return bisect_right(self.seqs, seq, low, high)
+        if self.ascends(low, high):
+            return bisect_right(self.seqs, seq, low, high)
+        return next((index for index in range(low, high) if self.seqs[index] > seq), high)
 
     def index_from(self, seq: int, low: int, high: int) -> int:
         """The first index in low..high whose seq is ``seq`` or above; ``high`` if there is none."""
-        return bisect_left(self.seqs, seq, low, high)
+        return self.index_after(seq - 1, low, high)
+
+    def ascends(self, low: int, high: int) -> bool:
+        """Whether the seqs of low..high are in order: no frame is out of place, and no sequence begins within."""
+        return self._ascending and not any(low < reset < high for reset in self.resets)
+
+    def highest(self, low: int, high: int) -> int:
+        """The highest seq in low..high, which is not empty."""
+        return self.seqs[high - 1] if self.ascends(low, high) else max(self.seqs[low:high])
+
+    def run_above(self, seq: int, index: int, limit: int) -> tuple[int, int]:
+        """The next frames in a row, from ``index`` on, whose seqs are above ``seq``; empty at ``limit``."""
+        begin = next((i for i in range(index, limit) if self.seqs[i] > seq), limit)
+        return begin, next((i for i in range(begin, limit) if self.seqs[i] <= seq), limit)
 
     def chunk_end(self, index: int, limit: int, size: int) -> int:
         """How far a chunk of about ``size`` bytes from ``index`` goes: at least one frame, never beyond ``limit``."""
@@ -82,11 +101,15 @@ class FrameStore:
             self._flush()
         return os.pread(self._file.fileno(), stop - start, start)
 
+    def frame(self, index: int) -> Frame:
+        """One frame, as it was added."""
+        message = self.messages(index, index + 1)
+        data = message[{126: 4, 127: 10}.get(message[1], 2) :]
+        return Frame(self.seqs[index], self.times[index], data, message[0] & 15 == 1, index in self.resets)
+
     def frames(self) -> Iterator[bytes]:
-        """The frames themselves."""
-        for index in range(len(self)):
-            message = self.messages(index, index + 1)
-            yield message[{126: 4, 127: 10}.get(message[1], 2) :]
+        """The bytes of all frames."""
+        return (self.frame(index).data for index in range(len(self)))
 
     def close(self) -> None:
         """Give the file back."""

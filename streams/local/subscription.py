@@ -6,29 +6,38 @@ The protocol is websockets' own sans-I/O state machine; frames go around it, in 
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from streams.local.faults import FRAME_KINDS, Fault, bad_frame, error_frame, info_frame
-from streams.local.recording import iso_time
+from streams.local import dialects
+from streams.local.admission import Answer, Caller
+from streams.local.arrangement import SEQ_KINDS, TAIL, claimed, span, turns
+from streams.local.faults import CLAIM_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, bad_frame, error_frame, info_frame
+from streams.local.manner import Beyond
+from streams.local.recording import Frame, iso_time
 from streams.local.retained import websocket_message
 
 if TYPE_CHECKING:
     from streams.local.relay import DevRelay
 
-PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 _CHUNK: Final = 256 * 1024
 #: Chunks written before other connections get their turn.
 _CHUNKS_A_TURN: Final = 4
 _BUFFER_HIGH: Final = 1024 * 1024
 _CLOSE_SECONDS: Final = 5.0
 _POLICY: Final = 1008
+#: Seconds that a fault waits for the frames that it is about.
+_OUT_WITHIN: Final = 2.0
+#: For a ``late`` that names no seconds.
+_LATE_SECONDS: Final = 5.0
+_FUTURE: Final = "Cursor in the future."
 
 
 @dataclass
@@ -51,7 +60,9 @@ class Subscription(asyncio.Protocol):
         self._protocol = ServerProtocol()
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._record: Connection | None = None
-        self._index = 0
+        self._first = self._index = 0
+        #: Frames before ``_replay_end`` are sent where their seqs are above ``_above``: a stream that is out of order.
+        self._above = self._replay_end = 0
         self._faults: list[tuple[int, Fault]] = []
         self._streaming = False
         self._full = False  # the transport's buffer
@@ -60,6 +71,7 @@ class Subscription(asyncio.Protocol):
         self._scheduled = False
         self._caught_up = False
         self._seconds_a_frame = 0.0
+        self._patient_until = 0.0
 
     # -- asyncio's callbacks
 
@@ -101,65 +113,79 @@ class Subscription(asyncio.Protocol):
 
     # -- handshake
 
+    @property
+    def address(self) -> str:
+        """The client's address, without its port."""
+        return str((self._transport.get_extra_info("peername") or ("",))[0])
+
     def _answer(self, request: Request) -> None:
-        url = urlsplit(request.path)
-        response = self._rejection(url.path)
-        cursor: int | None = None
-        if response is None:
-            text = parse_qs(url.query).get("cursor", [""])[0]
-            if text and not text.isdecimal():
-                response = self._protocol.reject(HTTPStatus.BAD_REQUEST, "cursor must be an integer\n")
-            else:
-                cursor = int(text) if text else None
-                response = self._protocol.accept(request)
+        relay, url = self._relay, urlsplit(request.path)
+        if url.path not in relay.paths:
+            status = HTTPStatus.OK if url.path == "/xrpc/_health" else HTTPStatus.NOT_FOUND
+            response = self._protocol.reject(status, f'{{"version":"development relay","path":"{status.phrase}"}}\n')
+            return self._respond(response)
+        record = self._record = relay.new_connection()
+        others = sum(1 for other in relay.subscriptions if other.is_open and other.address == self.address)
+        verdict = relay.admission.judge(
+            Caller(record.number, self.address, url.path, url.query, others, time.monotonic(), time.time())
+        )
+        future = None
+        if not isinstance(verdict, Answer):
+            future = relay.future(verdict, record.number)
+            if future is Beyond.HTTP:
+                text = f'{{"error":"FutureCursor","message":"{_FUTURE}"}}'
+                verdict = Answer(HTTPStatus.BAD_REQUEST, text, (("Content-Type", "application/json"),))
+        if isinstance(verdict, Answer):
+            record.end = f"refused {verdict.status.value}"
+            response = self._protocol.reject(verdict.status, verdict.text + "\n")
+            for name, value in verdict.headers:
+                response.headers.pop(name, None)
+                response.headers[name] = value
+            return self._respond(response)
+        self._respond(self._protocol.accept(request))
+        if self._protocol.state is OPEN:
+            self._begin(verdict, future)
+        return None
+
+    def _respond(self, response: Response) -> None:
         self._protocol.send_response(response)
         self._flush()
-        if self._protocol.state is OPEN:
-            self._begin(cursor)
 
-    def _rejection(self, path: str) -> Response | None:
-        if path != PATH:
-            status = HTTPStatus.OK if path == "/xrpc/_health" else HTTPStatus.NOT_FOUND
-            return self._protocol.reject(status, f'{{"version":"development relay","path":"{status.phrase}"}}\n')
-        self._record = self._relay.new_connection()
-        refusal = self._relay.faults.take("refuse", self._record.number)
-        if refusal is None:
-            return None
-        self._record.end = f"refused {refusal.status}"
-        response = self._protocol.reject(HTTPStatus(refusal.status), (refusal.reason or "refused") + "\n")
-        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
-            response.headers["Retry-After"] = "1"
-        return response
+    @property
+    def is_open(self) -> bool:
+        """True once it was admitted, until it is closed."""
+        return self._protocol.state is OPEN
 
-    def _begin(self, cursor: int | None) -> None:
+    def _begin(self, cursor: int | None, future: Beyond | None) -> None:
         """Find the place in the stream, as real relays do, and begin to send."""
         relay, record = self._relay, self._record
         assert record is not None
         record.cursor = cursor
-        low, high = relay.window()
-        seqs = relay.store.seqs
-        if (cursor is not None and high > low and cursor > seqs[high - 1]) or relay.faults.take(
-            "future_cursor", record.number
-        ):
-            self.end_with_error("FutureCursor", "Cursor in the future.")
+        if future is Beyond.ERROR:
+            self.end_with_error("FutureCursor", _FUTURE)
             return
-        if cursor is None:
+        low, high = relay.window()
+        if cursor is None or future is not None:
             self._index = relay.head_index
-        elif relay.cursor_inclusive:
-            self._index = relay.store.index_from(cursor, low, high)
         else:
-            self._index = relay.store.index_after(cursor, low, high)
-        if relay.outdated_info and cursor and high > low and cursor < seqs[low]:
-            self._send(info_frame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events."))
+            self._index = relay.place_of(cursor)
+            self._above = cursor - relay.cursor_inclusive
+            self._replay_end = relay.head_index if relay.judges_each() else 0
+            if relay.outdated_info and cursor and high > low and cursor < relay.store.seqs[low]:
+                self._send(info_frame("OutdatedCursor", "Requested cursor exceeded limit. Possibly missing events."))
         clamp = relay.faults.take("clamp", record.number)
         if clamp is not None:
             self._index = min(relay.head_index, self._index + clamp.count)
-        record.first_index = self._index
+        record.first_index = self._first = self._index
         self._faults = sorted(
             ((place, fault) for fault in relay.faults.of(record.number) if (place := self._place(fault)) is not None),
             key=lambda entry: entry[0],
         )
-        self._streaming = True
+        self._streaming = future is not Beyond.SILENT
+        late = relay.faults.standing("late", record.number) if cursor is not None else None
+        if late is not None and relay.head_index - self._index > late.count:
+            late.fired += 1
+            self._hold(late.seconds or _LATE_SECONDS)
         self.wake()
 
     def _place(self, fault: Fault) -> int | None:
@@ -186,29 +212,52 @@ class Subscription(asyncio.Protocol):
         self._scheduled = False
         if not self._streaming or self._full or self._held:
             return
-        store, start = self._relay.store, self._index
-        stop = min(self._relay.head_index, self._faults[0][0] if self._faults else len(store))
+        relay, start = self._relay, self._index
+        cut = relay.next_cut(self._first)
+        stop = min(relay.head_index, self._faults[0][0] if self._faults else cut, cut)
         if self._seconds_a_frame:
             stop = min(stop, start + 1)
         for _ in range(_CHUNKS_A_TURN):
             if self._index >= stop or self._full:
                 break
-            end = store.chunk_end(self._index, stop, _CHUNK)
-            self._transport.write(store.messages(self._index, end))
-            self._index = end
-        if self._record is not None:
-            self._record.sent += self._index - start
+            self._send_chunk(stop)
         if self._index > start:  # a client that is live from the head on passes nothing
-            self._relay.passed(self._index)
+            relay.passed(self._index)
         if self._faults and self._index >= self._faults[0][0]:
             self._hold_for(self._faults.pop(0)[1])
-        elif self._index >= self._relay.head_index:
+        elif self._index >= relay.head_index:
             self._caught_up = True
-            self._relay.caught_up.set()
+            relay.caught_up.set()
+        elif self._index == cut:
+            relay.begin_anew(cut)
         elif self._seconds_a_frame:
             self._hold(self._seconds_a_frame)
         elif not self._full:
             self.wake()
+
+    def _send_chunk(self, stop: int) -> None:
+        """The next frames, at most about a chunk of them."""
+        store, begin, limit = self._relay.store, self._index, stop
+        if begin < self._replay_end:
+            begin, limit = store.run_above(self._above, begin, min(stop, self._replay_end))
+            self._index = begin
+        if begin < limit:
+            self._index = store.chunk_end(begin, limit, _CHUNK)
+            self._send_stored(begin, self._index)
+
+    def _send_stored(self, begin: int, end: int) -> None:
+        """Frames of the store, as they are; or with the present as their time."""
+        store = self._relay.store
+        if self._relay.manner.sent_times:
+            now = time.time_ns() // 1000
+            frames = (store.frame(index) for index in range(begin, end))
+            self._transport.write(
+                b"".join(websocket_message(dialects.sent_at(f.data, now), text=f.text) for f in frames)
+            )
+        else:
+            self._transport.write(store.messages(begin, end))
+        if self._record is not None:
+            self._record.sent += end - begin
 
     def _send(self, data: bytes, *, text: bool = False) -> None:
         self._transport.write(websocket_message(data, text=text))
@@ -286,6 +335,10 @@ class Subscription(asyncio.Protocol):
                 self._index = max(self._relay.window()[0], self._index - fault.count)
             case "duplicate":
                 self._send_twice(fault.count)
+            case kind if kind in ORDER_KINDS:
+                self._when_out(fault, turns(fault))
+            case kind if kind in CLAIM_KINDS:
+                self._when_out(fault, list(range(span(fault))))
             case "drip":
                 self._seconds_a_frame = 1 / fault.rate
             case "stall":
@@ -301,6 +354,34 @@ class Subscription(asyncio.Protocol):
         """Seq and time of the last frame that was sent."""
         store, index = self._relay.store, self._index - 1
         return (store.seqs[index], store.times[index]) if 0 <= index < len(store) else (0, 0)
+
+    def _when_out(self, fault: Fault, order: list[int]) -> None:
+        """Send the next frames in this order, or with a false claim, once all of them are out; else what is out."""
+        relay, now = self._relay, self._relay.loop.time()
+        # A seq that is wrong stays away from the end of what is out: the position settles there.
+        out = min(relay.head_index, relay.next_cut(self._first)) - (TAIL if fault.kind in SEQ_KINDS else 0)
+        self._patient_until = self._patient_until or now + _OUT_WITHIN
+        if self._index + max(order) >= out and now < self._patient_until:
+            fault.fired -= 1
+            self._held = True
+            relay.loop.call_later(0.02, self._suffer, fault)
+            return
+        self._patient_until = 0.0
+        places = [self._index + turn for turn in order if self._index + turn < out]
+        for place in places:
+            if fault.kind in CLAIM_KINDS:
+                self._send_frame(claimed(relay.store.frame(place), fault, self._frame_before(place)))
+            else:
+                self._send_stored(place, place + 1)
+        self._index += len(set(places))
+
+    def _frame_before(self, index: int) -> Frame | None:
+        return self._relay.store.frame(index - 1) if index else None
+
+    def _send_frame(self, frame: Frame) -> None:
+        self._send(frame.data, text=frame.text)
+        if self._record is not None:
+            self._record.sent += 1
 
     def _send_twice(self, count: int) -> None:
         store = self._relay.store

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from random import Random
 
 from tests.arrivals.model import Broken, travel
+from tests.arrivals.through import in_own_stack, kinds
 from tests.arrivals.world import make_world
 
 _CHUNK = 2000
@@ -39,6 +40,17 @@ def _chunk(seed: int, first: int, count: int) -> tuple[Counter[str], list[str]]:
     return seen, broken
 
 
+def _through(count: int, seed: int) -> int:
+    """Take the first worlds of a seed by the whole way, on a stack of their own. Return 1 where one is broken."""
+    began, broken = time.monotonic(), in_own_stack(count, seed)
+    print(f"{count} sequences into Postgres, seed {seed}, {time.monotonic() - began:.0f} s: {len(broken)} broken")
+    for what, seen in kinds(range(count), seed).most_common():
+        print(f"  {what:<14} {seen}")
+    for which, problems in sorted(broken.items())[:20]:
+        print(which, *problems[:5], sep="\n  ")
+    return 1 if broken else 0
+
+
 def main() -> int:
     """Read the worlds asked for. Return 1 where a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.arrivals", description=__doc__)
@@ -46,7 +58,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="one of them, by its number")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--through",
+        type=int,
+        metavar="N",
+        help="take N of them by the whole way instead: relay, ingest, Kafka, Postgres",
+    )
     asked = parser.parse_args()
+    if asked.through is not None:
+        return _through(asked.through, asked.seed)
     if asked.only is not None:
         rnd = Random(f"{asked.seed} {asked.only}")
         travel(make_world(rnd), rnd)

@@ -25,6 +25,7 @@ def _table(reports: list[Report]) -> str:
         ("faults", [str(r.faults.total()) for r in reports]),
         ("minutes", [f"{r.seconds / 60:.0f}" for r in reports]),
         ("events of the relay", [f"{r.events:,}" for r in reports]),
+        ("resets of the relay's sequence", [str(r.resets) for r in reports]),
         ("received from the topic", [f"{r.received:,}" for r in reports]),
         ("lost", [str(len(r.lost)) for r in reports]),
         ("doubled", [str(len(r.doubled)) for r in reports]),

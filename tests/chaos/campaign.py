@@ -38,6 +38,7 @@ class Report:
     unexplained: list[Exit] = field(default_factory=list)
     exits: int = 0
     events: int = 0
+    resets: int = 0
     received: int = 0
     fates: Counter[str] = field(default_factory=Counter)
     longest_stall: float = 0.0
@@ -72,15 +73,14 @@ class Campaign:
         began = time.monotonic()
         for name in (*INGESTS, *WORKERS):
             self._site.keep(name)
-        beside = [
-            asyncio.create_task(work) for work in (self._site.supervise(), self._publish(len(faults)), self._watch())
-        ]
+        beside = [asyncio.create_task(work) for work in (self._site.supervise(), self._watch(), self._publish())]
         try:
             await self._until(lambda positions: len(positions) == 8, "the first positions of all partitions")
             for number, planned in enumerate(faults):
                 await self._start(number, planned)
             await asyncio.gather(*self._busy.values())
-            self._publish_rest()
+            beside.pop().cancel()
+            await self._publish_rest()
             await self._settle()
         finally:
             for task in (*beside, *self._busy.values()):
@@ -111,15 +111,24 @@ class Campaign:
             self._blocking -= planned.kind.blocks
             self._freed = time.monotonic()
 
-    async def _publish(self, _: int) -> None:
+    async def _publish(self) -> None:
         while True:
             rate = self._chance.choice(RATES)
             for _ in range(10):
-                self._site.relay.publish(rate // 10)
+                if rate:
+                    await self._site.publish(rate // 10)
                 await asyncio.sleep(0.1)
 
-    def _publish_rest(self) -> None:
-        self._site.relay.publish(len(self._site.relay.store))
+    async def _publish_rest(self) -> None:
+        """All that is left, one sequence after the other; ``wrong`` where one is not applied in time."""
+        relay = self._site.relay
+        with contextlib.suppress(AssertionError):
+            for pause in self._site.deployment.patiently("the last sequence", SETTLE_SECONDS):
+                if relay.head_index == len(relay.store):
+                    return
+                await self._site.publish(len(relay.store))
+                await asyncio.sleep(pause)
+        self.report.wrong.append(f"after {SETTLE_SECONDS:.0f} s the sequence that ends at {relay.head} is not applied")
 
     # -- how it goes
 
@@ -186,7 +195,16 @@ class Campaign:
         offsets, ends = await deployment.offsets(), await deployment.ends()
         if offsets != ends:
             report.wrong.append(f"the sink stands at {offsets}, the topic ends at {ends}")
-        report.wrong += [f"a gap: {gap}" for gap in await deployment.table("gaps")]
+        await self._judge_gaps()
+
+    async def _judge_gaps(self) -> None:
+        """Each sequence that ended has a gap behind its end, and nothing else has one."""
+        gaps = await self._site.deployment.table("gaps")
+        ends = {end + 1 for end in self._site.ends_of_sequences()}
+        self.report.resets = len(ends)
+        self.report.wrong += [f"a gap: {gap}" for gap in gaps if gap["from_seq"] not in ends]
+        found = {gap["from_seq"] for gap in gaps}
+        self.report.wrong += [f"no gap tells of the end of a sequence at {end - 1}" for end in sorted(ends - found)]
 
 
 async def campaign(

@@ -186,6 +186,18 @@ _RELAY: Final = {
     "relay ends with an error": "error:after=N",
     "relay says ConsumerTooSlow": "error:after=N,name=ConsumerTooSlow",
     "relay refuses": "refuse:status=503,times=3",
+    "relay limits connections": "limit:count=2,seconds=5",
+    "relay begins late": "late:seconds=4,count=0",
+    "live events overtake the replay": "overtake:after=N,count=20,by=60",
+    "a live event overtakes": "overtake:after=N,count=1,by=30",
+    "neighbours are exchanged": "swap:after=N",
+    "a frame comes again": "repeat:after=N,count=30",
+    "a seq is far ahead": "ahead:after=N",
+    "a seq is far behind": "behind:after=N",
+    "two events have one seq": "same_seq:after=N",
+    "a PDS's clock is ahead": "clock_ahead:after=N,count=30",
+    "a PDS's clock is behind": "clock_behind:after=N,count=30",
+    "frames are not canonical": "loose_keys:after=N,count=30",
 }
 
 KINDS: Final = (

@@ -108,10 +108,12 @@ class Ledger:
 
 
 def event_of(message: Row) -> str | None:
-    """What names an event, however often it was sent; None for what is no event."""
-    commit = message.get("commit") or {}
-    if message["kind"] not in ("commit", "identity", "account", "sync"):
+    """What names an event, however often it was sent, and under whichever seq; None for what is no event."""
+    kind = message["kind"]
+    if kind not in ("commit", "identity", "account", "sync"):
         return None
-    return json.dumps(
-        [message["seq"], message["did"], commit.get("collection"), commit.get("rkey"), commit.get("operation")]
-    )
+    if kind == "commit":
+        commit = message["commit"]
+        return json.dumps([message["did"], *(commit.get(name) for name in ("rev", "collection", "rkey", "operation"))])
+    # An account may be told the same twice; its states never get a wrong seq.
+    return json.dumps([message["did"], kind, message["seq"], message[kind]])

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from streams.local import ports
-from streams.local.generator import Plan, Traffic
+from streams.local.generator import Plan, Reset, Traffic
+from streams.local.manner import Beyond, Manner
 from streams.local.oracle import Oracle, State, load_oracle
 from streams.local.relay import DevRelay
 from streams.local.retained import FrameStore
@@ -33,6 +34,13 @@ from tests.patience import PATIENCE
 PACE = {"BACKFILL_BATCH_SIZE": "300", "BACKFILL_BATCH_DELAY_MS": "20", "BACKFILL_USE_IDLE": "false"}
 #: Where Python finds the clock that can be set (its docstring says how).
 CLOCK = os.pathsep.join((str(Path(__file__).with_name("clock")), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep)
+#: What a cursor beyond the head is answered with after each reset.
+BEYOND = (Beyond.ERROR, Beyond.LIVE, Beyond.HTTP)
+#: Frames that come out at once, at most; and the frames at the end of a sequence that may have to come one by one.
+MOST_AT_ONCE = 200
+SLOWLY = 100
+#: How often the relay's sequence begins anew in a campaign.
+RESETS = 3
 #: Seconds between the end of a process and its next start.
 RESTART_AFTER = 0.5
 #: A process that finds Kafka, Postgres or the relay away when it starts waits a while, and ends with one of these.
@@ -199,6 +207,24 @@ class Site:
 
     # -- servers
 
+    def ends_of_sequences(self) -> set[int]:
+        """The last seq of each sequence that the relay has left."""
+        return {self.relay.store.seqs[reset - 1] for reset in self.relay.store.resets if reset <= self.relay.head_index}
+
+    async def publish(self, count: int) -> None:
+        """Let out more frames; a new sequence only once all of the old one was applied, for the relay forgets that."""
+        relay, resets = self.relay, self.relay.store.resets
+        if relay.head_index in resets:
+            if await self.deployment.cursor() != relay.head:
+                return
+            number = resets.index(relay.head_index) % len(BEYOND)
+            relay.manner = replace(relay.manner, beyond=BEYOND[number])
+        left = next((reset - relay.head_index for reset in resets if reset > relay.head_index), len(relay.store))
+        # A relay that only goes on live, whatever the cursor is, says nothing of a new sequence but by what comes: its
+        # last frames come slowly, while an ingest may still be away.
+        slowly = SLOWLY if relay.manner.beyond is Beyond.LIVE else 0
+        relay.publish(min(count, MOST_AT_ONCE, max(1, left - slowly)))
+
     async def restart_relay(self, seconds: float) -> None:
         """Gone without a word, back after a while on the same port with the same frames."""
         for subscription in list(self.relay.subscriptions):
@@ -218,7 +244,9 @@ class Site:
 
 def _generated(events: int, seed: int, folder: Path) -> tuple[FrameStore, State]:
     oracle = Oracle()
-    plan = Plan(events, seed, large_every=max(500, events // 12))
+    # Each sequence has numbers of its own, below those of the one before: so a gap tells which one it is of.
+    resets = tuple(Reset(events * n // (RESETS + 1), 1_000_000_000 * (RESETS - n) + 1) for n in range(1, RESETS + 1))
+    plan = Plan(events, seed, large_every=max(500, events // 12), resets=resets)
     store = FrameStore(Traffic(plan, oracle).frames())
     oracle.write_to(folder / "oracle.json")
     return store, load_oracle(folder / "oracle.json")
@@ -234,7 +262,7 @@ async def opened(folder: Path, *, events: int, seed: int) -> AsyncIterator[Site]
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(asyncio.to_thread, stack.down)
         await asyncio.to_thread(stack.up)
-        relay = await closing.enter_async_context(DevRelay(store, published=0))
+        relay = await closing.enter_async_context(DevRelay(store, published=0, manner=Manner(cut_at_reset=True)))
         servers = {
             "kafka": (int(stack.bootstrap_servers.rpartition(":")[2]), kafka_port),
             "postgres": (int(urlsplit(stack.dsn).port or 0), 0),

@@ -53,17 +53,23 @@ def check_frame(ingest: Ingest, data: bytes, meant: bytes, *, filtered: bool) ->
     wanted = oracle.expect(meant)
     position = ingest.intake.continuity.position
     must(last <= position < oracle.MAX_SEQ, f"the position went from {last} to {position}")
-    came = wanted.seq is None or wanted.seq in ingest.seqs
-    if wanted.seq is not None:
-        ingest.seqs.add(wanted.seq)
+    event = _event_of(wanted)
+    came = wanted.seq is None or event in ingest.came
+    ingest.came.add(event)
     if raised is not None:
         must((not new and wanted.frame is None) or raised == "reset", f"{raised}: but this frame is none")
         return raised
     if seen or skipped:
         must((events, dead, kept_out) == (0, 0, 0) and seen + skipped == 1, "seen or skipped, and something else")
-        must(skipped or came, f"a frame with a seq that never came, {wanted.seq}, counted as seen")
+        must(skipped or came, f"an event that never came, {event}, counted as seen")
         return "seen before" if seen else "skipped by type"
     return _decoded(wanted, values, letters, kept_out, filtered)
+
+
+def _event_of(wanted: Expected) -> tuple[int | None, str, str]:
+    """What a frame must have in common with an earlier one to be its repeat."""
+    body = wanted.body or {}
+    return wanted.seq, repr(body.get("repo") or body.get("did")), repr(body.get("rev"))
 
 
 def _letter(letter: dict[str, Any]) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from streams.local.arrangement import arranged
+from streams.local.dialects import LOOSE_KINDS
+from streams.local.faults import CLAIM_KINDS, ORDER_KINDS, Fault
 from streams.local.repository import cid_of
 from tests.fuzz import hostile, seeds
 from tests.fuzz.cbor import Link, dump, head, loosely
@@ -13,6 +16,7 @@ from tests.fuzz.seeds import Seed
 
 #: How often a case is a heavy one (megabytes), and then nothing else.
 HEAVY: Final = 0.0004
+_DISORDER: Final = [*ORDER_KINDS, *(kind for kind in CLAIM_KINDS if kind not in LOOSE_KINDS)]
 
 
 class Case(NamedTuple):
@@ -125,6 +129,21 @@ def _in_a_row(r: Random) -> list[bytes]:
 def encoded(kind: Any, body: Any, *, ordered: bool = True, op: Any = 1) -> bytes:
     """A frame of this header and body."""
     return dump({"op": op, "t": kind}) + dump(body, ordered=ordered)
+
+
+def _disorder(r: Random) -> list[bytes]:
+    """A piece of a relay's stream, out of order, with seqs and times that are wrong."""
+    at = r.randrange(len(seeds.stream()) - 200)
+    piece = seeds.stream()[at : at + r.randint(45, 90)]
+    faults = [
+        Fault(
+            r.choice(_DISORDER), after=r.randrange(len(piece)), count=r.choice((1, 2, 5, 20)),
+            by=r.choice((1, 3, 17, 40)),
+            jump=r.choice((1, 20, 1_000_000, 4_999_999_990)), seconds=r.choice((1, 3600, 0, 1e10)),
+        )
+        for _ in range(r.choice((1, 1, 2, 5, 20)))
+    ]  # fmt: skip
+    return [frame.data for frame in arranged(piece, faults)]
 
 
 def _value(r: Random, field: str) -> Any:
@@ -445,7 +464,7 @@ _WEIGHTED: Final[tuple[tuple[str, Make, int], ...]] = (
     ("untouched", _untouched, 4), ("bits flipped", _flip, 14), ("cut", _cut, 6), ("spliced", _splice, 7),
     ("bytes inserted", _insert, 8),
     ("bytes deleted", _delete, 6), ("bytes repeated", _repeat_bytes, 4), ("noise", _noise, 3),
-    ("frames in a row", _in_a_row, 3),
+    ("frames in a row", _in_a_row, 3), ("frames in disorder", _disorder, 0),
     ("field wrong", _field, 18), ("header wrong", _header, 6), ("names and times", _names, 9),
     ("operation wrong", _operation, 13),
     ("many operations", _many, 0), ("no CAR", _archive, 9), ("record hostile", _record, 14),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.local.generator import Plan, Traffic
-from streams.local.recording import read_frames
+from streams.local.recording import Frame, read_frames
 from streams.local.repository import car
 from tests.fuzz.cbor import NotStrictError, load, load_all
 
@@ -31,13 +31,19 @@ class Seed:
 def frames() -> tuple[Seed, ...]:
     """All seeds, in an order that is always the same."""
     seeds = []
-    for data in (*read_frames(RECORDING), *(frame.data for frame in Traffic(_GENERATED).frames())):
+    for data in (*read_frames(RECORDING), *(frame.data for frame in stream())):
         try:
             header, body = load_all(data)
         except NotStrictError as error:  # a seed that the strict reader refuses would be judged by nobody
             raise AssertionError(f"a seed is not strict DAG-CBOR: {error}") from error
         seeds.append(Seed(data, header["t"], body))
     return tuple(seeds)
+
+
+@functools.cache
+def stream() -> tuple[Frame, ...]:
+    """The generated frames as a relay sends them, one after the other."""
+    return tuple(Traffic(_GENERATED).frames())
 
 
 @functools.cache

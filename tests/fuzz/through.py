@@ -92,8 +92,8 @@ class Ingest:
         self.tape = Tape()
         self.counts = Counts()
         self.heads = 0
-        #: The seqs of all frames that came.
-        self.seqs: set[int] = set()
+        #: What names the events of all frames that came.
+        self.came: set[tuple[int | None, str, str]] = set()
         self.intake = Intake(
             cast(Publisher, self.tape), Continuity(0, known=False), self.counts,
             relay="wss://relay.example.com", run=NOW, sequence=sequence, keep=KEEP if filtered else None, head_seq=None,

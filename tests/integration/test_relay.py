@@ -18,10 +18,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
 from streams.errors import RelayError, SettingsError
-from streams.local.generator import Plan, Traffic
+from streams.local.generator import Plan, Reset, Traffic
 from streams.local.oracle import Oracle, iter_records, load_oracle, load_pds_state
 from streams.local.recording import Frame, read_frames, write_frames
-from streams.local.relay import DevRelay, RelayThread, main
+from streams.local.relay import DevRelay, RelayThread
+from streams.local.relay_command import main
 from streams.local.retained import FrameStore
 from tests.patience import PATIENCE
 
@@ -280,7 +281,7 @@ async def test_a_drip_is_slow() -> None:
 
 
 async def test_a_reset_sequence_goes_on_lower_and_forgets_the_old_one() -> None:
-    store = FrameStore(Traffic(Plan(300, seed=5, reset_at=150)).frames())
+    store = FrameStore(Traffic(Plan(300, seed=5, resets=(Reset(150),))).frames())
     [reset] = store.resets
     async with DevRelay(store) as relay:
         async with listening(relay) as client:

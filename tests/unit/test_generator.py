@@ -7,7 +7,7 @@ from typing import Any
 import libipld
 import pytest
 
-from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Traffic
+from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Reset, Traffic
 from streams.local.oracle import Oracle, State, unnamed_account
 from streams.local.recording import Frame, microseconds, placed
 from streams.local.repository import cid_text, encode, link, tid
@@ -206,7 +206,7 @@ def test_an_oracle_of_a_window_knows_only_the_window() -> None:
 
 
 def test_a_reset_begins_the_sequence_again_with_newer_times() -> None:
-    frames, _ = generate(400, reset_at=200)
+    frames, _ = generate(400, resets=(Reset(200),))
     falls = [i for i in range(1, len(frames)) if frames[i].seq < frames[i - 1].seq]
     assert len(falls) == 1
     assert frames[falls[0]].seq < 10
