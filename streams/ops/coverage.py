@@ -54,6 +54,7 @@ def stretches(times: Times, gaps: Sequence[GapTimes]) -> tuple[Stretch, ...]:
         asked = times.asked_from, times.oldest
         if not any((gap.begin, gap.end) == asked and gap.reason in NOT_KNOWN for gap in gaps):
             _add(found, "not kept", *asked, NOT_KEPT)
+            at = None if at is None else max(at, times.oldest)
     ends: tuple[tuple[_Kind, dt.datetime | None], ...] = (
         ("covered", times.covered_to), ("pending", times.newest), ("to come", times.head),
     )  # fmt: skip

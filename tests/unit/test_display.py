@@ -23,7 +23,7 @@ def said(folder: Path, dsn: str) -> list[str]:
     [
         ("postgresql://u:hunter2@h:1/d", "postgresql://u:***@h:1/d", "postgresql://u@h:1/d"),
         ("postgresql://h/d?user=u&password=hunter2", "postgresql://h/d?user=u&password=***", "postgresql://h/d?user=u"),
-        ("postgresql://h/d?password=a@hunter2", "postgresql://h/d?password=***", "postgresql://h/d"),
+        ("postgresql://h/d?password=a%40hunter2", "postgresql://h/d?password=***", "postgresql://h/d"),
         ("postgresql://h/d?passfile=/f", "postgresql://h/d?passfile=/f", "postgresql://h/d?passfile=/f"),
     ],
 )
