@@ -23,7 +23,7 @@ from tests.containers import downloads
 READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
 #: Debian's package docker.io has them, and what else they need.
-PROGRAMS: Final = ("dockerd", "docker", "containerd", "runc", "iptables", "nsenter", "unshare", "ip")
+PROGRAMS: Final = ("dockerd", "docker", "containerd", "runc", "iptables", "nsenter", "unshare", "setpriv", "ip")
 _START: Final = "ip link set lo up && exec dockerd"
 Finished = subprocess.CompletedProcess[str]
 
@@ -53,7 +53,8 @@ class Engine:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         places = {"data-root": downloads.CACHE / "engine", "exec-root": self.folder / "exec", "pidfile": self.folder / "pid"}
         options = [part for name, path in places.items() for part in (f"--{name}", str(path))]
-        own = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
+        # Where the process that started it is killed, it ends too.
+        own = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
         command = [*own, "sh", "-c", f'{_START} "$@"', "dockerd", *options, "--host", f"unix://{self.socket}"]
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -63,6 +64,7 @@ class Engine:
                 self.__exit__()
                 raise StreamsError(f"The Docker engine does not start here: {self.log.read_text()[-600:]}")
             time.sleep(0.1)
+        self._forget()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,6 +78,14 @@ class Engine:
                 self._process.kill()
                 self._process.wait()
         self._lock.close()
+
+    def _forget(self) -> None:
+        """Remove containers, volumes and networks that a killed run has left: only images are to be kept."""
+        left = self.docker("ps", "--all", "--quiet").stdout.split()
+        if left:
+            self.docker("rm", "--force", "--volumes", *left)
+        for kind in ("volume", "network"):
+            self.docker(kind, "prune", "--force")
 
     @property
     def pid(self) -> int:
