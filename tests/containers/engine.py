@@ -49,13 +49,16 @@ class Engine:
         self._lock = (downloads.CACHE / "lock").open("w")
 
     def __enter__(self) -> Self:
-        """Start it and wait until it answers; another engine with the same images is waited for. Raises StreamsError."""
+        """Start it and wait until it answers. Another engine with the same images is waited for.
+
+        Raises StreamsError.
+        """
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        places = {"data-root": downloads.CACHE / "engine", "exec-root": self.folder / "exec", "pidfile": self.folder / "pid"}
-        options = [part for name, path in places.items() for part in (f"--{name}", str(path))]
+        options = ["--data-root", str(downloads.CACHE / "engine"), "--exec-root", str(self.folder / "exec")]
+        options += ["--pidfile", str(self.folder / "pid"), "--host", f"unix://{self.socket}"]
         # Where the process that started it is killed, it ends too.
-        own = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc"]
-        command = [*own, "sh", "-c", f'{_START} "$@"', "dockerd", *options, "--host", f"unix://{self.socket}"]
+        own = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--mount-proc", "--pid", "--fork"]
+        command = [*own, "--kill-child=SIGKILL", "sh", "-c", f'{_START} "$@"', "dockerd", *options]
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         deadline = time.monotonic() + READY_SECONDS
@@ -131,11 +134,14 @@ class Engine:
         return labels.get(name)
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], *, folder: Path | None = None, check: bool = True) -> Finished:
+def run(
+    command: Sequence[str], environment: Mapping[str, str], *, folder: Path | None = None, check: bool = True
+) -> Finished:
     """Run a command to its end. Raises StreamsError, with what it said, where it fails and ``check`` is set."""
     done = subprocess.run(
         command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if check and done.returncode != 0:
-        raise StreamsError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        said = done.stdout[-2000:] + done.stderr[-4000:]
+        raise StreamsError(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
     return done

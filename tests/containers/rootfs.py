@@ -21,7 +21,7 @@ SLIM: Final = (
     "login", "mawk", "mount", "netbase", "passwd", "procps", "sed", "tar", "tzdata", "util-linux", "zlib1g",
 )  # fmt: skip
 #: Folders of a package that no program needs.
-_SPARE: Final = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/share/bash-completion")
+_SPARE: Final = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info")
 _MERGED: Final = ("bin", "sbin", "lib", "lib64")
 _ELF: Final = b"\x7fELF"
 _EPOCH: Final = 1_700_000_000
