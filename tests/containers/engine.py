@@ -73,29 +73,36 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         """End it, and with it every container."""
         assert self._process is not None
-        if self._process.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
-            try:
-                self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        for pid in self._children():
+            os.kill(pid, signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._lock.close()
 
     def _forget(self) -> None:
-        """Remove containers, volumes and networks that a killed run has left: only images are to be kept."""
+        """Remove what a killed run has left, and images of before: only images that have a name are to be kept."""
         left = self.docker("ps", "--all", "--quiet").stdout.split()
         if left:
             self.docker("rm", "--force", "--volumes", *left)
-        for kind in ("volume", "network"):
+        for kind in ("volume", "network", "image"):
             self.docker(kind, "prune", "--force")
+        self.docker("builder", "prune", "--force", "--keep-storage", "2gb")
 
     @property
     def pid(self) -> int:
         """The engine's pid: the child of unshare, first of its namespace."""
+        return self._children()[0]
+
+    def _children(self) -> list[int]:
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        return int(children[0])
+        try:
+            found = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        except FileNotFoundError:
+            return []
+        return [int(pid) for pid in found.split()]
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """Return the command as it must be started to be in the engine's network."""
