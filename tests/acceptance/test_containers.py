@@ -84,8 +84,8 @@ class Relays:
 
     async def serving(self, *arguments: str) -> str:
         """The address of a relay that serves this."""
-        bridge = self.engine.inspect("bridge", "network")["IPAM"]["Config"][0]["Gateway"]
-        command = [sys.executable, "-m", "streams.local.relay", "--host", bridge, "--port", "2480", *arguments]
+        where = ["--host", engines.BRIDGE, "--port", "2480"]
+        command = [sys.executable, "-m", "streams.local.relay", *where, *arguments]
         self.commands.append(Command("relay", self.engine.inside(command), {}, self.folder))
         found = await self.commands[-1].line(r'"url": "(\S+)"', 300.0)
         return found[1]

@@ -24,6 +24,8 @@ READY_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
 #: Debian's package docker.io has them, and what else they need.
 PROGRAMS: Final = ("dockerd", "docker", "containerd", "runc", "iptables", "nsenter", "unshare", "setpriv", "ip")
+#: The engine's own address, where containers reach what listens beside it.
+BRIDGE: Final = "172.17.0.1"
 _START: Final = "ip link set lo up && exec dockerd"
 Finished = subprocess.CompletedProcess[str]
 
@@ -55,7 +57,7 @@ class Engine:
         """
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         options = ["--data-root", str(downloads.CACHE / "engine"), "--exec-root", str(self.folder / "exec")]
-        options += ["--pidfile", str(self.folder / "pid"), "--host", f"unix://{self.socket}"]
+        options += ["--pidfile", str(self.folder / "pid"), "--host", f"unix://{self.socket}", "--bip", f"{BRIDGE}/16"]
         # Where the process that started it is killed, it ends too.
         own = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--mount-proc", "--pid", "--fork"]
         command = [*own, "--kill-child=SIGKILL", "sh", "-c", f'{_START} "$@"', "dockerd", *options]
