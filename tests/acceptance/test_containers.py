@@ -223,11 +223,11 @@ async def test_a_service_that_hangs_is_unhealthy(project: Project, relays: Relay
 @long
 async def test_a_tight_container_is_told_and_not_killed(project: Project, relays: Relays) -> None:
     address, oracle = await relays.generated(6_000)
-    project.settings(RELAY_URL=address, CONTAINER_MEMORY_MB=400, BACKFILL_MAX_MEMORY_MB=512, **FAST)
+    project.settings(RELAY_URL=address, CONTAINER_MEMORY_MB=500, BACKFILL_MAX_MEMORY_MB=512, **FAST)
     project.compose("up", "-d", BACKFILL_DAYS="-1")
     settled(project, oracle)
-    assert project.container()["HostConfig"]["Memory"] == 400 * 1024 * 1024
-    assert any("The container has 400 MB: this process may have 180 MB of it" in line for line in project.logs())
+    assert project.container()["HostConfig"]["Memory"] == 500 * 1024 * 1024
+    assert any("The container has 500 MB: this process may have 225 MB of it" in line for line in project.logs())
     assert (project.state()["OOMKilled"], project.container()["RestartCount"]) == (False, 0)
 
 
