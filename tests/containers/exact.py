@@ -9,10 +9,20 @@ import argparse
 import asyncio
 from pathlib import Path
 
+import asyncpg
+
 from streams.local.compare import compare
-from streams.local.oracle import load_oracle, load_pds_state
+from streams.local.oracle import State, load_oracle, load_pds_state
 
 DSN = "postgresql://postgres:postgres@127.0.0.1:5432/atproto"
+
+
+async def _differences(expected: State) -> list[str]:
+    connection = await asyncpg.connect(DSN)
+    try:
+        return await compare(connection, "firehose", expected)
+    finally:
+        await connection.close()
 
 
 def main() -> int:
@@ -23,7 +33,7 @@ def main() -> int:
     expected.add_argument("--oracle", type=Path, help="what the generator of a relay wrote down")
     options = parser.parse_args()
     state = load_pds_state(options.pds) if options.pds else load_oracle(options.oracle)
-    problems = asyncio.run(compare(DSN, "firehose", state))
+    problems = asyncio.run(_differences(state))
     print("\n".join(problems))
     return int(bool(problems))
 
