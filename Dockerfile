@@ -15,7 +15,7 @@ LABEL org.opencontainers.image.title="atproto-streams" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 LOCAL_DIR=/var/lib/atproto-streams
-RUN useradd --system --uid 10001 --no-create-home streams \
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin streams \
  && install --directory --owner=10001 /var/lib/atproto-streams
 USER 10001
 WORKDIR /var/lib/atproto-streams

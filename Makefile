@@ -28,12 +28,14 @@ test: $(VENV)/dev.stamp debian ## All tests, on real Kafka and Postgres; `make c
 
 # What some tests use and no Python package holds: a browser for the live page, a pooler in front of Postgres. All of it is
 # Debian's: root on a machine with apt gets it. A line for each: a command that proves it is there, and its packages.
+# A Docker engine, on which docker-compose.yml is run, is for CI alone: on a machine that is used it would be a service.
 CHROMIUM = chromium-headless-shell
 debian: ## What tests use besides Python, where root and apt can get it
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=; \
 	has() { for name; do command -v "$$name" >/dev/null 2>&1 && return; done; return 1; }; \
 	has $(CHROMIUM) chromium chromium-browser google-chrome || missing="$$missing $(CHROMIUM) fonts-dejavu-core"; \
 	has pgbouncer || missing="$$missing pgbouncer"; \
+	[ -z "$$CI" ] || has dockerd || missing="$$missing docker.io iptables"; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "`id -u`" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
 		echo "Not here:$$missing. The tests that use them are skipped. Install them (Debian: apt install$$missing)."; exit 0; fi; \

@@ -13,7 +13,8 @@ from typing import Final
 from streams.errors import StreamsError
 from streams.settings import load_settings
 
-COMMAND: Final = ("faust", "-A", "streams.agents", "worker")
+#: ``--quiet``: without Faust's banner, which no reader of JSON lines understands. Our own lines are not affected.
+COMMAND: Final = ("faust", "--quiet", "-A", "streams.agents", "worker")
 
 
 def main() -> int:

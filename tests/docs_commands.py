@@ -56,7 +56,8 @@ _REPLAY: Final = "tests/acceptance/test_replay.py::"
 _STACK: Final = "tests/integration/test_local_stack.py::"
 _ITSELF: Final = Parsed("it is what runs this check")
 _SECURED: Final = ByTest("tests/acceptance/test_secured_kafka.py::test_everything_goes_through")
-_DOCKER: Final = Parsed("needs a Docker engine")
+_CONTAINERS: Final = "tests/acceptance/test_containers.py::"
+_QUICK: Final = ByTest(f"{_CONTAINERS}test_the_quick_start_of_the_readme")
 
 #: What the documents call it -> what it is here.
 _KAFKA: Final = ("localhost:9092", "$KAFKA_BOOTSTRAP_SERVERS")
@@ -126,13 +127,18 @@ COMMANDS: Final[dict[str, Check]] = {
     'pg_restore -d "$DATABASE_URL" firehose.dump': Run(
         r"CREATE TABLE firehose.records ", instead=(('-d "$DATABASE_URL"', "-f -"),)
     ),
-    # -- docker-compose: the file itself is tested apart
+    # -- docker-compose
     "docker-compose exec db psql -U postgres -d atproto -c …": Run(
         r"(?s)service.*\(\d+ rows?\)", instead=(("docker-compose exec db psql -U postgres -d atproto", _PSQL),)
     ),
-    "docker-compose …": _DOCKER,
-    "docker compose …": _DOCKER,
-    "export BACKFILL_DAYS=…": Parsed("sets a variable, and needs a Docker engine after it"),
+    "docker-compose -f docker-compose.yml -f docker-compose.cluster.yml up -d": ByTest(
+        f"{_CONTAINERS}test_three_brokers_and_four_workers"
+    ),
+    "docker-compose --profile monitoring up -d": Parsed("needs images that no test can have"),
+    "docker-compose …": _QUICK,
+    "export BACKFILL_DAYS=…": _QUICK,
+    "python -m pytest tests/acceptance/test_containers.py": _ITSELF,
+    "LONG=1 python -m pytest tests/acceptance/test_containers.py": _ITSELF,
     # -- keeping house
     "faust -A streams.agents copy …": Run(r"\S"),
     "faust -A streams.agents prune …": Run(r"\d"),

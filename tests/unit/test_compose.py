@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,24 @@ def test_the_worker_waits_for_both_and_starts_again_on_failure() -> None:
         assert pairs(block(waits, service, 6), 8) == {"condition": "service_healthy"}
         assert "test: [" in block(block(COMPOSE, service, 2), "healthcheck", 4)
     assert pairs(WORKER, 4)["restart"] == "on-failure"
-    assert '"pg_isready", "-U", "postgres", "-d", "atproto"' in COMPOSE
+
+
+def test_health_is_an_answer_and_asking_costs_little() -> None:
+    """Whether the checks hold is seen by tests/acceptance/test_containers.py; here, that they are of that kind."""
+    checks = {service: block(block(COMPOSE, service, 2), "healthcheck", 4) for service in ("kafka", "db")}
+    assert '"psql", "-U", "postgres", "-d", "atproto"' in checks["db"]  # pg_isready needs no database
+    assert "/opt/kafka/bin" not in checks["kafka"]  # each of these tools is a Java, with the broker's heap
+    # What a start after a crash may take, with room for a machine that has other work.
+    assert {pairs(check, 6)["start_period"] for check in checks.values()} == {"10m"}
+
+
+def test_the_health_check_asks_kafka_what_it_answers() -> None:
+    """The bytes that bash sends are a request for the versions of the protocol, without a client's name."""
+    (escaped,) = re.findall(r"printf '([^']+)'", block(COMPOSE, "kafka", 2))
+    sent = bytes(int(octal, 8) for octal in escaped.split("\\\\")[1:])
+    length, key, version, correlation, name = struct.unpack(">ihhih", sent)
+    assert (length, key, version, name) == (len(sent) - 4, 18, 0, -1)
+    assert correlation > 0
 
 
 def test_ports_are_published_on_loopback_only_and_versions_are_pinned() -> None:
@@ -105,7 +123,9 @@ def test_volumes_are_declared_and_where_the_images_want_them() -> None:
 
 
 def test_the_image_runs_the_readme_s_command_as_nobody_special() -> None:
-    assert " ".join(COMMAND) in (PROJECT / "README.md").read_text()
+    program, quiet, *rest = COMMAND
+    assert " ".join((program, *rest)) in (PROJECT / "README.md").read_text()
+    assert quiet == "--quiet"  # Faust's banner is no line of JSON
     assert 'ENTRYPOINT ["python", "-m", "streams.container"]' in DOCKERFILE
     assert re.search(r"^USER (?!0|root)\d+$", DOCKERFILE, re.MULTILINE)
     assert f"LOCAL_DIR={ENVIRONMENT['LOCAL_DIR']}" in DOCKERFILE
