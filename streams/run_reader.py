@@ -18,8 +18,9 @@ import structlog
 from streams.crashpoint import crash_point
 from streams.errors import RelayError
 from streams.firehose.arrival_times import Reference
+from streams.firehose.arrivals import Memory
 from streams.firehose.collections import compile_patterns
-from streams.firehose.continuity import Continuity, Memory
+from streams.firehose.continuity import Continuity
 from streams.firehose.events import frame_seq
 from streams.firehose.foreign import Doubt, ForeignStreamError
 from streams.firehose.frames import ErrorFrame, FrameError, split_frame

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from streams.firehose.continuity import Arrival, Continuity
+from streams.firehose.arrivals import Arrival
+from streams.firehose.continuity import Continuity
 from streams.firehose.looking import SILENCE, Asker, Seen
 from streams.intake import SequenceReset
 from streams.run_start import RunStart

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from streams.firehose.arrivals import Arrival
 from streams.firehose.tid import is_tid, us_from_tid
-
-if TYPE_CHECKING:
-    from streams.firehose.continuity import Arrival
 
 #: Spreads of a block by which later arrivals must be newer: the times of PDSes in one block differ by seconds.
 _SPREADS: Final = 2

@@ -18,12 +18,13 @@ from __future__ import annotations
 import enum
 from bisect import bisect_left, bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 from streams.firehose.arrival_times import Reference, median_time
+from streams.firehose.arrivals import REMEMBERED, Arrival, Memory
 from streams.firehose.stream_time import StreamTime
 
 #: Arrivals whose lowest seq becomes the position. A frame that fewer than so many others overtook is never behind it.
@@ -39,8 +40,6 @@ WITNESSES: Final = 32
 QUIET_WITNESSES: Final = 4
 #: Late arrivals from one judgement to the next: each looks at the times of all witnesses.
 _JUDGED_EVERY: Final = 8
-#: Events that are remembered at least, to recognise a repeat; at most twice as many. About 3 MB.
-REMEMBERED: Final = 32_768
 #: Arrivals beyond a jump of the seqs that make it believed when the rest is settled.
 _SEVERAL: Final = 3
 #: A jump that is believed where the relay sends what is behind it a second time, in order.
@@ -71,18 +70,6 @@ class Verdict(enum.Enum):
     RESET = "reset"
 
 
-class Arrival(NamedTuple):
-    """A frame as it arrived: its event (seq, did, rev), and the time that it claims, in µs or None.
-
-    ``rev`` of a frame that has none is its type with what it says.
-    """
-
-    seq: int
-    did: str
-    rev: str
-    time: int | None
-
-
 @dataclass(frozen=True, slots=True)
 class Missing:
     """Sequence numbers that the relay did not send: ``from_seq`` to ``to_seq``, both included; times in µs or None."""
@@ -91,32 +78,6 @@ class Missing:
     to_seq: int
     from_time: int | None
     to_time: int | None
-
-
-@dataclass(slots=True)
-class Memory:
-    """What outlives a run: the events taken lately, and the places at which a sequence ended.
-
-    Events are kept by their hash, in two generations: the older one is forgotten when the younger one is full. No event
-    above ``highest`` is among them.
-    """
-
-    young: set[int] = field(default_factory=set)
-    old: set[int] = field(default_factory=set)
-    highest: int = -1
-    ends: set[int] = field(default_factory=set)
-
-    def __contains__(self, key: int) -> bool:
-        """Whether the event with this hash was taken lately."""
-        return key in self.young or key in self.old
-
-    def turn(self) -> None:
-        """Forget the older generation."""
-        self.old, self.young = self.young, set()
-
-    def forget_events(self) -> None:
-        """Forget all events: what was taken is taken again. The places at which a sequence ended stay."""
-        self.young, self.old, self.highest = set(), set(), -1
 
 
 class Continuity:
@@ -278,6 +239,8 @@ class Continuity:
             # Another event of the same sequence is about as old as ours.
             self._changed = self._changed or (not seen and self.reference.is_before([arrival]))
         self._young.add(key)
+        if len(self._young) >= REMEMBERED:
+            self._turn()
         if seen and arrival.seq <= self.position:
             self._prove()
         if arrival.seq > self.position:
@@ -327,36 +290,48 @@ class Continuity:
         """Move to the lowest seq of a full block, unless that is further than usual."""
         block, self._block = self._block, []
         self._blocks.append(block)
-        lowest = min(block, key=_seq_of)
-        left_out = lowest[0] - self.position - 1 - self._pass(lowest[0], block)
-        usual = max(self._left_out) if self._left_out else (self._usual_step() - 1) * BLOCK
-        if self.position > 0 and (left_out > 2 * usual or not self.proven):  # 0 is all that the relay keeps
-            self._held += BLOCK
-            if self._held < HELD:
-                self._rest += block
-                return
-        if self.known and self.proven:
-            self._left_out.append(min(left_out, 2 * usual + BLOCK))
+        seqs = sorted([arrival[0] for arrival in block])
+        low = seqs[0]
+        lowest = block[0] if block[0][0] == low else min(block, key=_seq_of)
+        left_out = max(low - self.position - 1 - self._pass(seqs), 0)
+        if left_out or self._left_out or not self.proven:
+            usual = self._usually_left_out()
+            if self.position > 0 and (left_out > 2 * usual or not self.proven):  # 0 is all that the relay keeps
+                self._held += BLOCK
+                if self._held < HELD:
+                    self._rest += block
+                    return
+            if self.known and self.proven:
+                self._left_out.append(min(left_out, 2 * usual + BLOCK))
         self._held = 0
         self._rest = block
-        del self._ahead[: bisect_right(self._ahead, lowest[0])]
         self._move(lowest)
-        self._confirmed = max(self._confirmed, lowest[0])
+        del self._ahead[: bisect_right(self._ahead, self.position)]
+        self._confirmed = max(self._confirmed, low)
         if len(self._young) >= REMEMBERED:
-            self._memory.turn()
-            self._young = self._memory.young
+            self._turn()
 
-    def _pass(self, lowest: int, block: list[Arrival]) -> int:
-        """Note the seqs of a full block. Return how many seqs below its lowest one arrived before it."""
-        seqs = {arrival[0] for arrival in block}
-        ahead = self._ahead
-        if ahead and ahead[-1] >= lowest:
-            seqs.update(ahead)
-            ahead.clear()
-        ahead += sorted(seqs)
-        if len(ahead) > 2 * HELD + BLOCK:
-            del ahead[2 * HELD :]  # lone ones, far ahead
-        return bisect_left(ahead, lowest)
+    def _usually_left_out(self) -> int:
+        """Return how many seqs are left out below a block at most, as far as that is known."""
+        return max(self._left_out) if self._left_out else (self._usual_step() - 1) * BLOCK
+
+    def _turn(self) -> None:
+        self._memory.turn()
+        self._young = self._memory.young
+
+    def _pass(self, seqs: list[int]) -> int:
+        """Note the seqs of a full block, which are sorted. Return how many seqs below them arrived before."""
+        ahead, low = self._ahead, seqs[0]
+        if seqs[-1] - low != BLOCK - 1:  # else they are dense, and each is another
+            seqs = sorted(set(seqs))
+        if ahead and ahead[-1] >= low:
+            ahead[:] = sorted({*ahead, *seqs})
+            if len(ahead) > 2 * HELD + BLOCK:
+                del ahead[2 * HELD :]  # lone ones, far ahead
+            return bisect_left(ahead, low)
+        passed = len(ahead)
+        ahead += seqs
+        return passed
 
     def _move(self, to: Arrival) -> None:
         """Move the position forward. What a connection without a proof has not sent until now is missing."""
@@ -417,8 +392,9 @@ class Continuity:
             limit = max(jump, _SMALL_JUMP) if arrival[0] <= told else jump
             is_jump = arrival[0] - self.position > limit and arrival[0] > named
             if is_jump and self.known and len(last) - index < several:
-                return
+                break
             self._move(arrival)
+        del self._ahead[: bisect_right(self._ahead, self.position)]
 
     def _usual_step(self) -> int:
         """Return the median step between two seqs; 1 where too few are known."""

@@ -13,7 +13,8 @@ from random import Random
 from typing import Final
 
 from streams.firehose.arrival_times import Reference
-from streams.firehose.continuity import BLOCK, HELD, Continuity, Memory, Verdict
+from streams.firehose.arrivals import Memory
+from streams.firehose.continuity import BLOCK, HELD, Continuity, Verdict
 from tests.arrivals.world import BEGIN_US, SECOND, YEAR, Event, World
 
 #: Frames of a new sequence until it must be noticed.
@@ -112,7 +113,7 @@ class Travel:
         self._begin(self.durable)
         self.unnoticed = 0
 
-    def _connection(self, length: int) -> bool:
+    def _connection(self, length: int) -> bool:  # noqa: PLR0911 (one a way to end)
         """Read one connection of at most so many frames. Return whether nothing more will come."""
         cursor = self.continuity.reconnected()
         self._no_gap()
@@ -123,12 +124,12 @@ class Travel:
             else:
                 self.continuity = Continuity(0, known=False, memory=self.memory)
             return False
-        for place in answer:
-            if length <= 0:
-                return False
-            length -= 1
+        for place in answer[:length]:
             if self._frame(place):
                 return False
+        if length < len(answer):
+            return False
+        length -= len(answer)
         while self.at < len(self.world.stream):
             if length <= 0:
                 return False
@@ -136,8 +137,8 @@ class Travel:
             self.at += 1
             if self._frame(self.at - 1):
                 return False
-            if self.rnd.random() < 0.01 and self._is_calm(self.at):
-                self._rest()
+            if self.rnd.random() < 0.01 and self._is_calm(self.at) and self._rest():
+                return False
         return not self._rest()
 
     def _rest(self) -> bool:

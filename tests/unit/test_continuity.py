@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.firehose.arrivals import REMEMBERED, Memory
 from streams.firehose.continuity import (
     BLOCK,
     HELD,
     QUIET_WITNESSES,
-    REMEMBERED,
     WITNESSES,
     Continuity,
-    Memory,
     Missing,
     Verdict,
 )
