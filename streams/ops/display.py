@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from streams.firehose.relay import relay_name
 from streams.firehose.syntax import shown
 from streams.ops.configuration import redacted
+from streams.ops.process_state import order_text
 from streams.ops.standing import Holdings, SinkStanding
 from streams.settings import Settings, read_stack_state
 
@@ -127,6 +128,7 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
     rate = display.received / display.seconds
     known = holdings.covered_from is not None and holdings.covered_to is not None
     covered = f"{_time(holdings.covered_from)} to {_time(holdings.covered_to)} (UTC)" if known else "not known"
+    order = order_text(ingest.get("passed_over") or 0, ingest.get("out_of_order") or 0)
     gaps = [f"{_time(begin)} to {_time(end)}: {shown(reason, 200)}" for begin, end, reason in holdings.gaps[:5]]
     lines = [
         "",
@@ -135,6 +137,7 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
         f"+ {standing.dead:,} dead, since this schema began",
         f"  rows          {rows:,} records, {holdings.accounts:,} accounts",
         f"                {named}" + (f" and {more} more collections" if more > 0 else ""),
+        *([f"  the relay     {order}"] if order else []),
         f"  covered       {covered}; cursor {holdings.cursor or '-'}",
         f"  not covered   {ingest.get('not_covered') or 'nothing that was asked for'}",
         f"  gaps          {len(holdings.gaps)}",

@@ -32,3 +32,11 @@ def test_the_summary_has_no_password_and_a_command_that_works(tmp_path: Path, ds
     assert "hunter2" not in "\n".join(lines)
     assert f"  data          schema firehose in {data}" in lines
     assert lines[-1].startswith(f"  psql '{psql}' -c ")
+
+
+def test_the_summary_says_what_was_passed_over(tmp_path: Path) -> None:
+    made = Settings(_env_file=None, local_dir=tmp_path, database_url=SecretStr("postgresql://h/d"))  # type: ignore[call-arg]
+    display = Display(made)
+    display.heard({"event": "done", "passed_over": 49, "out_of_order": 1})
+    text = summary(made, SinkStanding((), 5, 5, 0, 0), Holdings((), 1, None, None, (), (), None), display)
+    assert "  the relay     49 sent again and passed over, 1 out of order\n" in text
