@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.firehose.continuity import Continuity, Missing, Verdict
-from streams.firehose.events import SKIPPED_TYPES, Keep, decode_events, event_identity, frame_seq, frame_time
+from streams.firehose.events import (
+    MAX_DID,
+    MAX_REV,
+    SKIPPED_TYPES,
+    Keep,
+    decode_events,
+    event_identity,
+    frame_seq,
+    frame_time,
+)
 from streams.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.firehose.frames import FrameError, split_frame
 from streams.firehose.syntax import shown
@@ -69,6 +78,7 @@ class Intake:
         head_seq: int | None,
         on_head: Callable[[], None],
         on_tolerated: Callable[[], None],
+        on_turn: Callable[[], int],
         doubt: Doubt,
     ) -> None:
         self.publisher = publisher
@@ -80,6 +90,7 @@ class Intake:
         self.keep = keep
         self._on_head = on_head
         self._on_tolerated = on_tolerated
+        self._on_turn = on_turn
         self._doubt = doubt
         self._held: list[DeadLetter] = []
         self._head_seq = head_seq
@@ -111,21 +122,35 @@ class Intake:
         continuity = self.continuity
         time = frame_time(body)
         did, rev = body.get("repo"), body.get("rev")
-        if type(did) is not str or type(rev) is not str:
+        if type(did) is not str or type(rev) is not str or len(rev) > MAX_REV or len(did) > MAX_DID:
             did, rev = event_identity(kind, body, data)
         verdict = continuity.see(seq, did, rev, time)
-        if verdict is not Verdict.NEW:
-            if verdict is Verdict.SEEN:
-                counts.seen += 1
-                if continuity.position != self._moved:
-                    self._follow()
-                return
-            counts.late += 1
-        self._publish(kind, body, seq, time, data)
-        if continuity.position != self._moved:
+        if verdict is not Verdict.SEEN:
+            if continuity.turned:
+                self._turn()
+            self._publish(kind, body, seq, time, data)
+        if verdict is not Verdict.NEW or continuity.position != self._moved:
+            self._note(verdict)
+            if verdict is Verdict.RESET:
+                raise self._reset()
+
+    def _note(self, verdict: Verdict) -> None:
+        """Count what is not new, and follow the position."""
+        if verdict is Verdict.SEEN:
+            self.counts.seen += 1
+        elif verdict is not Verdict.NEW:
+            self.counts.late += 1
+        if self.continuity.position != self._moved:
             self._follow()
-        if verdict is Verdict.RESET:
-            raise SequenceReset(f"{continuity.late} events in a row below seq {continuity.position} are newer")
+
+    def _turn(self) -> None:
+        """Leave the old sequence, which the relay has sent again: what comes now is ordered after it."""
+        self.continuity.turned = False
+        self.sequence = self._on_turn()
+
+    def _reset(self) -> SequenceReset:
+        continuity = self.continuity
+        return SequenceReset(f"{continuity.late} events in a row below seq {continuity.position} are newer")
 
     def _publish(self, kind: str, body: dict[str, Any], seq: int, time: int | None, data: bytes) -> None:
         counts, publisher = self.counts, self.publisher
@@ -154,15 +179,15 @@ class Intake:
         if self._head_seq is not None and continuity.position >= self._head_seq:
             self._on_head()
 
-    def settle(self, *, silent: bool = True) -> None:
+    def settle(self, *, silent: bool = True, patient: bool = True) -> None:
         """Settle what came last, where nothing says otherwise: the relay is silent, or sends but a little.
 
-        Raises SequenceReset where the last frames before a silence prove one.
+        Not ``patient``: the connection is young. Raises SequenceReset where the last frames before a silence prove one.
         """
         continuity = self.continuity
         if silent and continuity.is_reset_at_rest():
-            raise SequenceReset(f"{continuity.late} events in a row below seq {continuity.position} are newer")
-        continuity.settle(clock.time_ns() // 1000, self._head_seq)
+            raise self._reset()
+        continuity.settle(clock.time_ns() // 1000, self._head_seq, patient=patient)
         self._follow()
 
     def _time(self) -> int:
@@ -202,6 +227,8 @@ class Intake:
             except FrameError:
                 seq = None
             self.counts.unreadable += 1
+            if seq is not None and seq == self.continuity.position:  # it proves that nothing is missing
+                self.continuity.see(seq, *event_identity(kind, body, data), None)
             self._bury(seq, None, f"unknown frame type {shown(kind)}", data)
             self._doubt.type(kind)
             return False
@@ -219,10 +246,12 @@ class Intake:
         try:
             seq = frame_seq(body)
         except FrameError:
+            self.counts.unreadable += 1
             return
-        self.continuity.see(seq, *event_identity(kind, body, data), frame_time(body))
-        if self.continuity.position != self._moved:
-            self._follow()
+        verdict = self.continuity.see(seq, *event_identity(kind, body, data), frame_time(body))
+        self._note(verdict)
+        if verdict is Verdict.RESET:
+            raise self._reset()
 
     def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
         self.counts.dead += 1

@@ -12,6 +12,7 @@ from typing import Literal
 from streams.errors import MismatchError
 from streams.firehose.seek import Absence, Sighting
 from streams.kafka.messages import Gap, Watermark
+from streams.kafka.publisher import Position
 from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
 
 DAY_US = 86_400_000_000
@@ -110,6 +111,21 @@ def not_shown(window: Window, target: int | None, relay: str, run: int) -> Gap |
     return Gap(
         relay=relay, run=run, from_seq=None, to_seq=to_seq, from_time=target, to_time=max(ends, default=None),
         reason=window.unknown or NOT_KEPT,
+    )  # fmt: skip
+
+
+def blind_gap(relay: str, run: int, asked_from: int | None, now: int) -> Gap:
+    """The gap of a run in which the relay has shown nothing: what it keeps is not known."""
+    return Gap(
+        relay=relay, run=run, from_seq=None, to_seq=None, from_time=asked_from, to_time=now, reason=NOTHING_SHOWN
+    )
+
+
+def reset_gap(relay: str, run: int, last: Position, to_time: int | None, why: str) -> Gap:
+    """The gap between a sequence, read up to ``last``, and the one that began after it."""
+    return Gap(
+        relay=relay, run=run, from_seq=last.seq + 1, to_seq=None, from_time=last.time, to_time=to_time,
+        reason=f"the relay's sequence was reset: {why}",
     )  # fmt: skip
 
 

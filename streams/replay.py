@@ -40,7 +40,8 @@ from streams.ops.process_state import IngestMode, IngestState, ingest_mode
 from streams.patience import Ended, Patience
 from streams.plan import Request, decide
 from streams.postgres.processes import Pause
-from streams.run_reader import NOT_TAKEN, Reading, RunReader
+from streams.reading import Reading
+from streams.run_reader import NOT_TAKEN, RunReader
 from streams.run_start import ResumePoint, plan_start, report_plan, resume_point
 from streams.settings import Settings
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
@@ -27,14 +26,14 @@ from streams.firehose.frames import ErrorFrame, FrameError, split_frame
 from streams.firehose.handshake import CursorRefused, NotNow, Refusal
 from streams.firehose.looking import EXPECTED
 from streams.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
-from streams.first_frame import FirstFrame
+from streams.first_frame import LIKELY, FirstFrame
 from streams.ingest_pace import Look
 from streams.intake import Counts, Intake, SequenceReset
-from streams.kafka.messages import Gap, Run, Watermark
+from streams.kafka.messages import Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
-from streams.ops.coverage import NOTHING_SHOWN
 from streams.patience import Ended, Patience
-from streams.plan import Decision
+from streams.plan import Decision, blind_gap, reset_gap
+from streams.reading import Reading
 from streams.run_start import RunStart, cursor_taken, plan_start
 from streams.settings import Settings
 from streams.stalled_relay import Stalled, StalledRelay, check_live, is_beyond_head
@@ -61,20 +60,6 @@ NOT_TAKEN: Final = (
 
 class FirstShown(Exception):  # noqa: N818 (good news)
     """A relay that had shown nothing when the run was planned sends its first frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a relay is read. ``days`` as asked for; ``follow``: go on live after the head; ``frame``: largest, in bytes.
-
-    ``on_bytes`` is told the size of each read; ``on_connected`` that there is a connection, which may have to pause.
-    """
-
-    days: int
-    follow: bool
-    frame: int
-    on_bytes: Callable[[int], None]
-    on_connected: Callable[[], None]
 
 
 class RunReader:
@@ -194,8 +179,7 @@ class RunReader:
         await self._announce(publisher)
         attempt = 0
         while not self._patience.ended and not self.head_reached:
-            if publisher.failure is not None:
-                raise SendError(str(publisher.failure) or repr(publisher.failure))
+            _check(publisher)
             before = self._counts.taken
             try:
                 why = await self._connection(publisher, attempt)
@@ -208,7 +192,7 @@ class RunReader:
                         await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head"))
                         continue
                     # It sends the old sequence again, and then refuses the position in it: read on from the beginning.
-                    self.continuity = Continuity(0, known=False, memory=self._memory)
+                    self.continuity.go_on_at(0)
                 why = f"the relay said {error}"
             except (OSError, TimeoutError) as error:
                 why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
@@ -218,6 +202,7 @@ class RunReader:
                 why = f"the relay sends a message that is too large ({error})"
             if why == "head" or self._patience.ended:
                 return
+            _check(publisher)  # then it is Kafka that we wait for
             if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
             self._patience.say("relay", f"{why}; connecting again from the last event")
@@ -259,7 +244,7 @@ class RunReader:
             publisher, continuity, self._counts, relay=self._relay, run=self.start.run, sequence=self.start.sequence,
             keep=self._keep,
             head_seq=None if follow or head is None else head.seq, on_head=self._reach_head,
-            on_tolerated=self._tolerate, doubt=self._doubt,
+            on_tolerated=self._tolerate, on_turn=self._turn, doubt=self._doubt,
         )  # fmt: skip
         is_beyond = is_beyond_head(self.start, continuity)
         if is_beyond:
@@ -298,6 +283,11 @@ class RunReader:
             self.connection = None
             await connection.close()
 
+    def _turn(self) -> int:
+        """Begin another sequence in this run: the relay had sent the old one again. Return its name."""
+        self.start.sequence = max(time.time_ns() // 1000, self.start.sequence + 1)
+        return self.start.sequence
+
     def _tolerate(self) -> None:
         """A frame is not in DAG-CBOR's one form: counted, and said once a run."""
         self._counts.tolerated += 1
@@ -320,7 +310,12 @@ class RunReader:
 
     async def _other_cursor(self, refused: CursorRefused) -> str:
         """The relay refuses our cursor: find one that it takes. Returns what to say."""
-        taken = await self._patience.unless_ended(cursor_taken(self._settings.relay_url))
+        try:
+            taken = await self._patience.unless_ended(cursor_taken(self._settings.relay_url))
+        except ForeignStreamError:
+            raise
+        except RelayError as error:
+            return f"the relay refuses our cursor ({refused}), and then: {error}"
         self._instead = [taken]
         instead = "it takes none: reading live" if taken is None else f"asking for {taken} instead"
         return f"the relay refuses our cursor ({refused}); {instead}"
@@ -335,6 +330,8 @@ class RunReader:
             with contextlib.suppress(FrameError):
                 kind, body = split_frame(data)
                 if kind != "#info" and frame_seq(body) >= 0:
+                    if self.start.live:
+                        intake.frame(data)  # it cannot be asked for again
                     raise FirstShown
             intake.frame(data)
 
@@ -345,10 +342,8 @@ class RunReader:
         log.info("the relay sends its first event: looking again at what it keeps")
         self._planned_anew = True
         old = self.start
-        decision = Decision(old.mode, old.asked_from, None)
-        self.start = await self._patience.unless_ended(
-            plan_start(self._settings.relay_url, decision, after_run=old.run, quiet=EXPECTED)
-        )
+        decision = Decision(old.mode, old.asked_from, None, old.held)
+        self.start = await self._planned(decision, old.run, EXPECTED)
         self._planned_at = time.time_ns() // 1000
         self.begin(publisher)
         await self._announce(publisher)
@@ -356,11 +351,8 @@ class RunReader:
     def _report_blind(self, publisher: Publisher) -> None:
         """At the end of a run in which the relay has shown nothing: what it keeps is not known."""
         start = self.start
-        if start.is_blind and start.missing is None:
-            start.missing = Gap(
-                relay=self._relay, run=start.run, from_seq=None, to_seq=None,
-                from_time=start.asked_from, to_time=time.time_ns() // 1000, reason=NOTHING_SHOWN,
-            )  # fmt: skip
+        if start.is_blind and start.missing is None and not self.continuity.known:
+            start.missing = blind_gap(self._relay, start.run, start.asked_from, time.time_ns() // 1000)
             self._counts.gaps += 1
             publisher.control(start.missing)
 
@@ -384,7 +376,7 @@ class RunReader:
         messages, since = counts.frames + counts.text, loop.time()
         first = FirstFrame(self._patience, self._relay)
         idle = self._settings.ingest_idle_seconds
-        position, moved = self.continuity.position, since
+        position, moved, began = self.continuity.position, since, since
         while True:
             await asyncio.wait((connection.ended,), timeout=min(0.5, idle / 4))
             if connection.ended.done():
@@ -394,16 +386,17 @@ class RunReader:
             if counts.frames + counts.text != messages or connection.paused:
                 messages, since = counts.frames + counts.text, loop.time()
                 if since - moved >= UNMOVED:
-                    intake.settle(silent=False)
+                    intake.settle(silent=False, patient=since - began >= LIKELY)
                 continue
             silent = loop.time() - since
             if silent >= PAUSE:
-                intake.settle()
+                intake.settle(patient=loop.time() - began >= LIKELY)
             if await self._awaits_first(first, connection, silent):
                 continue
             if not follow and silent >= idle and self.at_head:
                 self._doubt.check()
                 if await connection.answers(PONG):
+                    intake.settle()
                     log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
                     self._reach_head()
                     return "head"
@@ -421,7 +414,7 @@ class RunReader:
     def at_head(self) -> bool:
         """Whether silence can mean the head: what was seen at the start is reached, or nothing was."""
         last = self.start.head or self.start.oldest
-        return last is None or self.continuity.highest >= last.seq
+        return last is None or self.continuity.position >= last.seq or self.continuity.has_seen(last.seq)
 
     async def _judge_stall(self, *, brought: bool) -> None:
         """Ask the relay what it sends live, where it fell silent. ``brought``: after something new.
@@ -446,27 +439,27 @@ class RunReader:
         await self.until_taken(publisher.mark())
         old, continuity = self.start, self.continuity
         self._memory, time_of_reset = continuity.begin_anew()
-        start = await self._start_after_reset(old)
-        start.missing = Gap(
-            relay=self._relay, run=old.run, from_seq=continuity.position + 1, to_seq=None,
-            from_time=continuity.time, to_time=time_of_reset or (start.oldest.time if start.oldest else None),
-            reason=f"the relay's sequence was reset: {reset}",
-        )  # fmt: skip
+        start = await self._planned(Decision("reset", None, None), old.run)
+        after = time_of_reset or (start.oldest.time if start.oldest else None)
+        start.passed_over = reset_gap(self._relay, old.run, self._position(), after, str(reset))
         self.start = start
         self._planned_at = time.time_ns() // 1000
         self._counts.gaps += 1
         self._taken_at_reset = self._counts.taken
+        self._planned_anew = False
         self.begin(publisher)
         await self._announce(publisher)
 
-    async def _start_after_reset(self, old: RunStart) -> RunStart:
-        """Where the new sequence begins. Raises Ended when we are stopped before the relay could be asked."""
+    async def _planned(self, decision: Decision, after_run: int, quiet: float | None = None) -> RunStart:
+        """Where a run of a relay that we read begins. Raises Ended when we are stopped before it could be asked."""
         attempt = 0
         while True:
             try:
                 return await self._patience.unless_ended(
-                    plan_start(self._settings.relay_url, Decision("reset", None, None), after_run=old.run)
+                    plan_start(self._settings.relay_url, decision, after_run=after_run, quiet=quiet)
                 )
+            except ForeignStreamError:
+                raise
             except RelayError as error:
                 self._patience.say("relay", str(error))
                 await self._patience.wait(attempt)
@@ -486,7 +479,16 @@ class RunReader:
         )  # fmt: skip
 
 
+def _check(publisher: Publisher) -> None:
+    """Raise SendError where Kafka did not take what was sent."""
+    if publisher.failure is not None:
+        raise SendError(str(publisher.failure) or repr(publisher.failure))
+
+
 def _continuity(start: RunStart, memory: Memory) -> Continuity:
     at = start.position
     reference = Reference(at.median, at.spread)
-    return Continuity(at.seq, known=start.known, event=at.event, time=at.time, reference=reference, memory=memory)
+    return Continuity(
+        at.seq, known=start.known, event=at.event, time=at.time, reference=reference, memory=memory,
+        clock=lambda: time.time_ns() // 1000,
+    )  # fmt: skip

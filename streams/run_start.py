@@ -65,6 +65,8 @@ class RunStart:
     missing: Gap | None = None
     passed_over: Gap | None = None
     live: bool = False
+    #: Up to where the topic holds something that the run does not go on from.
+    held: Watermark | None = None
     heads: tuple[Seen, ...] = ()
     announced: bool = False
 
@@ -121,7 +123,9 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
     # A run is its start; were our clock behind that of a run before, it would count as older.
     run = max(time.time_ns() // 1000, after_run + 1)
     if resumed is not None:
-        known = resumed.event is not None or resumed.time is not None or resumed.newest is not None
+        # Versions up to 0.1.0 wrote no event, and a time only where one was taken.
+        is_old = resumed.median is None and resumed.time is not None
+        known = resumed.event is not None or resumed.newest is not None or is_old
         return RunStart(
             run, "resume", _position(resumed), known, resumed.sequence or run, None, oldest, head, heads=heads
         )
@@ -138,7 +142,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
         position = Position(begin, None)
         start = RunStart(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
-    start.heads = heads
+    start.heads, start.held = heads, decision.held
     start.sequence = sequence_of(decision.held, relay, run, first, head)
     start.passed_over = passed_over(decision.held, relay, run, first, decision.target)
     start.missing = not_shown(window, decision.target, relay, run)
@@ -146,9 +150,9 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
 
 
 def _position(last: Watermark) -> Position:
-    """The position of a watermark. An older version's has no median: its time may be one that a wrong clock claimed."""
+    """The position of a watermark. Its times may be a wrong clock's: none that we have read is newer than now."""
     median = _held(last.median if last.median is not None else last.time)
-    if last.median is None and median is not None:
+    if median is not None:
         median = min(median, time.time_ns() // 1000)
     return Position(last.seq, _held(last.time), median, last.spread, last.event)
 

@@ -62,6 +62,10 @@ class Reference:
         # A clock that is wrong widens one side only.
         return cls(middle, min(middle - low, high - middle))
 
+    def at_most(self, time: int) -> Reference:
+        """Return the reference, not later than a time in µs."""
+        return self if self.time is None or self.time <= time else Reference(time, self.spread)
+
     def later(self, other: Reference) -> Reference:
         """Return the later of the two."""
         return self if other.time is None or (self.time is not None and self.time > other.time) else other

@@ -25,14 +25,24 @@ class Arrival(NamedTuple):
 class Memory:
     """What outlives a run: the events taken lately, and the places at which a sequence ended.
 
-    Events are kept by their hash, in two generations: the older one is forgotten when the younger one is full. No event
-    above ``highest`` is among them.
+    Events are kept by their hash, in two generations: the older one is forgotten when the younger one is full. Of each
+    the highest seq is noted.
     """
 
     young: set[int] = field(default_factory=set)
     old: set[int] = field(default_factory=set)
-    highest: int = -1
+    highest_young: int = -1
+    highest_old: int = -1
     ends: set[int] = field(default_factory=set)
+
+    @property
+    def highest(self) -> int:
+        """The highest seq that was noted."""
+        return max(self.highest_young, self.highest_old)
+
+    def note(self, seq: int) -> None:
+        """Note the seq of an event of the younger generation."""
+        self.highest_young = max(self.highest_young, seq)
 
     def __contains__(self, key: int) -> bool:
         """Whether the event with this hash was taken lately."""
@@ -41,7 +51,9 @@ class Memory:
     def turn(self) -> None:
         """Forget the older generation."""
         self.old, self.young = self.young, set()
+        self.highest_old, self.highest_young = self.highest_young, -1
 
     def forget_events(self) -> None:
         """Forget all events: what was taken is taken again. The places at which a sequence ended stay."""
-        self.young, self.old, self.highest = set(), set(), -1
+        self.young, self.old = set(), set()
+        self.highest_young = self.highest_old = -1

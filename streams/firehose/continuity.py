@@ -18,6 +18,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from operator import itemgetter
@@ -33,6 +34,8 @@ BLOCK: Final = 16
 _KEPT_BLOCKS: Final = 4
 #: Arrivals for which the position waits where more seqs than usual were left out.
 HELD: Final = 1024
+#: As long as the event that proves that nothing is missing has not come: a replay may come after what is live.
+_HELD_UNPROVEN: Final = 16 * HELD
 #: Blocks from which it is known how many seqs are usually left out.
 _USUAL_BLOCKS: Final = 16
 #: Arrivals in a row that prove a reset; and so many where the relay then falls silent.
@@ -92,9 +95,12 @@ class Continuity:
         "_block",
         "_blocks",
         "_changed",
+        "_clock",
         "_confirmed",
+        "_ended_at",
         "_event",
         "_fast_above",
+        "_fast_since",
         "_fruitless",
         "_held",
         "_highest_before",
@@ -113,16 +119,18 @@ class Continuity:
         "missing",
         "position",
         "proven",
+        "turned",
     )
 
     def __init__(
         self, position: int, *, known: bool, event: str | None = None, time: int | None = None,
-        reference: Reference | None = None, memory: Memory | None = None,
+        reference: Reference | None = None, memory: Memory | None = None, clock: Callable[[], int] = lambda: _NO_SEQ,
     ) -> None:  # fmt: skip
         """``known``: the frame at ``position`` was taken; else it is only the place to begin behind.
 
         ``event``: that frame's event (None: not known, its seq must do). ``time``: up to when the stream was read, in
         µs. ``reference``: the times of the last frames. ``memory``: of the run before, if all that it took is in Kafka.
+        ``clock``: our own time in µs; nothing that we have read can be newer.
         """
         self.position = position
         self.known = known
@@ -130,6 +138,10 @@ class Continuity:
         self.missing: Missing | None = None
         #: How many arrivals in a row lay below the position and were not seen before.
         self.late = 0
+        #: Whether a sequence that is known to have ended was left; for the caller to take back.
+        self.turned = False
+        self._clock = clock
+        self._ended_at: int | None = None
         self._event = event
         self._reference = reference if reference is not None else Reference(None)
         self._stream = StreamTime(time)
@@ -152,8 +164,8 @@ class Continuity:
         self._below: deque[Arrival] = deque(maxlen=_KEPT_LATE)
         #: Whether this connection sent another event under the position's seq.
         self._changed = False
-        #: A frame with a higher seq cannot have been seen before.
-        self._fast_above = max(position, self._memory.highest)
+        #: A frame with a higher seq cannot have been seen before; and what that was when nothing was remembered yet.
+        self._fast_above = self._fast_since = max(position, self._memory.highest)
         #: The position, and the highest seq, when this connection began; whether it brought something new below that;
         #: how many connections in a row brought nothing.
         self._was_at = position
@@ -193,6 +205,11 @@ class Continuity:
         last = (*self._blocks, self._block)
         return max(self.position, *(arrival[0] for block in last for arrival in block), 0)
 
+    def has_seen(self, seq: int) -> bool:
+        """Return whether an event with this seq is among the last arrivals."""
+        last = (*self._blocks, self._rest, self._block)
+        return any(arrival[0] == seq for block in last for arrival in block)
+
     @property
     def event(self) -> str | None:
         """The event at the position, as a watermark holds it; None where it is not known."""
@@ -208,7 +225,8 @@ class Continuity:
         self.proven = not self.known
         self._highest_before = self._memory.highest
         self._told = 0
-        self._fast_above = _NO_SEQ if self.known else max(self.position, self._memory.highest)
+        self._fast_since = max(self.position, self._memory.highest)
+        self._fast_above = _NO_SEQ if self.known else self._fast_since
         return max(self.position - 1, 0) if self.known else self.position
 
     def see(self, seq: int, did: str, rev: str, time: int | None) -> Verdict:
@@ -231,7 +249,7 @@ class Continuity:
     def _see_closely(self, arrival: Arrival) -> Verdict:
         """Judge a frame that may have come before, or whose connection has proved nothing yet."""
         memory = self._memory
-        memory.highest = max(memory.highest, arrival.seq)
+        memory.note(arrival.seq)
         key = hash(arrival[:3])
         seen = key in memory
         if arrival.seq == self.position and self.known and not seen:
@@ -266,20 +284,21 @@ class Continuity:
         if not seen or not any(arrival[:3] == other[:3] for other in block):  # a repeat is no second arrival
             block.append(arrival)
         if len(block) >= BLOCK:
-            if self._changed and not self.proven and self._ends_sequence(block, quarters=1):
+            if self._changed and not self.proven and self._ends_sequence(block, 0, quarters=1):
                 self._below.extend(block)
                 return Verdict.RESET
-            self._close_block()
+            if self._block:
+                self._close_block()
         return Verdict.SEEN if seen else Verdict.NEW
 
     def _prove(self) -> None:
         if not self.proven:
             self.proven = True
-            self._fast_above = max(self.position, self._memory.highest)
+            self._fast_above = self._fast_since = max(self.position, self._memory.highest)
 
     def _note_highest(self) -> None:
-        if self._fast_above != _NO_SEQ:
-            self._memory.highest = max(self._memory.highest, self._fast_above)
+        if self._fast_since < self._fast_above != _NO_SEQ:
+            self._memory.note(self._fast_above)
 
     def _end_late(self) -> None:
         self._below.clear()
@@ -298,7 +317,7 @@ class Continuity:
             usual = self._usually_left_out()
             if self.position > 0 and (left_out > 2 * usual or not self.proven):  # 0 is all that the relay keeps
                 self._held += BLOCK
-                if self._held < HELD:
+                if self._held < (HELD if self.proven else _HELD_UNPROVEN):
                     self._rest += block
                     return
             if self.known and self.proven:
@@ -316,14 +335,18 @@ class Continuity:
         return max(self._left_out) if self._left_out else (self._usual_step() - 1) * BLOCK
 
     def _turn(self) -> None:
-        self._memory.turn()
-        self._young = self._memory.young
+        self._note_highest()
+        memory = self._memory
+        memory.turn()
+        self._young = memory.young
+        self._is_new = True
+        if self._fast_above != _NO_SEQ:
+            self._fast_above = self._fast_since = max(self.position, memory.highest)
 
     def _pass(self, seqs: list[int]) -> int:
         """Note the seqs of a full block, which are sorted. Return how many seqs below them arrived before."""
         ahead, low = self._ahead, seqs[0]
-        if seqs[-1] - low != BLOCK - 1:  # else they are dense, and each is another
-            seqs = sorted(set(seqs))
+        seqs = sorted(set(seqs))
         if ahead and ahead[-1] >= low:
             ahead[:] = sorted({*ahead, *seqs})
             if len(ahead) > 2 * HELD + BLOCK:
@@ -347,16 +370,19 @@ class Continuity:
         self._event = _event_of(to)
         self.known = True
 
-    def settle(self, now: int, head: int | None = None) -> None:
+    def settle(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
         """Settle at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
 
         The rest of a block is taken, but for a lone seq far ahead; and the last times, as far as they lie before now.
-        ``head``: a seq that the relay named before; where it has come, it is not alone.
+        ``head``: a seq that the relay named before; where it has come, it is not alone. Not ``patient``: the event that
+        proves that nothing is missing may come yet.
         """
+        self._stream.settle(now)
+        if self.known and not self.proven and not patient:
+            return
         unsettled = (*self._rest, *self._block)
         named = head if head is not None and any(arrival[0] == head for arrival in unsettled) else 0
         self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()), named=named)
-        self._stream.settle(now)
 
     def _settle_cut(self) -> None:
         """Settle at the end of a connection, which may have come in the middle of frames that are out of order.
@@ -411,26 +437,31 @@ class Continuity:
         """Return whether what the relay sends live proves that our sequence has ended."""
         if len(live) < QUIET_WITNESSES or max(live, key=_seq_of)[0] > self.position:
             return False
-        return self._ends_sequence(live)
+        return self._ends_sequence(live, 0)
 
     def _is_reset(self) -> bool:
         witnesses = list(islice(reversed(self._below), WITNESSES))
-        return max(witnesses, key=_seq_of)[0] <= self._confirmed and self._ends_sequence(witnesses)
+        if max(witnesses, key=_seq_of)[0] > self._confirmed:
+            return False
+        return self._ends_sequence(witnesses, min(witnesses, key=_seq_of)[0] - 1)
 
-    def _ends_sequence(self, witnesses: list[Arrival], *, quarters: int = 2) -> bool:
-        """Return whether a sequence ended before these arrivals, and was not seen to end there before."""
+    def _ends_sequence(self, witnesses: list[Arrival], begin: int, *, quarters: int = 2) -> bool:
+        """Return whether a sequence ended before these arrivals.
+
+        Where a reset was acted upon there before, it goes on at ``begin`` instead, in the new sequence.
+        """
         above = list(self._blocks)
         if witnesses is not self._block:
             highest = max(witnesses, key=_seq_of)[0]
             above = [block for block in above if min(block, key=_seq_of)[0] >= highest]
-        reference = Reference.of(above) if above else self.reference
+        reference = (Reference.of(above) if above else self.reference).at_most(self._clock())
         if not reference.is_before(witnesses, quarters=quarters):
             return False
         end = self._end(witnesses)
         if end in self._memory.ends:
-            self._go_on_behind(witnesses)
+            self.go_on_at(begin)
             return False
-        self._memory.ends.add(end)
+        self._ended_at = end
         return True
 
     def _end(self, witnesses: list[Arrival]) -> int:
@@ -439,9 +470,10 @@ class Continuity:
         last = (*chain.from_iterable(self._blocks), *self._tail, *self._rest, *block)
         return hash(tuple(max(last, key=_seq_of)[:3]) if last else (self.position, self._event))
 
-    def _go_on_behind(self, witnesses: list[Arrival]) -> None:
-        """Go on in the new sequence, where a relay sends the old one before it again."""
-        self.position = self._confirmed = max(min(witnesses, key=_seq_of)[0] - 1, 0)
+    def go_on_at(self, begin: int) -> None:
+        """Go on behind a seq of the new sequence, where a relay sends the old one before it again."""
+        self.turned = True
+        self.position = self._confirmed = max(begin, 0)
         self.known, self._event = False, None
         self._prove()
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
@@ -453,6 +485,8 @@ class Continuity:
         Those frames were published as the old sequence's: the new run must take them again as its own.
         """
         self._note_highest()
+        if self._ended_at is not None:
+            self._memory.ends.add(self._ended_at)
         witnesses = list(self._below)
         gone = {hash(arrival[:3]) for arrival in witnesses}
         self._memory.young -= gone

@@ -33,6 +33,9 @@ MAX_FRAME_EVENTS_BYTES: Final = 32 * 1024 * 1024
 #: From how many operations on one scan of the CAR is cheaper than a search for each.
 _SCAN_FROM_OPS: Final = 4
 _MAX_SEQ: Final = 1 << 53
+#: Longest DID (https://atproto.com/specs/did) and rev in characters; a rev is a TID of 13.
+MAX_DID: Final = 2048
+MAX_REV: Final = 64
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _TEXT_OR_NONE: Final = (str, type(None))
@@ -81,10 +84,10 @@ def event_identity(kind: str, body: dict[str, Any], data: bytes) -> tuple[str, s
     """Return the DID and the rev that tell a frame's event from others of its seq, where it is no ordinary commit.
 
     What has no rev is known by its type and by what it says; its time is not part of that, for some servers write the
-    time of sending. A frame without a DID is known by its bytes.
+    time of sending. A frame without a DID, or with one or a rev that is longer than any, is known by its bytes.
     """
-    did, rev = body.get("did"), body.get("rev")
-    if type(did) is not str:
+    did, rev = body.get("did", body.get("repo")), body.get("rev")
+    if type(did) is not str or len(did) > MAX_DID or (type(rev) is str and len(rev) > MAX_REV):
         return "", sha256(data).hexdigest()
     if type(rev) is str:
         return did, f"{kind} {rev}"

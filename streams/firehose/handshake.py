@@ -101,13 +101,18 @@ def wait_asked(reply: Reply) -> float | None:
     if seconds is None and asked:
         try:
             until = parsedate_to_datetime(asked)
-        except ValueError:
+        except (ValueError, OverflowError):
             until = None
         if until is not None:
             seconds = (until if until.tzinfo else until.replace(tzinfo=dt.UTC)).timestamp() - reply.now
-    if seconds is None:  # XRPC servers say when their limit begins anew
+    if seconds is None and _is_limit(reply):  # XRPC servers say with every answer when their limit begins anew
         seconds = _seconds(reply.headers.get("ratelimit-reset", "").strip(), reply.now)
     return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+def _is_limit(reply: Reply) -> bool:
+    """Whether an answer says that a limit is reached."""
+    return reply.status == 429 or reply.headers.get("ratelimit-remaining", "").strip() == "0"
 
 
 def _seconds(text: str, now: float) -> float | None:

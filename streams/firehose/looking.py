@@ -278,7 +278,7 @@ async def find_start(asker: Asker, oldest: Sighting, head: Sighting | None, targ
         if answer.absence is Absence.REFUSED:
             search.refuse()
         else:
-            search.tell(answer.first, answer.middle)
+            search.tell(answer.oldest, answer.middle)
     return search.best
 
 
@@ -302,5 +302,5 @@ async def find_oldest(asker: Asker, head: Sighting) -> Sighting | None:
         elif answer.first is None:
             break
         else:
-            high, best = cursor, answer.first
+            high, best = cursor, answer.oldest
     return best

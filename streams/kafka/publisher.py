@@ -330,6 +330,8 @@ class Publisher:
         """Send everything, watermarks included. Raises the publisher's failure."""
         await self.mark()
         await self._settle()
+        while any(lane.count for lane in self._lanes):  # the letter of a record that was refused meanwhile
+            await self._settle()
 
     @property
     def written(self) -> dict[int, int]:

@@ -97,7 +97,7 @@ class Ingest:
         self.intake = Intake(
             cast(Publisher, self.tape), Continuity(0, known=False), self.counts,
             relay="wss://relay.example.com", run=NOW, sequence=sequence, keep=KEEP if filtered else None, head_seq=None,
-            on_head=self._head, on_tolerated=lambda: None, doubt=doubt or proven(),
+            on_head=self._head, on_turn=lambda: NOW, on_tolerated=lambda: None, doubt=doubt or proven(),
         )  # fmt: skip
 
     def _head(self) -> None:
