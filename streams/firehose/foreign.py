@@ -43,7 +43,7 @@ class Seems(enum.Enum):
 class Doubt:
     """Counts the odd messages of a stream until a frame of the firehose proves what it is.
 
-    ``proven``: one came, on this connection or before.
+    ``proven``: one came on this connection. A new connection begins to doubt again.
     """
 
     def __init__(self, relay: str) -> None:
@@ -58,8 +58,10 @@ class Doubt:
         self._odd.clear()
 
     def begin_again(self) -> None:
-        """A new connection begins: what has sent a frame once is a firehose."""
-        self.proven = self._ever
+        """A new connection begins. What was odd on others adds up only where no frame has ever come."""
+        self.proven = False
+        if self._ever:
+            self._odd.clear()
 
     def text(self, data: bytes) -> None:
         """A text message came. Raises ForeignStreamError where it was one too many, as the next two do."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.arrivals import REMEMBERED, Memory
+from streams.firehose.arrivals import REMEMBERED, Arrival, Memory
 from streams.firehose.continuity import (
     BLOCK,
     HELD,
@@ -331,3 +331,73 @@ def test_where_seqs_were_left_out_the_position_waits() -> None:
     assert tracker.reconnected() < 230
     fed(tracker, [frame(seq) for seq in (*range(229, 235), *range(500, 500 + HELD + 5 * BLOCK))])
     assert tracker.position >= 500, "what has not come by now is not waited for"
+
+
+def test_no_clock_that_is_ahead_of_ours_hides_a_reset() -> None:
+    """Forty frames in a row of one PDS that is seventy years ahead."""
+    now = BEGIN + 2000 * SECOND
+    tracker = Continuity(0, known=False, clock=lambda: now)
+    tracker.reconnected()
+    fed(tracker, [frame(seq) for seq in range(1, 1001)])
+    fed(tracker, [frame(seq, 10**9 + seq) for seq in range(1001, 1041)])
+    assert resets_at(tracker, [frame(1 + n, 2001 + n) for n in range(64)]) is not None
+
+
+def old_then_new() -> tuple[list[Frame], list[Frame], Continuity]:
+    """A relay that sends its old sequence before the new one; a reset was acted upon there."""
+    old, new = [frame(seq) for seq in range(1000, 1160)], [frame(n, 5000 + n) for n in range(1, 41)]
+    tracker = Continuity(999, known=False)
+    tracker.reconnected()
+    assert resets_at(tracker, [*old, *new]) is not None
+    memory, _ = tracker.begin_anew()
+    again = Continuity(0, known=False, memory=memory)
+    again.reconnected()
+    assert set(fed(again, old)) == {Verdict.SEEN}
+    return old, new, again
+
+
+def test_live_events_behind_an_end_that_is_known_begin_from_the_beginning() -> None:
+    """What lies before them in the new sequence was never asked for."""
+    _, new, again = old_then_new()
+    assert not again.is_over([Arrival(*one) for one in new[-9:]])
+    assert again.turned
+    assert again.reconnected() == 0
+
+
+def test_another_event_at_the_position_of_an_old_sequence_does_no_harm() -> None:
+    old, _, again = old_then_new()
+    again.settle(NEVER)
+    again.reconnected()
+    assert again.position == old[-1][0]
+    later = [frame(again.position + n, 9000 + n, did="did:plc:b") for n in range(40)]
+    assert Verdict.RESET not in fed(again, later)
+
+
+def test_the_end_of_a_sequence_is_known_only_when_it_was_acted_upon() -> None:
+    """Kafka failed in between: the ingest goes back, and finds it again."""
+    tracker = read_to(1000)
+    new = [frame(n, 2000 + n) for n in range(1, 65)]
+    assert resets_at(tracker, new) is not None
+    again = Continuity(1000, known=True, reference=tracker.reference, memory=tracker._memory)
+    again._memory.forget_events()
+    again.reconnected()
+    assert resets_at(again, new) is not None
+
+
+def test_a_proof_may_come_late() -> None:
+    """A few live events, then a second of silence, then the replay: nothing is missing."""
+    tracker = read_to(5000)
+    tracker.reconnected()
+    fed(tracker, [frame(seq) for seq in range(90_000, 90_003)])
+    tracker.settle(NEVER, patient=False)
+    assert (tracker.position, tracker.missing) == (5000, None)
+    fed(tracker, [frame(seq) for seq in range(5000, 5040)])
+    assert tracker.missing is None
+    assert tracker.position > 5000
+
+
+def test_one_seq_far_ahead_does_not_make_all_others_slow_for_ever() -> None:
+    tracker = read_to(100)
+    tracker.see(*frame(1 << 40, 100.5))
+    fed(tracker, [frame(seq) for seq in range(101, 101 + 4 * REMEMBERED)])
+    assert tracker._fast_above < 1 << 40

@@ -109,8 +109,9 @@ def test_a_new_connection_is_doubted_again_and_those_that_brought_nothing_add_up
         doubt.begin_again()
         doubt.text(b"upstream is away")
     doubt.prove()
-    doubt.begin_again()
-    for _ in range(ENOUGH - 1):
-        doubt.text(b"x")
+    for _ in range(3):
+        doubt.begin_again()
+        for _ in range(ENOUGH - 1):
+            doubt.text(b"x")
     with pytest.raises(ForeignStreamError):
         doubt.text(b"x")
