@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.firehose.continuity import Continuity, Missing, Verdict
+from streams.firehose.arrivals import Missing, Verdict
+from streams.firehose.continuity import Continuity
 from streams.firehose.events import (
     MAX_DID,
     MAX_REV,

@@ -26,7 +26,7 @@ from streams.firehose.frames import ErrorFrame, FrameError, split_frame
 from streams.firehose.handshake import CursorRefused, NotNow, Refusal
 from streams.firehose.looking import EXPECTED
 from streams.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
-from streams.first_frame import LIKELY, FirstFrame
+from streams.first_frame import FirstFrame
 from streams.ingest_pace import Look
 from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.messages import Run, Watermark
@@ -45,9 +45,11 @@ STALL: Final = 20.0
 PONG: Final = 15.0
 #: Most times that as long, where the relay stays quiet: each time it is asked what it sends live.
 MOST_PATIENT: Final = 32
-#: Seconds without a frame, or without another position, after which what came last is settled.
+#: Seconds without a frame, or of reading without another position, after which what came last is settled.
 PAUSE: Final = 1.0
 UNMOVED: Final = 5.0
+#: Seconds for which our last event is waited for, as the proof that nothing is missing: it may come after live ones.
+PROOF: Final = 20.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
 #: Times that a relay may refuse us in a row, once it has taken us: some need a moment to see that a connection is gone.
@@ -172,6 +174,7 @@ class RunReader:
         try:
             with contextlib.suppress(Ended):
                 await self._read_on(publisher)
+            self.continuity.settle_cut()
         finally:
             self._is_reading = False
 
@@ -376,21 +379,23 @@ class RunReader:
         messages, since = counts.frames + counts.text, loop.time()
         first = FirstFrame(self._patience, self._relay)
         idle = self._settings.ingest_idle_seconds
-        position, moved, began = self.continuity.position, since, since
+        began, tick, position, unmoved = since, min(0.5, idle / 4), self.continuity.position, 0.0
         while True:
-            await asyncio.wait((connection.ended,), timeout=min(0.5, idle / 4))
+            await asyncio.wait((connection.ended,), timeout=tick)
             if connection.ended.done():
                 return connection.ended.result()
-            if self.continuity.position != position or connection.paused:
-                position, moved = self.continuity.position, loop.time()
+            if self.continuity.position != position:
+                position, unmoved = self.continuity.position, 0.0
+            elif not connection.paused:
+                unmoved += tick
             if counts.frames + counts.text != messages or connection.paused:
                 messages, since = counts.frames + counts.text, loop.time()
-                if since - moved >= UNMOVED:
-                    intake.settle(silent=False, patient=since - began >= LIKELY)
+                if unmoved >= UNMOVED:
+                    intake.settle(silent=False, patient=since - began >= PROOF)
                 continue
             silent = loop.time() - since
             if silent >= PAUSE:
-                intake.settle(patient=loop.time() - began >= LIKELY)
+                intake.settle(patient=loop.time() - began >= PROOF)
             if await self._awaits_first(first, connection, silent):
                 continue
             if not follow and silent >= idle and self.at_head:

@@ -21,6 +21,7 @@ from streams.local.oracle import State
 from streams.local.relay import DevRelay
 from streams.plan import Request
 from streams.postgres.database import Database
+from streams.postgres.session import reading
 from streams.replay import Options, Replay
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink
@@ -138,7 +139,9 @@ class Way:
 
     async def differences(self, oracle: State) -> list[str]:
         """A sentence for each thing that is not as the oracle says; also for counts that do not add up."""
-        problems = await compare(self.settings.database_dsn(), self.settings.sink_schema, oracle)
+        schema = self.settings.sink_schema
+        async with reading(self.settings.database_dsn(), schema) as connection:
+            problems = await compare(connection, schema, oracle)
         counts = await self.counts()
         if counts["received"] != counts["applied"] + counts["skipped"] + counts["dead"]:
             problems.append(f"the counts do not add up: {counts}")

@@ -1,12 +1,24 @@
-"""Frames as they arrive, and the memory of the events that were taken lately. Pure."""
+"""Frames as they arrive, what becomes of them, and the memory of the events that were taken lately. Pure."""
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 #: Events that are remembered at least, to recognise a repeat; at most twice as many. About 3 MB.
 REMEMBERED: Final = 32_768
+
+
+class Verdict(enum.Enum):
+    """What a frame is. All but SEEN are to be published."""
+
+    NEW = "new"
+    #: Not seen before, at or below the position: others overtook it, or the sequence was reset.
+    LATE = "late"
+    SEEN = "seen"
+    #: Not seen before, and the last witness of a reset: the run ends behind it.
+    RESET = "reset"
 
 
 class Arrival(NamedTuple):
@@ -19,6 +31,16 @@ class Arrival(NamedTuple):
     did: str
     rev: str
     time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Sequence numbers that the relay did not send: ``from_seq`` to ``to_seq``, both included; times in µs or None."""
+
+    from_seq: int
+    to_seq: int
+    from_time: int | None
+    to_time: int | None
 
 
 @dataclass(slots=True)

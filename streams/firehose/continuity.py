@@ -15,17 +15,15 @@ frame carries a seq that is far off. So no single frame moves the position or pr
 
 from __future__ import annotations
 
-import enum
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain, islice, pairwise
 from operator import itemgetter
 from typing import Final
 
 from streams.firehose.arrival_times import Reference, median_time
-from streams.firehose.arrivals import REMEMBERED, Arrival, Memory
+from streams.firehose.arrivals import REMEMBERED, Arrival, Memory, Missing, Verdict
 from streams.firehose.stream_time import StreamTime
 
 #: Arrivals whose lowest seq becomes the position. A frame that fewer than so many others overtook is never behind it.
@@ -62,27 +60,6 @@ _NO_SEQ: Final = 1 << 62
 _seq_of = itemgetter(0)
 
 
-class Verdict(enum.Enum):
-    """What a frame is. All but SEEN are to be published."""
-
-    NEW = "new"
-    #: Not seen before, at or below the position: others overtook it, or the sequence was reset.
-    LATE = "late"
-    SEEN = "seen"
-    #: Not seen before, and the last witness of a reset: the run ends behind it.
-    RESET = "reset"
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Sequence numbers that the relay did not send: ``from_seq`` to ``to_seq``, both included; times in µs or None."""
-
-    from_seq: int
-    to_seq: int
-    from_time: int | None
-    to_time: int | None
-
-
 class Continuity:
     """The position in the relay's sequence: every frame up to ``position`` has arrived, where the relay is in order.
 
@@ -111,6 +88,7 @@ class Continuity:
         "_rest",
         "_stream",
         "_tail",
+        "_taken_before",
         "_told",
         "_was_at",
         "_young",
@@ -153,6 +131,8 @@ class Continuity:
         self._rest: list[Arrival] = []
         #: The last arrivals of the connections before.
         self._tail: list[Arrival] = []
+        #: The seqs above the position that the connections before have brought.
+        self._taken_before: list[int] = []
         #: The seqs above the position that have arrived with this connection, before the open block.
         self._ahead: list[int] = []
         #: For how many arrivals the position waits by now, and how many seqs were left out below it the last times.
@@ -218,8 +198,10 @@ class Continuity:
     # -- a connection
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
-        self._settle_cut()
+        self.settle_cut()
         self._tail = [*self._tail, *self._rest, *self._block][-BLOCK:]
+        taken = {arrival[0] for arrival in (*self._rest, *self._block)}.union(self._taken_before)
+        self._taken_before = sorted(seq for seq in taken if seq > self.position)[: 2 * HELD]
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
         self._changed = False
         self.proven = not self.known
@@ -362,13 +344,23 @@ class Continuity:
         if seq <= self.position:
             return
         if not self.proven:
-            if seq > self.position + 1:
+            taken = self._taken_below(seq)
+            if seq > taken + 1:
                 read = self._stream.time if self._stream.time is not None else self._reference.time
-                self.missing = Missing(self.position + 1, seq - 1, read, time)
+                self.missing = Missing(taken + 1, seq - 1, read, time)
             self._prove()
         self.position = seq
         self._event = _event_of(to)
         self.known = True
+
+    def _taken_below(self, seq: int) -> int:
+        """Return the last seq below ``seq`` that the connections before brought, without a jump from the position."""
+        last = self.position
+        for taken in self._taken_before:
+            if taken >= seq or taken - last > _SMALL_JUMP:
+                break
+            last = taken
+        return last
 
     def settle(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
         """Settle at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
@@ -384,7 +376,7 @@ class Continuity:
         named = head if head is not None and any(arrival[0] == head for arrival in unsettled) else 0
         self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()), named=named)
 
-    def _settle_cut(self) -> None:
+    def settle_cut(self) -> None:
         """Settle at the end of a connection, which may have come in the middle of frames that are out of order.
 
         Only what follows on is taken: what was left out below a jump may come with the next connection. Where that

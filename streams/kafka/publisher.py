@@ -237,6 +237,8 @@ class Publisher:
         self.durable: Position | None = None
         self._failed: asyncio.Future[None]
         self._lanes: list[_Lane] = []
+        #: The last batch of each lane when its watermark was acknowledged.
+        self._marked: list[asyncio.Future[None] | None] = []
         self._on_change = on_change
         self._where: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -297,14 +299,17 @@ class Publisher:
         self._position = position
         self.durable = None
 
-    async def mark(self) -> None:
-        """Write watermarks for what was added so far, and wait until they are acknowledged."""
+    async def mark(self, *, anyway: bool = False) -> None:
+        """Write watermarks for what was added so far, and wait until they are acknowledged.
+
+        Where the position is the same none is written, but ``anyway``.
+        """
         async with self._marking:
             make = self._make_watermark
             if self._position is None or make is None:
                 return
             position = self._position()
-            if position == self.durable:
+            if position == self.durable and not anyway:
                 return
             await self._settle()
             watermark = make(position)
@@ -315,6 +320,7 @@ class Publisher:
             crash_point("watermark.acknowledged")
             if make is self._make_watermark:
                 self.durable = position
+                self._marked = [lane.last for lane in self._lanes]
 
     async def _settle(self) -> None:
         """Wait until everything that was added so far is acknowledged. Raises the publisher's failure."""
@@ -327,8 +333,10 @@ class Publisher:
                 raise SendError(str(self.failure) or repr(self.failure))
 
     async def drain(self) -> None:
-        """Send everything, watermarks included. Raises the publisher's failure."""
-        await self.mark()
+        """Send everything, with watermarks behind it. Raises the publisher's failure."""
+        for lane in self._lanes:
+            lane.cut()
+        await self.mark(anyway=[lane.last for lane in self._lanes] != self._marked)
         await self._settle()
         while any(lane.count for lane in self._lanes):  # the letter of a record that was refused meanwhile
             await self._settle()

@@ -54,8 +54,7 @@ async def test_connections_that_break_and_frames_that_mean_nothing(deployment: D
     assert oracle["expected_skipped"] == 7
     output = await run(deployment, relay)
     counts = await deployment.check(oracle, last(oracle))
-    # The one of a future type has a seq, and it is that of the frame before: counted as repeated.
-    assert counts["dead"] == oracle["expected_skipped"] - 1 == len(await deployment.table("dead_letters"))
+    assert counts["dead"] == oracle["expected_skipped"] == len(await deployment.table("dead_letters"))
     assert counts["received"] == counted(oracle) + counts["dead"]
     assert await deployment.table("gaps") == []
     assert "connecting again from the last event" in output
@@ -86,18 +85,18 @@ async def test_operations_that_are_bad_among_good_ones(deployment: Deployment) -
 async def test_what_a_relay_leaves_out_is_a_gap(deployment: Deployment) -> None:
     drop = FIRST_SEQ + 2_000
     relay, oracle = await deployment.generated(
-        EVENTS, *LIVE, *faults(f"drop:seq={drop}", "clamp:connection=4,count=10")
+        EVENTS, *LIVE, *faults(f"drop:seq={drop}", "clamp:connection=4,count=600")
     )
     await follow(deployment, relay, last(oracle))
     [gap] = await deployment.table("gaps")
     assert "did not send these after a reconnect" in gap["reason"]
     assert drop <= gap["from_seq"] + 5 <= drop + 10
-    assert gap["to_seq"] - gap["from_seq"] < 100
+    assert gap["to_seq"] - gap["from_seq"] < 700
     # Everything else is there: no event of the topic is in the gap, and those beside it are.
     seqs = {m["seq"] for m in await deployment.messages() if m["kind"] in ("commit", "identity", "account", "sync")}
     assert not [seq for seq in seqs if gap["from_seq"] <= seq <= gap["to_seq"]]
     assert max(seqs) == last(oracle)
-    assert counted(oracle) - 100 <= (await deployment.counts())["received"] < counted(oracle)
+    assert counted(oracle) - 1000 <= (await deployment.counts())["received"] < counted(oracle)
 
 
 async def test_a_position_beyond_the_relays_head_begins_a_new_run(deployment: Deployment) -> None:

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from streams.firehose.continuity import BLOCK, HELD
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic
 from tests.acceptance.deployment import STEADY, Deployment
@@ -81,9 +82,10 @@ async def test_sigterm_saves_the_position(deployment: Deployment, some_traffic: 
     assert (await deployment.cursor() or 0) >= (cursor or 0)
     await deployment.until_done(ingest)
     counts = await deployment.check(some_traffic.oracle, some_traffic.last_seq)
-    assert counts["received"] == some_traffic.events
+    # What had come behind a hole in the seqs is asked for again: it might have been out of order.
+    assert 0 <= counts["received"] - some_traffic.events <= HELD + 2 * BLOCK
     await worker.stop()
-    assert f"Progress: {some_traffic.events - received} received" in worker.output
+    assert f"Progress: {counts['received'] - received} received" in worker.output
 
 
 @pytest.mark.parametrize("moment", ["before anything is there", "while nothing happens"])

@@ -24,13 +24,13 @@ SLOW = {"BACKFILL_BATCH_SIZE": "200", "BACKFILL_BATCH_DELAY_MS": "300", "BACKFIL
 
 
 class Terminal:
-    """A command on a pseudo-terminal of 150 columns; ``text`` is all that it wrote."""
+    """A command on a pseudo-terminal of 250 columns; ``text`` is all that it wrote."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         self.process = subprocess.Popen(
-            arguments, env={**os.environ, **environment, "TERM": "xterm-256color", "COLUMNS": "150", "LINES": "40"},
+            arguments, env={**os.environ, **environment, "TERM": "xterm-256color", "COLUMNS": "250", "LINES": "40"},
             cwd=folder, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
         )  # fmt: skip
         os.close(slave)

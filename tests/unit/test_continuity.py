@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.arrivals import REMEMBERED, Arrival, Memory
-from streams.firehose.continuity import (
-    BLOCK,
-    HELD,
-    QUIET_WITNESSES,
-    WITNESSES,
-    Continuity,
-    Missing,
-    Verdict,
-)
+from streams.firehose.arrivals import REMEMBERED, Arrival, Memory, Missing, Verdict
+from streams.firehose.continuity import BLOCK, HELD, QUIET_WITNESSES, WITNESSES, Continuity
 from streams.firehose.tid import tid_from_us
 
 BEGIN = 1_790_000_000_000_000
@@ -125,6 +117,18 @@ def test_a_watermark_of_an_older_version_knows_the_seq_alone() -> None:
     again.reconnected()
     assert again.see(*frame(20)) is Verdict.SEEN
     assert again.proven
+
+
+def test_what_was_taken_above_the_position_is_not_missing() -> None:
+    """The position waits at a hole; the next connection begins behind what was taken after it."""
+    tracker = read_to(20)
+    fed(tracker, [frame(seq) for seq in range(23, 40)])
+    tracker.reconnected()
+    assert tracker.position == 20
+    fed(tracker, [frame(seq) for seq in range(50, 70)])
+    tracker.settle(NEVER)
+    assert tracker.missing is not None
+    assert (tracker.missing.from_seq, tracker.missing.to_seq) == (40, 49)
 
 
 # -- order
