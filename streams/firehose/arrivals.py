@@ -45,7 +45,7 @@ class Missing:
 
 @dataclass(slots=True)
 class Memory:
-    """What outlives a run: the events taken lately, and the places at which a sequence ended.
+    """What outlives a run: the events taken lately, and when the last reset was (``reset_time``, µs).
 
     Events are kept by their hash, in two generations: the older one is forgotten when the younger one is full. Of each
     the highest seq is noted.
@@ -55,7 +55,7 @@ class Memory:
     old: set[int] = field(default_factory=set)
     highest_young: int = -1
     highest_old: int = -1
-    ends: set[int] = field(default_factory=set)
+    reset_time: int = -1
 
     @property
     def highest(self) -> int:
@@ -76,6 +76,6 @@ class Memory:
         self.highest_old, self.highest_young = self.highest_young, -1
 
     def forget_events(self) -> None:
-        """Forget all events: what was taken is taken again. The places at which a sequence ended stay."""
+        """Forget all events: what was taken is taken again."""
         self.young, self.old = set(), set()
         self.highest_young = self.highest_old = -1

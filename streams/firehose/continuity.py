@@ -10,7 +10,8 @@ frame carries a seq that is far off. So no single frame moves the position or pr
   that is far ahead; at the end of a connection only what follows on.
 - After a reconnect the event at the position must come again. Where it does not, what lies between is missing.
 - The sequence was reset where ``WITNESSES`` arrivals in a row lie below the position, were not seen before, and are
-  newer than what stands above them. The place where a sequence ended is remembered: read again, it proves nothing new.
+  newer than what stands above them. It is acted upon once: what is older than its witnesses is the old sequence, read
+  again, and proves nothing new.
 """
 
 from __future__ import annotations
@@ -74,7 +75,6 @@ class Continuity:
         "_changed",
         "_clock",
         "_confirmed",
-        "_ended_at",
         "_event",
         "_fast_above",
         "_fast_since",
@@ -119,7 +119,6 @@ class Continuity:
         #: Whether a sequence that is known to have ended was left; for the caller to take back.
         self.turned = False
         self._clock = clock
-        self._ended_at: int | None = None
         self._event = event
         self._reference = reference if reference is not None else Reference(None)
         self._stream = StreamTime(time)
@@ -449,18 +448,10 @@ class Continuity:
         reference = (Reference.of(above) if above else self.reference).at_most(self._clock())
         if not reference.is_before(witnesses, quarters=quarters):
             return False
-        end = self._end(witnesses)
-        if end in self._memory.ends:
+        if reference.time is not None and reference.time < self._memory.reset_time:
             self.go_on_at(begin)
             return False
-        self._ended_at = end
         return True
-
-    def _end(self, witnesses: list[Arrival]) -> int:
-        """Return the place where a sequence ended, as a hash: the highest event before these arrivals."""
-        block = self._block if witnesses is not self._block else []
-        last = (*chain.from_iterable(self._blocks), *self._tail, *self._rest, *block)
-        return hash(tuple(max(last, key=_seq_of)[:3]) if last else (self.position, self._event))
 
     def go_on_at(self, begin: int) -> None:
         """Go on behind a seq of the new sequence, where a relay sends the old one before it again."""
@@ -477,13 +468,13 @@ class Continuity:
         Those frames were published as the old sequence's: the new run must take them again as its own.
         """
         self._note_highest()
-        if self._ended_at is not None:
-            self._memory.ends.add(self._ended_at)
         witnesses = list(self._below)
+        begins = median_time(witnesses)
+        self._memory.reset_time = max(self._memory.reset_time, begins if begins is not None else self._clock())
         gone = {hash(arrival[:3]) for arrival in witnesses}
         self._memory.young -= gone
         self._memory.old -= gone
-        return self._memory, median_time(witnesses)
+        return self._memory, begins
 
 
 def _event_of(arrival: Arrival) -> str:
