@@ -17,7 +17,7 @@ import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streams.crashpoint import crash_point
-from streams.errors import BrokerError, MismatchError
+from streams.errors import BrokerError, MismatchError, RelayError
 from streams.firehose.relay import relay_name
 from streams.ingest_pace import IngestPace
 from streams.ingest_view import Facts, ingest_state, report_end, standing
@@ -213,6 +213,10 @@ class Replay:
                 await reader.read_until_done(publisher)
                 await self._finish(reader, publisher)
                 return
+            except RelayError:
+                with contextlib.suppress(SendError):
+                    await self._finish(reader, publisher)  # what was taken before counts
+                raise
             except SendError as error:
                 self._patience.say("kafka", self._not_taken(publisher.failure, error))
                 reader.go_back(publisher)

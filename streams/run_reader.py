@@ -174,8 +174,8 @@ class RunReader:
         try:
             with contextlib.suppress(Ended):
                 await self._read_on(publisher)
-            self.continuity.settle_cut()
         finally:
+            self.continuity.settle_cut()
             self._is_reading = False
 
     async def _read_on(self, publisher: Publisher) -> None:

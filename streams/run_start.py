@@ -145,7 +145,8 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
     start.heads, start.held = heads, decision.held
     start.sequence = sequence_of(decision.held, relay, run, first, head)
     start.passed_over = passed_over(decision.held, relay, run, first, decision.target)
-    start.missing = not_shown(window, decision.target, relay, run)
+    if decision.mode != "reset" or window.live:  # a relay may send its old sequence before the new one
+        start.missing = not_shown(window, decision.target, relay, run)
     return start
 
 

@@ -353,13 +353,9 @@ class Continuity:
         self.known = True
 
     def _taken_below(self, seq: int) -> int:
-        """Return the last seq below ``seq`` that the connections before brought, without a jump from the position."""
-        last = self.position
-        for taken in self._taken_before:
-            if taken >= seq or taken - last > _SMALL_JUMP:
-                break
-            last = taken
-        return last
+        """Return the last seq below ``seq`` that the connections before have brought."""
+        place = bisect_left(self._taken_before, seq)
+        return max(self.position, self._taken_before[place - 1]) if place else self.position
 
     def settle(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
         """Settle at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.

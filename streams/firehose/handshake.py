@@ -104,7 +104,8 @@ def wait_asked(reply: Reply) -> float | None:
         except (ValueError, OverflowError):
             until = None
         if until is not None:
-            seconds = (until if until.tzinfo else until.replace(tzinfo=dt.UTC)).timestamp() - reply.now
+            # A date has whole seconds: the limit may end just after it.
+            seconds = (until if until.tzinfo else until.replace(tzinfo=dt.UTC)).timestamp() - reply.now + 1
     if seconds is None and _is_limit(reply):  # XRPC servers say with every answer when their limit begins anew
         seconds = _seconds(reply.headers.get("ratelimit-reset", "").strip(), reply.now)
     return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT)

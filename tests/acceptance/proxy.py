@@ -30,6 +30,7 @@ class Proxy:
         self.connections = 0
         self._target = (host, target)
         self._delay = self._rate = 0.0
+        self._freeze_at: int | None = None
         self._open = asyncio.Event()
         self._open.set()
         self._lines: set[_Line] = set()
@@ -65,8 +66,13 @@ class Proxy:
         """Nothing gets through, in either direction, and nobody is told: a cable that was pulled."""
         self._open.clear()
 
+    def freeze_at(self, size: int) -> None:
+        """Freeze as soon as so many bytes, or more, are on their way to the target at once: with them."""
+        self._freeze_at = size
+
     def thaw(self) -> None:
         """Deliver what is held, and go on."""
+        self._freeze_at = None
         self._open.set()
 
     def delay(self, seconds: float) -> None:
@@ -178,6 +184,9 @@ class _Line:
             except OSError:  # a client that was killed: what it had sent is on its way
                 data = b""
             self.ahead += len(data)
+            most = self._proxy._freeze_at
+            if self.outward and most is not None and self.ahead >= most:
+                self._proxy.freeze()
             self._queue.append((loop.time(), data))
             self._changed.set()
 

@@ -91,12 +91,12 @@ async def test_what_a_relay_leaves_out_is_a_gap(deployment: Deployment) -> None:
     [gap] = await deployment.table("gaps")
     assert "did not send these after a reconnect" in gap["reason"]
     assert drop <= gap["from_seq"] + 5 <= drop + 10
-    assert gap["to_seq"] - gap["from_seq"] < 700
+    assert gap["to_seq"] - gap["from_seq"] < 1500
     # Everything else is there: no event of the topic is in the gap, and those beside it are.
     seqs = {m["seq"] for m in await deployment.messages() if m["kind"] in ("commit", "identity", "account", "sync")}
     assert not [seq for seq in seqs if gap["from_seq"] <= seq <= gap["to_seq"]]
     assert max(seqs) == last(oracle)
-    assert counted(oracle) - 1000 <= (await deployment.counts())["received"] < counted(oracle)
+    assert counted(oracle) - 1500 <= (await deployment.counts())["received"] < counted(oracle)
 
 
 async def test_a_position_beyond_the_relays_head_begins_a_new_run(deployment: Deployment) -> None:

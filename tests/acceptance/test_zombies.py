@@ -136,7 +136,7 @@ async def cut_off_from_the_database(deployment: Deployment, traffic: Traffic) ->
     async with by_proxy(deployment) as (proxy, url):
         cut_off = deployment.worker(**PACE, DATABASE_URL=url)
         await begun(deployment, traffic)
-        proxy.freeze()
+        proxy.freeze_at(A_STATEMENT + 1)
         await until_in_flight(deployment, proxy)
         stood = await deployment.offsets()
         deployment.worker(**PACE)
@@ -157,7 +157,7 @@ async def killed_with_a_transaction_on_its_way(deployment: Deployment, traffic: 
         deployment.worker(**PACE)
         await until_shared(deployment, 2)
         await begun(deployment, traffic)
-        proxy.freeze()
+        proxy.freeze_at(A_STATEMENT + 1)
         await until_in_flight(deployment, proxy)
         stood = await deployment.offsets()
         limit = MOVED * await asyncio.to_thread(slowness)

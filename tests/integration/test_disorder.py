@@ -67,7 +67,7 @@ async def exact(
     problems = await way.differences(oracle)
     problems += [f"a gap that is none: {reason}" for reason in await way.gaps()]
     problems += [f"a dead letter: {reason}" for reason in await way.letters()]
-    if connections > 40:
+    if connections > 100:  # the search for the head alone may take eighty looks
         problems.append(f"{connections} connections")
     if replay.counts.events > 3 * EVENTS:
         problems.append(f"{replay.counts.events} events were taken of {EVENTS}")

@@ -377,9 +377,9 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
     done = getattr(Publisher, step)
     said: list[str] = []
 
-    async def without_kafka(publisher: Publisher) -> None:
+    async def without_kafka(publisher: Publisher, **more: bool) -> None:
         embedded.kafka.freeze()
-        await done(publisher)
+        await done(publisher, **more)
 
     monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 3600.0)
     monkeypatch.setattr("streams.patience.SLOW", 0.2)

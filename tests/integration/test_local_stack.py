@@ -210,8 +210,8 @@ def test_a_broken_data_folder_is_one_sentence(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     up = local(tmp_path / "file" / "stack", "up")
-    assert up.returncode == 1
-    assert up.stderr.startswith("error: The embedded stack's folder")
+    assert up.returncode == 2
+    assert up.stderr.startswith("error: LOCAL_DIR: the folder")
     assert "Traceback" not in up.stderr
 
 

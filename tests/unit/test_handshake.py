@@ -43,7 +43,7 @@ def reply(status: int, body: bytes = b"", **headers: str) -> Reply:
         ({"retry_after": "1e400"}, None),
         ({"retry_after": "nan"}, None),
         ({"retry_after": "soon"}, None),
-        ({"retry_after": formatdate(NOW + 90, usegmt=True)}, 90),
+        ({"retry_after": formatdate(NOW + 90, usegmt=True)}, 91),
         ({"retry_after": formatdate(NOW - 90, usegmt=True)}, 0),
         ({"retry_after": format_datetime(datetime.fromtimestamp(NOW, UTC) + timedelta(days=9))}, LONGEST_WAIT),
         ({"retry_after": "Fri, 99 Foo 2027 00:00:00 GMT"}, None),
