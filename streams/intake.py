@@ -150,8 +150,10 @@ class Intake:
         self.sequence = self._on_turn()
 
     def _reset(self) -> SequenceReset:
-        continuity = self.continuity
-        return SequenceReset(f"{continuity.late} events in a row below seq {continuity.position} are newer")
+        late, position = self.continuity.late, self.continuity.position
+        if not late:
+            return SequenceReset(f"another event came under seq {position}, and those behind it are newer")
+        return SequenceReset(f"{late} events in a row below seq {position} are newer")
 
     def _publish(self, kind: str, body: dict[str, Any], seq: int, time: int | None, data: bytes) -> None:
         counts, publisher = self.counts, self.publisher

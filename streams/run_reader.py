@@ -36,7 +36,7 @@ from streams.plan import Decision, blind_gap, reset_gap
 from streams.reading import Reading
 from streams.run_start import RunStart, cursor_taken, plan_start
 from streams.settings import Settings
-from streams.stalled_relay import Stalled, StalledRelay, check_live, is_beyond_head
+from streams.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
 
 log = structlog.get_logger("streams.ingest")
 
@@ -251,7 +251,7 @@ class RunReader:
         )  # fmt: skip
         is_beyond = is_beyond_head(self.start, continuity)
         if is_beyond:
-            check_live(continuity, self.start.heads)
+            check_shown(continuity, self.start.heads or self.start.tails)
         is_at_head = head is not None and continuity.position >= head.seq and continuity.known
         if not follow and is_at_head and not is_beyond:
             intake.settle()

@@ -49,7 +49,7 @@ class RunStart:
 
     ``known``: the position is a frame that was taken, and must come again as a proof. ``missing``: what was asked for
     and is not to be had. ``passed_over``: what was not asked for, behind what the topic holds. ``live``: the relay
-    gives nothing for a cursor, so that it is read without one. ``heads``: the live frames that were seen.
+    gives nothing for a cursor, so that it is read without one. ``heads`` and ``tails``: its live and its oldest frames.
     ``announced``: Kafka has the run's first messages.
     """
 
@@ -68,6 +68,7 @@ class RunStart:
     #: Up to where the topic holds something that the run does not go on from.
     held: Watermark | None = None
     heads: tuple[Seen, ...] = ()
+    tails: tuple[Seen, ...] = ()
     announced: bool = False
 
     @property
@@ -118,7 +119,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
     asker, relay = Asker(url), relay_name(url)
     resumed = decision.resume_from
     quiet = SILENCE if resumed is not None else QUIET if quiet is None else quiet
-    window, heads = await _window(asker, quiet, resumed=resumed is not None)
+    window, heads, tails = await _window(asker, quiet, resumed=resumed is not None)
     oldest, head = window.oldest, window.head
     # A run is its start; were our clock behind that of a run before, it would count as older.
     run = max(time.time_ns() // 1000, after_run + 1)
@@ -127,7 +128,16 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         is_old = resumed.median is None and resumed.time is not None
         known = resumed.event is not None or resumed.newest is not None or is_old
         return RunStart(
-            run, "resume", _position(resumed), known, resumed.sequence or run, None, oldest, head, heads=heads
+            run,
+            "resume",
+            _position(resumed),
+            known,
+            resumed.sequence or run,
+            None,
+            oldest,
+            head,
+            heads=heads,
+            tails=tails,
         )
     if window.live and head is not None:  # the head was seen; it is not taken
         position = Position(head.seq, None)
@@ -142,7 +152,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
         position = Position(begin, None)
         start = RunStart(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
-    start.heads, start.held = heads, decision.held
+    start.heads, start.tails, start.held = heads, tails, decision.held
     start.sequence = sequence_of(decision.held, relay, run, first, head)
     start.passed_over = passed_over(decision.held, relay, run, first, decision.target)
     if decision.mode != "reset" or window.live:  # a relay may send its old sequence before the new one
@@ -163,8 +173,8 @@ def _held(time: int | None) -> int | None:
     return time if time is not None and 0 <= time <= MAX_TIME_US else None
 
 
-async def _window(asker: Asker, quiet: float, *, resumed: bool) -> tuple[Window, tuple[Seen, ...]]:
-    """What the relay keeps: its oldest frame and its head, as far as it shows them; and its live frames.
+async def _window(asker: Asker, quiet: float, *, resumed: bool) -> tuple[Window, tuple[Seen, ...], tuple[Seen, ...]]:
+    """What the relay keeps: its oldest frame and its head, as far as it shows them; its live frames and its oldest.
 
     One connection after another: some relays take one of each address at a time.
     """
@@ -176,7 +186,7 @@ async def _window(asker: Asker, quiet: float, *, resumed: bool) -> tuple[Window,
         oldest = await find_oldest(asker, head)
     if head is None and oldest is not None:
         head = await find_head(asker, oldest)
-    return decided_window(oldest, head, old.absence, was_live=bool(live.frames)), live.frames
+    return decided_window(oldest, head, old.absence, was_live=bool(live.frames)), live.frames, old.frames
 
 
 async def cursor_taken(url: str) -> int | None:

@@ -31,18 +31,21 @@ def _arrivals(frames: Sequence[Seen]) -> list[Arrival]:
     return [Arrival(seen.seq, seen.did or "", seen.rev or "", seen.time) for seen in frames]
 
 
-def check_live(continuity: Continuity, frames: Sequence[Seen]) -> None:
-    """Compare the relay's live frames with our position. Raises SequenceReset where they prove one."""
+def check_shown(continuity: Continuity, frames: Sequence[Seen]) -> None:
+    """Compare the relay's live or oldest frames with our position. Raises SequenceReset where they prove one."""
     if continuity.is_over(_arrivals(frames)):
-        raise SequenceReset(f"its live events are newer than ours, and below seq {continuity.position}")
+        raise SequenceReset(f"it shows events that are newer than ours, and below seq {continuity.position}")
 
 
 def is_beyond_head(start: RunStart, continuity: Continuity) -> bool:
     """Return whether a run is to resume beyond the head that the relay has shown: its sequence may have begun anew."""
-    if start.mode != "resume" or start.head is None or continuity.position != start.position.seq:
+    if start.mode != "resume" or continuity.position != start.position.seq:
         return False
-    is_newer = not start.heads or continuity.reference.is_before(_arrivals(start.heads))
-    return start.head.seq < continuity.position and is_newer
+    if start.heads:
+        return continuity.is_above(_arrivals(start.heads))
+    if start.tails and continuity.is_above(_arrivals(start.tails)):
+        return True
+    return start.head is not None and start.head.seq < continuity.position
 
 
 class StalledRelay:
@@ -61,7 +64,9 @@ class StalledRelay:
         self._stalls = self._stalls + 1 if taken == self._taken else 1
         self._taken = taken
         answer = await self._asker.ask(None, SILENCE)
-        check_live(continuity, answer.frames)
+        # Where nothing is live, its oldest events tell: no event of our sequence is older by seq, and newer.
+        oldest = answer if answer.frames else await self._asker.ask(0, SILENCE)
+        check_shown(continuity, oldest.frames)
         lowest = min((seen.seq for seen in answer.frames), default=0)
         if self._stalls >= _STALLS and lowest > continuity.position:
             log.warning("the relay sends nothing for our cursor, and newer events live: reading live")

@@ -422,9 +422,11 @@ class Continuity:
 
     def is_over(self, live: list[Arrival]) -> bool:
         """Return whether what the relay sends live proves that our sequence has ended."""
-        if len(live) < QUIET_WITNESSES or max(live, key=_seq_of)[0] > self.position:
-            return False
-        return self._ends_sequence(live, 0)
+        return len(live) >= QUIET_WITNESSES and self.is_above(live) and self._ends_sequence(live, 0)
+
+    def is_above(self, live: list[Arrival]) -> bool:
+        """Return whether frames that the relay shows lie below the position, and are newer than what we have."""
+        return max(live, key=_seq_of)[0] <= self.position and self.reference.is_before(live)
 
     def _is_reset(self) -> bool:
         witnesses = list(islice(reversed(self._below), WITNESSES))

