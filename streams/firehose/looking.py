@@ -219,6 +219,8 @@ class Asker:
         self._relay = relay_name(url)
         self._taken = False
         self._said = -SAY_EVERY
+        #: Whether the relay has limited our connections: then only those are made that must be.
+        self.is_limited = False
         #: Seconds of the slowest first frame so far.
         self.slowest = 0.0
 
@@ -233,6 +235,7 @@ class Asker:
                 if pause is None:
                     raise self._given_up(error) from None
                 if isinstance(error, NotNow | Refusal):
+                    self.is_limited = True
                     log.warning(f"the relay does not take us now ({error}): asking again in {pause:.0f} s")
                 await asyncio.sleep(pause)
                 attempt += 1
@@ -283,8 +286,11 @@ async def find_start(asker: Asker, oldest: Sighting, head: Sighting | None, targ
 
 
 async def find_head(asker: Asker, oldest: Sighting) -> Sighting | None:
-    """Return the last frame of a relay that sends nothing live, where it tells cursors beyond its head; else None."""
-    if (await asker.ask(_BEYOND, asker.usual)).absence is not Absence.FUTURE:
+    """Return the last frame of a relay that sends nothing live, where it tells cursors beyond its head; else None.
+
+    That takes many looks: a relay that limits our connections is not asked for it.
+    """
+    if asker.is_limited or (await asker.ask(_BEYOND, asker.usual)).absence is not Absence.FUTURE:
         return None
     return await find_start(asker, oldest, None, _NEVER)
 
