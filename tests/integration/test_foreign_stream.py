@@ -18,7 +18,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from streams.firehose.foreign import ForeignStreamError
-from streams.firehose.seek import Absence, Sighting, look
+from streams.firehose.looking import look
+from streams.firehose.seek import Absence
 from streams.kafka.topic import ensure_topic
 from streams.local.generator import Plan, Traffic
 from tests.conftest import SettingsFactory
@@ -134,9 +135,9 @@ async def test_a_firehose_with_odd_messages_is_read(settings: SettingsFactory) -
 async def test_a_relay_is_seen_behind_an_odd_message() -> None:
     frame = next(iter(Traffic(Plan(5, seed=3)).frames()))
     async with server(lambda _: iter(["hello", frame.data])) as url:
-        assert isinstance(await look(url, 0), Sighting)
+        assert (await look(url, 0)).frames
     async with server(lambda _: iter(["hello"])) as url:
-        assert await look(url, 0, patience=0.5) is Absence.SILENT
+        assert (await look(url, 0, patience=0.5)).absence is Absence.SILENT
 
 
 async def test_frames_in_another_form_are_read_and_that_is_said_once(settings: SettingsFactory) -> None:
