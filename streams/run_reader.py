@@ -45,7 +45,7 @@ STALL: Final = 20.0
 PONG: Final = 15.0
 #: Most times that as long, where the relay stays quiet: each time it is asked what it sends live.
 MOST_PATIENT: Final = 32
-#: Seconds without a frame, or of reading without another position, after which what came last is settled.
+#: Seconds without a frame, or with some and without another position, after which what came last is settled.
 PAUSE: Final = 1.0
 UNMOVED: Final = 5.0
 #: Seconds for which our last event is waited for, as the proof that nothing is missing: it may come after live ones.
@@ -386,8 +386,8 @@ class RunReader:
                 return connection.ended.result()
             if self.continuity.position != position:
                 position, unmoved = self.continuity.position, 0.0
-            elif not connection.paused:
-                unmoved += tick
+            elif unmoved or counts.frames + counts.text != messages:
+                unmoved += tick  # since the first frame behind it
             if counts.frames + counts.text != messages or connection.paused:
                 messages, since = counts.frames + counts.text, loop.time()
                 if unmoved >= UNMOVED:
