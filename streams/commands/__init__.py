@@ -65,7 +65,11 @@ COMMANDS: Final = (
 
 
 def add_commands() -> None:
-    """Make our commands known to ``faust -A streams.agents``; ``completion`` takes the place of Faust's."""
+    """Make our commands known to ``faust -A streams.agents``; ``completion`` takes the place of Faust's.
+
+    Faust's is imported first, whoever calls: imported later it would take the place of ours.
+    """
+    import_module("faust.cli.completion")
     for command in COMMANDS:
         cli.add_command(command)
 

@@ -57,6 +57,15 @@ def test_each_stands_for_the_command_of_its_name() -> None:
     assert all(cli.commands[str(command.name)] is command for command in COMMANDS), "not Faust's of the same name"
 
 
+def test_they_stand_also_where_fausts_are_imported_later() -> None:
+    call = (
+        "import streams.agents, faust.cli.faust; from faust.cli.base import cli; from streams.commands import COMMANDS; "
+        "print([c.name for c in COMMANDS if cli.commands[c.name] is not c])"
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_worker_imports_none_of_them() -> None:
     """What it never uses would take a sixth of its start, and memory."""
     call = "import sys, streams.agents; print(*(name for name in sys.modules if name.startswith('streams.commands.')))"
