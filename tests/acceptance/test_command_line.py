@@ -59,7 +59,8 @@ def test_each_stands_for_the_command_of_its_name() -> None:
 
 def test_they_stand_also_where_fausts_are_imported_later() -> None:
     call = (
-        "import streams.agents, faust.cli.faust; from faust.cli.base import cli; from streams.commands import COMMANDS; "
+        "import streams.agents, faust.cli.faust; from faust.cli.base import cli; "
+        "from streams.commands import COMMANDS; "
         "print([c.name for c in COMMANDS if cli.commands[c.name] is not c])"
     )
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
