@@ -34,6 +34,10 @@ class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not
     """The relay's sequence began anew: see ``Continuity``; or FutureCursor says so."""
 
 
+class AskAgain(Exception):  # noqa: N818 (no fault of ours)
+    """The relay must be asked for everything again: see ``Continuity.asks_again``."""
+
+
 @dataclass(slots=True)
 class Counts:
     """What became of the frames and their events since the process began."""
@@ -105,7 +109,7 @@ class Intake:
         return cursor
 
     def frame(self, data: bytes) -> None:
-        """Take one frame. Raises ErrorFrame (the relay's), SequenceReset, ForeignStreamError."""
+        """Take one frame. Raises ErrorFrame (the relay's), SequenceReset, AskAgain, ForeignStreamError."""
         counts = self.counts
         counts.frames += 1
         counts.nbytes += len(data)
@@ -130,6 +134,8 @@ class Intake:
             if continuity.turned:
                 self._turn()
             self._publish(kind, body, seq, time, data)
+            if continuity.asks_again:
+                raise AskAgain("it began anew before what it sends from our cursor on: asking for all that it keeps")
         if verdict is not Verdict.NEW or continuity.position != self._moved:
             self._note(verdict)
             if verdict is Verdict.RESET:

@@ -28,7 +28,7 @@ from streams.firehose.looking import EXPECTED
 from streams.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
 from streams.first_frame import FirstFrame
 from streams.ingest_pace import Look
-from streams.intake import Counts, Intake, SequenceReset
+from streams.intake import AskAgain, Counts, Intake, SequenceReset
 from streams.kafka.messages import Run, Watermark
 from streams.kafka.publisher import Position, Publisher, SendError
 from streams.patience import Ended, Patience
@@ -199,6 +199,8 @@ class RunReader:
                 why = f"the relay said {error}"
             except (OSError, TimeoutError) as error:
                 why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
+            except AskAgain as error:
+                why = f"the relay's sequence was reset: {error}"
             except OversizedMessage as error:
                 if attempt >= OVERSIZED_TRIES:
                     raise self._oversized(str(error)) from None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 from typing import Final
 
 from streams.firehose.arrivals import Arrival
 from streams.firehose.tid import is_tid, us_from_tid
 
-#: Spreads of a block by which later arrivals must be newer: the times of PDSes in one block differ by seconds.
+#: Spreads by which later arrivals must be newer: the times of PDSes in one block differ by seconds.
 _SPREADS: Final = 2
 #: Blocks from which on one that strangers' clocks spoilt is left out.
 _ENOUGH_BLOCKS: Final = 3
@@ -33,34 +35,48 @@ def median_time(arrivals: Sequence[Arrival]) -> int | None:
     return times[len(times) // 2] if times else None
 
 
+def _median(values: Iterable[int]) -> int:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2] if ordered else 0
+
+
 def _times(arrivals: Sequence[Arrival]) -> list[int]:
     return sorted(time for arrival in arrivals if (time := arrival_time(arrival)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What later arrivals are compared with: a median time (None: not known), and how far times differ. Both in µs."""
+    """What later arrivals are compared with: a median time, and how far the clocks differ. Both in µs.
+
+    ``time`` is None where it is not known.
+    """
 
     time: int | None
     spread: int = 0
 
     @classmethod
     def of(cls, blocks: Sequence[Sequence[Arrival]]) -> Reference:
-        """Return the reference of some blocks of arrivals: of several the newest but one.
+        """Return the reference of some blocks of arrivals: the newest time of a block.
 
-        One PDS with a wrong clock may have made most of a block.
+        One PDS with a wrong clock may have made most of a block. So of several the newest is not believed further than
+        the two before it reach.
         """
         seen = sorted((cls._of_block(block) for block in blocks), key=lambda one: one.time or 0)
-        return seen[-2] if len(seen) >= _ENOUGH_BLOCKS else seen[-1]
+        if len(seen) < _ENOUGH_BLOCKS or (last := seen[-3].time) is None:
+            return seen[-1] if seen else cls(None)
+        newest, middle = seen[-1], seen[-2]
+        return cls(min(newest.time or 0, 2 * (middle.time or 0) - last), middle.spread)
 
     @classmethod
     def _of_block(cls, block: Sequence[Arrival]) -> Reference:
-        times = _times(block)
+        times = [time for one in sorted(block, key=itemgetter(0)) if (time := arrival_time(one)) is not None]
         if not times:
             return cls(None)
-        low, middle, high = (times[len(times) * part // 4] for part in (1, 2, 3))
-        # A clock that is wrong widens one side only.
-        return cls(middle, min(middle - low, high - middle))
+        # What two neighbours differ by, without what time goes on by from one to the next: a clock that is wrong makes
+        # two of those, whatever it is off by.
+        steps = [later - earlier for earlier, later in pairwise(times)]
+        usual = _median(steps)
+        return cls(_median(times), _median([abs(step - usual) for step in steps]))
 
     def at_most(self, time: int) -> Reference:
         """Return the reference, not later than a time in µs."""

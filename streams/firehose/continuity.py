@@ -40,13 +40,13 @@ _USUAL_BLOCKS: Final = 16
 #: Arrivals in a row that prove a reset; and so many where the relay then falls silent.
 WITNESSES: Final = 32
 QUIET_WITNESSES: Final = 4
+#: Arrivals for which the event at the position is waited for, where another came under its seq.
+_REPLACED: Final = 3 * BLOCK
 #: Late arrivals from one judgement to the next: each looks at the times of all witnesses.
 _JUDGED_EVERY: Final = 8
 #: Arrivals beyond a jump of the seqs that make it believed when the rest is settled.
 _SEVERAL: Final = 3
-#: A jump that is believed where the relay sends what is behind it a second time, in order.
-_SMALL_JUMP: Final = 5
-#: A jump that is not, in seqs and in usual steps between two of them.
+#: A jump that is not believed then, in seqs and in usual steps between two of them.
 _JUMP: Final = 16
 _JUMP_STEPS: Final = 8
 #: Connections in a row that bring nothing new, after which what they sent is believed: in order, or as it is.
@@ -69,6 +69,7 @@ class Continuity:
 
     __slots__ = (
         "_ahead",
+        "_asked",
         "_below",
         "_block",
         "_blocks",
@@ -89,9 +90,9 @@ class Continuity:
         "_stream",
         "_tail",
         "_taken_before",
-        "_told",
         "_was_at",
         "_young",
+        "asks_again",
         "known",
         "late",
         "missing",
@@ -118,6 +119,10 @@ class Continuity:
         self.late = 0
         #: Whether a sequence that is known to have ended was left; for the caller to take back.
         self.turned = False
+        #: Whether the relay must be asked again, for everything: the sequence that goes on began before what came.
+        self.asks_again = False
+        #: The cursor that this connection was to begin behind.
+        self._asked = position
         self._clock = clock
         self._event = event
         self._reference = reference if reference is not None else Reference(None)
@@ -151,8 +156,6 @@ class Continuity:
         self._highest_before = self._memory.highest
         self._is_new = False
         self._fruitless = 0
-        #: The highest seq above the position that this connection sent, and one before it.
-        self._told = 0
 
     # -- what is known
     @property
@@ -162,10 +165,9 @@ class Continuity:
 
     @property
     def reference(self) -> Reference:
-        """The times of the last frames up to the position: a sequence that began anew is compared with them."""
-        last = sorted((*chain.from_iterable(self._blocks), *self._tail, *self._rest, *self._block), key=_seq_of)
-        end = bisect_right(last, self.position, key=_seq_of)
-        near = Reference.of([last[max(end - BLOCK, 0) : max(end, BLOCK)]])
+        """The times of the last frames: those of a sequence that began anew are newer."""
+        last = [*chain.from_iterable(self._blocks), *self._block]
+        near = Reference.of([last[max(at - BLOCK, 0) : at] for at in range(len(last), 0, -BLOCK)][:_KEPT_BLOCKS])
         return near if len(last) >= BLOCK else near.later(self._reference) if len(last) >= _SEVERAL else self._reference
 
     @property
@@ -199,16 +201,19 @@ class Continuity:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
         self.settle_cut()
         self._tail = [*self._tail, *self._rest, *self._block][-BLOCK:]
+        if self._block:
+            self._blocks.append(self._block)
+        self._reference = self.reference
         taken = {arrival[0] for arrival in (*self._rest, *self._block)}.union(self._taken_before)
         self._taken_before = sorted(seq for seq in taken if seq > self.position)[: 2 * HELD]
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
-        self._changed = False
+        self._changed = self.asks_again = False
         self.proven = not self.known
         self._highest_before = self._memory.highest
-        self._told = 0
         self._fast_since = max(self.position, self._memory.highest)
         self._fast_above = _NO_SEQ if self.known else self._fast_since
-        return max(self.position - 1, 0) if self.known else self.position
+        self._asked = max(self.position - 1, 0) if self.known else self.position
+        return self._asked
 
     def see(self, seq: int, did: str, rev: str, time: int | None) -> Verdict:
         """Judge a frame, and move on. Afterwards ``position`` may be another, and ``missing`` may be set."""
@@ -236,7 +241,7 @@ class Continuity:
         if arrival.seq == self.position and self.known and not seen:
             seen = self._event is None or self._event == _event_of(arrival)
             # Another event of the same sequence is about as old as ours.
-            self._changed = self._changed or (not seen and self.reference.is_before([arrival]))
+            self._changed = self._changed or (not seen and self._reference.is_before([arrival]))
         self._young.add(key)
         if len(self._young) >= REMEMBERED:
             self._turn()
@@ -253,9 +258,7 @@ class Continuity:
 
     def _see_above(self, arrival: Arrival, *, seen: bool) -> Verdict:
         block = self._block
-        if seen:
-            self._told = max(self._told, arrival.seq)
-        else:
+        if not seen:
             self._is_new = True
             self._end_late()
             if arrival.time is not None:
@@ -265,8 +268,7 @@ class Continuity:
         if not seen or not any(arrival[:3] == other[:3] for other in block):  # a repeat is no second arrival
             block.append(arrival)
         if len(block) >= BLOCK:
-            if self._changed and not self.proven and self._ends_sequence(block, 0, quarters=1):
-                self._below.extend(block)
+            if self._is_replaced(_REPLACED):
                 return Verdict.RESET
             if self._block:
                 self._close_block()
@@ -374,8 +376,9 @@ class Continuity:
     def settle_cut(self) -> None:
         """Settle at the end of a connection, which may have come in the middle of frames that are out of order.
 
-        Only what follows on is taken: what was left out below a jump may come with the next connection. Where that
-        brings the same again, in order, nothing was left out; and where many do, the relay is believed as it is.
+        Only what follows on is taken, and nothing that an arrival overtook by less than a block: what was left out may
+        come with the next connection. Where some bring the same again, in order, nothing was left out; and where many
+        do, the relay is believed as it is.
         """
         self._note_highest()
         if not self._rest and not self._block:
@@ -388,22 +391,25 @@ class Continuity:
             if self._fruitless >= _FRUITLESS and self.position == self._was_at:
                 self._settle(_NO_SEQ)
         elif self.known and self.proven:  # else it may have begun with what overtook all others
-            self._settle(1, several=_NO_SEQ, told=self._told if self._is_in_order() else 0)
+            last = (*self._tail, *self._rest, *self._block)[-BLOCK:]
+            if len(last) == BLOCK:
+                self._settle(1, several=_NO_SEQ, most=min(last, key=_seq_of)[0])
         self._was_at, self._is_new = self.position, False
 
     def _is_in_order(self) -> bool:
         """Return whether what came with this connection, above the position, came in order."""
         return all(low[0] <= high[0] for low, high in pairwise((*self._rest, *self._block)))
 
-    def _settle(self, jump: int, *, several: int = _SEVERAL, named: int = 0, told: int = 0) -> None:
-        """Move to the highest of the last seqs that no jump keeps apart from the position.
+    def _settle(self, jump: int, *, several: int = _SEVERAL, named: int = 0, most: int = _NO_SEQ) -> None:
+        """Move to the highest of the last seqs, up to ``most``, that no jump keeps apart from the position.
 
-        A jump with ``several`` arrivals behind it is none, and none up to ``named``; nor is a small one up to ``told``.
+        A jump with ``several`` arrivals behind it is none, and none up to ``named``.
         """
         last = sorted((*self._rest, *self._block), key=_seq_of)
         for index, arrival in enumerate(last):
-            limit = max(jump, _SMALL_JUMP) if arrival[0] <= told else jump
-            is_jump = arrival[0] - self.position > limit and arrival[0] > named
+            if arrival[0] > most:
+                break
+            is_jump = arrival[0] - self.position > jump and arrival[0] > named
             if is_jump and self.known and len(last) - index < several:
                 break
             self._move(arrival)
@@ -418,36 +424,47 @@ class Continuity:
     # -- a sequence that began anew
     def is_reset_at_rest(self) -> bool:
         """Return whether the last arrivals prove a reset, where the relay is silent now: fewer must do."""
-        return self.late >= QUIET_WITNESSES and self._is_reset()
+        return self.known and ((self.late >= QUIET_WITNESSES and self._is_reset()) or self._is_replaced())
 
     def is_over(self, live: list[Arrival]) -> bool:
         """Return whether what the relay sends live proves that our sequence has ended."""
-        return len(live) >= QUIET_WITNESSES and self.is_above(live) and self._ends_sequence(live, 0)
+        return len(live) >= QUIET_WITNESSES and self.is_above(live) and self._ends_sequence(self.reference, live, 0)
 
     def is_above(self, live: list[Arrival]) -> bool:
         """Return whether frames that the relay shows lie below the position, and are newer than what we have."""
         return max(live, key=_seq_of)[0] <= self.position and self.reference.is_before(live)
 
     def _is_reset(self) -> bool:
+        """Return whether the late arrivals prove a reset."""
         witnesses = list(islice(reversed(self._below), WITNESSES))
-        if max(witnesses, key=_seq_of)[0] > self._confirmed:
+        highest = max(witnesses, key=_seq_of)[0]
+        if highest > self._confirmed:
             return False
-        return self._ends_sequence(witnesses, min(witnesses, key=_seq_of)[0] - 1)
+        above = [block for block in self._blocks if min(block, key=_seq_of)[0] >= highest]
+        last = Reference.of(above) if sum(map(len, above)) >= BLOCK else self.reference
+        return self._ends_sequence(last, witnesses, min(witnesses, key=_seq_of)[0] - 1)
 
-    def _ends_sequence(self, witnesses: list[Arrival], begin: int, *, quarters: int = 2) -> bool:
-        """Return whether a sequence ended before these arrivals.
+    def _is_replaced(self, several: int = QUIET_WITNESSES) -> bool:
+        """Return whether another event came under the position's seq, ours did not, and those behind it are newer."""
+        if not self._changed or self.proven or len(self._rest) + len(self._block) < several:
+            return False
+        witnesses = [*self._rest, *self._block]
+        if not self._ends_sequence(self._reference, witnesses, 0, quarters=1):
+            return False
+        self._below.extend(witnesses)
+        return True
 
-        Where a reset was acted upon there before, it goes on at ``begin`` instead, in the new sequence.
+    def _ends_sequence(self, last: Reference, witnesses: list[Arrival], begin: int, *, quarters: int = 2) -> bool:
+        """Return whether the sequence that was read up to ``last`` ended before these arrivals.
+
+        Where a reset was acted upon there before, it goes on at ``begin`` instead, in the new sequence; or asks again.
         """
-        above = list(self._blocks)
-        if witnesses is not self._block:
-            highest = max(witnesses, key=_seq_of)[0]
-            above = [block for block in above if min(block, key=_seq_of)[0] >= highest]
-        reference = (Reference.of(above) if above else self.reference).at_most(self._clock())
+        reference = last.at_most(self._clock())
         if not reference.is_before(witnesses, quarters=quarters):
             return False
         if reference.time is not None and reference.time < self._memory.reset_time:
-            self.go_on_at(begin)
+            self.asks_again = begin < self._asked  # by its seqs, a relay sends nothing of what is below that
+            self.go_on_at(0 if self.asks_again else begin)
             return False
         return True
 
