@@ -437,8 +437,9 @@ class RunReader:
 
     # -- a relay whose sequence began anew
     def _may_begin_anew(self) -> bool:
-        """Return whether FutureCursor can mean a reset: not twice without anything new in between."""
-        return self.start.mode != "reset" or self._counts.taken > self._taken_at_reset
+        """Return whether FutureCursor can mean a reset: not twice without anything newer in between."""
+        is_new = self.start.mode != "reset" or self._counts.taken > self._taken_at_reset
+        return is_new and not self.continuity.is_old
 
     async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""

@@ -13,6 +13,8 @@ from streams.firehose.tid import is_tid, us_from_tid
 
 #: Spreads by which later arrivals must be newer: the times of PDSes in one block differ by seconds.
 _SPREADS: Final = 2
+#: Arrivals whose usual time is taken.
+_BLOCK: Final = 16
 #: Blocks from which on one that strangers' clocks spoilt is left out.
 _ENOUGH_BLOCKS: Final = 3
 
@@ -55,17 +57,23 @@ class Reference:
     spread: int = 0
 
     @classmethod
-    def of(cls, blocks: Sequence[Sequence[Arrival]]) -> Reference:
-        """Return the reference of some blocks of arrivals: the newest time of a block.
+    def of_last(cls, last: Sequence[Arrival], before: Reference) -> Reference:
+        """Return the reference of the last arrivals: the newest time of a block of them. ``before``: the one before.
 
         One PDS with a wrong clock may have made most of a block. So of several the newest is not believed further than
         the two before it reach.
         """
-        seen = sorted((cls._of_block(block) for block in blocks), key=lambda one: one.time or 0)
-        if len(seen) < _ENOUGH_BLOCKS or (last := seen[-3].time) is None:
-            return seen[-1] if seen else cls(None)
+        if len(last) <= _BLOCK:
+            return cls._of_block(last)
+        blocks = [last[at - _BLOCK : at] for at in range(len(last), _BLOCK - 1, -_BLOCK)]
+        seen = [cls._of_block(block) for block in blocks]
+        if len(seen) < _ENOUGH_BLOCKS and before.time is not None:
+            seen.append(before)
+        seen.sort(key=lambda one: one.time or 0)
+        if len(seen) < _ENOUGH_BLOCKS or (last_time := seen[-3].time) is None:
+            return seen[-1]
         newest, middle = seen[-1], seen[-2]
-        return cls(min(newest.time or 0, 2 * (middle.time or 0) - last), middle.spread)
+        return cls(min(newest.time or 0, 2 * (middle.time or 0) - last_time), middle.spread)
 
     @classmethod
     def _of_block(cls, block: Sequence[Arrival]) -> Reference:

@@ -29,17 +29,19 @@ from streams.firehose.stream_time import StreamTime
 
 #: Arrivals whose lowest seq becomes the position. A frame that fewer than so many others overtook is never behind it.
 BLOCK: Final = 16
-#: Blocks that are kept: what stands above the arrivals that may belong to a sequence that was reset.
+#: Blocks that are kept, and arrivals: what stands above those that may belong to a sequence that was reset.
 _KEPT_BLOCKS: Final = 4
+_RECENT: Final = 4 * BLOCK
 #: Arrivals for which the position waits where more seqs than usual were left out.
 HELD: Final = 1024
 #: As long as the event that proves that nothing is missing has not come: a replay may come after what is live.
 _HELD_UNPROVEN: Final = 16 * HELD
 #: Blocks from which it is known how many seqs are usually left out.
 _USUAL_BLOCKS: Final = 16
-#: Arrivals in a row that prove a reset; and so many where the relay then falls silent.
+#: Arrivals in a row that prove a reset; so many where the relay then falls silent; and so many that it shows when asked.
 WITNESSES: Final = 32
-QUIET_WITNESSES: Final = 4
+QUIET_WITNESSES: Final = 8
+SHOWN_WITNESSES: Final = 4
 #: Arrivals for which the event at the position is waited for, where another came under its seq.
 _REPLACED: Final = 3 * BLOCK
 #: Late arrivals from one judgement to the next: each looks at the times of all witnesses.
@@ -85,10 +87,10 @@ class Continuity:
         "_is_new",
         "_left_out",
         "_memory",
+        "_recent",
         "_reference",
         "_rest",
         "_stream",
-        "_tail",
         "_taken_before",
         "_was_at",
         "_young",
@@ -134,7 +136,7 @@ class Continuity:
         self._block: list[Arrival] = []
         self._rest: list[Arrival] = []
         #: The last arrivals of the connections before.
-        self._tail: list[Arrival] = []
+        self._recent: list[Arrival] = []
         #: The seqs above the position that the connections before have brought.
         self._taken_before: list[int] = []
         #: The seqs above the position that have arrived with this connection, before the open block.
@@ -166,9 +168,14 @@ class Continuity:
     @property
     def reference(self) -> Reference:
         """The times of the last frames: those of a sequence that began anew are newer."""
-        last = [*chain.from_iterable(self._blocks), *self._block]
-        near = Reference.of([last[max(at - BLOCK, 0) : at] for at in range(len(last), 0, -BLOCK)][:_KEPT_BLOCKS])
+        last = self._last()
+        near = Reference.of_last(last, self._reference)
         return near if len(last) >= BLOCK else near.later(self._reference) if len(last) >= _SEVERAL else self._reference
+
+    def _last(self) -> list[Arrival]:
+        """Return the last arrivals, each event once."""
+        last = (*self._recent, *chain.from_iterable(self._blocks), *self._block)
+        return list({arrival[:3]: arrival for arrival in last}.values())[-_RECENT:]
 
     @property
     def time_before(self) -> int | None:
@@ -200,10 +207,7 @@ class Continuity:
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
         self.settle_cut()
-        self._tail = [*self._tail, *self._rest, *self._block][-BLOCK:]
-        if self._block:
-            self._blocks.append(self._block)
-        self._reference = self.reference
+        self._reference, self._recent = self.reference, self._last()
         taken = {arrival[0] for arrival in (*self._rest, *self._block)}.union(self._taken_before)
         self._taken_before = sorted(seq for seq in taken if seq > self.position)[: 2 * HELD]
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
@@ -306,7 +310,7 @@ class Continuity:
             if self.known and self.proven:
                 self._left_out.append(min(left_out, 2 * usual + BLOCK))
         self._held = 0
-        self._rest = block
+        self._rest = list(block)
         self._move(lowest)
         del self._ahead[: bisect_right(self._ahead, self.position)]
         self._confirmed = max(self._confirmed, low)
@@ -391,7 +395,7 @@ class Continuity:
             if self._fruitless >= _FRUITLESS and self.position == self._was_at:
                 self._settle(_NO_SEQ)
         elif self.known and self.proven:  # else it may have begun with what overtook all others
-            last = (*self._tail, *self._rest, *self._block)[-BLOCK:]
+            last = self._last()[-BLOCK:]
             if len(last) == BLOCK:
                 self._settle(1, several=_NO_SEQ, most=min(last, key=_seq_of)[0])
         self._was_at, self._is_new = self.position, False
@@ -424,25 +428,25 @@ class Continuity:
     # -- a sequence that began anew
     def is_reset_at_rest(self) -> bool:
         """Return whether the last arrivals prove a reset, where the relay is silent now: fewer must do."""
-        return self.known and ((self.late >= QUIET_WITNESSES and self._is_reset()) or self._is_replaced())
+        return self.known and ((self.late >= QUIET_WITNESSES and self._is_reset(quarters=1)) or self._is_replaced())
 
     def is_over(self, live: list[Arrival]) -> bool:
         """Return whether what the relay sends live proves that our sequence has ended."""
-        return len(live) >= QUIET_WITNESSES and self.is_above(live) and self._ends_sequence(self.reference, live, 0)
+        return len(live) >= SHOWN_WITNESSES and self.is_above(live) and self._ends_sequence(self.reference, live, 0)
 
     def is_above(self, live: list[Arrival]) -> bool:
         """Return whether frames that the relay shows lie below the position, and are newer than what we have."""
         return max(live, key=_seq_of)[0] <= self.position and self.reference.is_before(live)
 
-    def _is_reset(self) -> bool:
+    def _is_reset(self, *, quarters: int = 2) -> bool:
         """Return whether the late arrivals prove a reset."""
         witnesses = list(islice(reversed(self._below), WITNESSES))
         highest = max(witnesses, key=_seq_of)[0]
         if highest > self._confirmed:
             return False
-        above = [block for block in self._blocks if min(block, key=_seq_of)[0] >= highest]
-        last = Reference.of(above) if sum(map(len, above)) >= BLOCK else self.reference
-        return self._ends_sequence(last, witnesses, min(witnesses, key=_seq_of)[0] - 1)
+        above = [arrival for arrival in self._last() if arrival[0] >= highest]
+        last = Reference.of_last(above, self._reference) if len(above) >= BLOCK else self.reference
+        return self._ends_sequence(last, witnesses, min(witnesses, key=_seq_of)[0] - 1, quarters=quarters)
 
     def _is_replaced(self, several: int = QUIET_WITNESSES) -> bool:
         """Return whether another event came under the position's seq, ours did not, and those behind it are newer."""
@@ -462,11 +466,19 @@ class Continuity:
         reference = last.at_most(self._clock())
         if not reference.is_before(witnesses, quarters=quarters):
             return False
-        if reference.time is not None and reference.time < self._memory.reset_time:
+        if self._is_old(reference):
             self.asks_again = begin < self._asked  # by its seqs, a relay sends nothing of what is below that
             self.go_on_at(0 if self.asks_again else begin)
             return False
         return True
+
+    @property
+    def is_old(self) -> bool:
+        """Whether what was read last is a sequence whose end was acted upon, sent again."""
+        return self._is_old(self.reference)
+
+    def _is_old(self, reference: Reference) -> bool:
+        return reference.time is not None and reference.time < self._memory.reset_time
 
     def go_on_at(self, begin: int) -> None:
         """Go on behind a seq of the new sequence, where a relay sends the old one before it again."""

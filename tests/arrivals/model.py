@@ -23,6 +23,8 @@ FOUND_WITHIN: Final = 64
 MOST_CONNECTIONS: Final = 150
 MOST_READINGS: Final = 60
 NEVER: Final = 1 << 62
+#: From when an event was made to when it is here, in µs.
+LATER: Final = SECOND
 
 Key = tuple[int, str, str]
 
@@ -77,8 +79,13 @@ class Travel:
     def _begin(self, at: Durable) -> None:
         self.durable = at
         self.continuity = Continuity(
-            at.position, known=at.known, event=at.event, time=at.time, reference=at.reference, memory=self.memory
-        )
+            at.position, known=at.known, event=at.event, time=at.time, reference=at.reference, memory=self.memory,
+            clock=self._now,
+        )  # fmt: skip
+
+    def _now(self) -> int:
+        """The ingest's own clock, in µs: what was sent was made before."""
+        return max((event.made for event in self.world.stream[: self.at]), default=BEGIN_US) + LATER
 
     # -- the life of an ingest
     def run(self) -> None:
@@ -119,10 +126,10 @@ class Travel:
         self._no_gap()
         answer = self.world.answer(cursor, self.at)
         if answer is None:
-            if not self.mode_reset or self.taken_anew:
-                self._reset(witnesses=False)
+            if (not self.mode_reset or self.taken_anew) and not self.continuity.is_old:
+                self._reset()
             else:
-                self.continuity = Continuity(0, known=False, memory=self.memory)
+                self.continuity.go_on_at(0)
             return False
         for place in answer[:length]:
             if self._frame(place):
@@ -197,15 +204,14 @@ class Travel:
         elif self.continuity.known and event.seq <= self.continuity.position:
             self.unnoticed += 1
 
-    def _reset(self, *, witnesses: bool = True) -> None:
+    def _reset(self) -> None:
         world = self.world
         if world.began_anew is None or self.at <= world.began_anew:
             raise Broken("a reset was found, and the sequence never began anew")
         self.resets += 1
         if self.resets > 2 + 2 * self.kills:  # an ingest that was killed knows nothing of it
             raise Broken("one reset was acted upon again and again")
-        if witnesses:
-            self.memory, _ = self.continuity.begin_anew()
+        self.memory, _ = self.continuity.begin_anew()
         self.mode_reset = True
         self.taken_anew = 0
         self._begin(Durable(0, known=False, published=len(self.published)))
