@@ -30,7 +30,7 @@ from streams.first_frame import FirstFrame
 from streams.ingest_pace import Look
 from streams.intake import AskAgain, Counts, Intake, SequenceReset
 from streams.kafka.messages import Run, Watermark
-from streams.kafka.publisher import Position, Publisher, SendError
+from streams.kafka.publisher import Position, Publisher
 from streams.patience import Ended, Patience
 from streams.plan import Decision, blind_gap, reset_gap
 from streams.reading import Reading
@@ -182,7 +182,7 @@ class RunReader:
         await self._announce(publisher)
         attempt = 0
         while not self._patience.ended and not self.head_reached:
-            _check(publisher)
+            publisher.check()
             before = self._counts.taken
             try:
                 why = await self._connection(publisher, attempt)
@@ -207,7 +207,7 @@ class RunReader:
                 why = f"the relay sends a message that is too large ({error})"
             if why == "head" or self._patience.ended:
                 return
-            _check(publisher)  # then it is Kafka that we wait for
+            publisher.check()  # then it is Kafka that we wait for
             if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
             self._patience.say("relay", f"{why}; connecting again from the last event")
@@ -485,12 +485,6 @@ class RunReader:
             waits=connection is not None and not connection.paused, away=self._is_reading and connection is None,
             events=self._counts.events + self._counts.filtered,
         )  # fmt: skip
-
-
-def _check(publisher: Publisher) -> None:
-    """Raise SendError where Kafka did not take what was sent."""
-    if publisher.failure is not None:
-        raise SendError(str(publisher.failure) or repr(publisher.failure))
 
 
 def _continuity(start: RunStart, memory: Memory) -> Continuity:

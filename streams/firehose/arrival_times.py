@@ -8,13 +8,11 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
-from streams.firehose.arrivals import Arrival
+from streams.firehose.arrivals import BLOCK, Arrival
 from streams.firehose.tid import is_tid, us_from_tid
 
 #: Spreads by which later arrivals must be newer: the times of PDSes in one block differ by seconds.
 _SPREADS: Final = 2
-#: Arrivals whose usual time is taken.
-_BLOCK: Final = 16
 #: Blocks from which on one that strangers' clocks spoilt is left out.
 _ENOUGH_BLOCKS: Final = 3
 
@@ -63,9 +61,9 @@ class Reference:
         One PDS with a wrong clock may have made most of a block. So of several the newest is not believed further than
         the two before it reach.
         """
-        if len(last) <= _BLOCK:
+        if len(last) <= BLOCK:
             return cls._of_block(last)
-        blocks = [last[at - _BLOCK : at] for at in range(len(last), _BLOCK - 1, -_BLOCK)]
+        blocks = [last[at - BLOCK : at] for at in range(len(last), BLOCK - 1, -BLOCK)]
         seen = [cls._of_block(block) for block in blocks]
         if len(seen) < _ENOUGH_BLOCKS and before.time is not None:
             seen.append(before)

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+#: Arrivals whose lowest seq becomes the position. A frame that fewer than so many others overtook is never behind it.
+BLOCK: Final = 16
 #: Events that are remembered at least, to recognise a repeat; at most twice as many. About 3 MB.
 REMEMBERED: Final = 32_768
 
@@ -79,3 +81,8 @@ class Memory:
         """Forget all events: what was taken is taken again."""
         self.young, self.old = set(), set()
         self.highest_young = self.highest_old = -1
+
+    def forget(self, keys: set[int]) -> None:
+        """Forget some events, by their hashes."""
+        self.young -= keys
+        self.old -= keys

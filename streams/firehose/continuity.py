@@ -19,29 +19,21 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
-from streams.firehose.arrival_times import Reference, median_time
-from streams.firehose.arrivals import REMEMBERED, Arrival, Memory, Missing, Verdict
+from streams.firehose.arrival_times import Reference
+from streams.firehose.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
+from streams.firehose.resets import QUIET_WITNESSES, SHOWN_WITNESSES, WITNESSES, ResetWitnesses, Ruling
 from streams.firehose.stream_time import StreamTime
 
-#: Arrivals whose lowest seq becomes the position. A frame that fewer than so many others overtook is never behind it.
-BLOCK: Final = 16
-#: Blocks that are kept, and arrivals: what stands above those that may belong to a sequence that was reset.
-_KEPT_BLOCKS: Final = 4
-_RECENT: Final = 4 * BLOCK
 #: Arrivals for which the position waits where more seqs than usual were left out.
 HELD: Final = 1024
 #: As long as the event that proves that nothing is missing has not come: a replay may come after what is live.
 _HELD_UNPROVEN: Final = 16 * HELD
 #: Blocks from which it is known how many seqs are usually left out.
 _USUAL_BLOCKS: Final = 16
-#: Arrivals in a row that prove a reset; so many where the relay then falls silent; and so many that it shows when asked.
-WITNESSES: Final = 32
-QUIET_WITNESSES: Final = 8
-SHOWN_WITNESSES: Final = 4
 #: Arrivals for which the event at the position is waited for, where another came under its seq.
 _REPLACED: Final = 3 * BLOCK
 #: Late arrivals from one judgement to the next: each looks at the times of all witnesses.
@@ -56,8 +48,6 @@ _TOLD_AGAIN: Final = 3
 _FRUITLESS: Final = 6
 #: Steps between seqs from which the usual one is known.
 _FEW_STEPS: Final = 8
-#: Late arrivals that are kept until it is known whether the sequence was reset.
-_KEPT_LATE: Final = 4096
 _NO_SEQ: Final = 1 << 62
 
 _seq_of = itemgetter(0)
@@ -72,11 +62,8 @@ class Continuity:
     __slots__ = (
         "_ahead",
         "_asked",
-        "_below",
         "_block",
-        "_blocks",
         "_changed",
-        "_clock",
         "_confirmed",
         "_event",
         "_fast_above",
@@ -87,12 +74,11 @@ class Continuity:
         "_is_new",
         "_left_out",
         "_memory",
-        "_recent",
-        "_reference",
         "_rest",
         "_stream",
         "_taken_before",
         "_was_at",
+        "_witnesses",
         "_young",
         "asks_again",
         "known",
@@ -125,18 +111,15 @@ class Continuity:
         self.asks_again = False
         #: The cursor that this connection was to begin behind.
         self._asked = position
-        self._clock = clock
         self._event = event
-        self._reference = reference if reference is not None else Reference(None)
         self._stream = StreamTime(time)
         self._memory = memory if memory is not None else Memory()
         self._young = self._memory.young
+        self._witnesses = ResetWitnesses(reference or Reference(None), self._memory, clock)
         #: What arrived above the position since the last block was full; before that, since the position moved, with
         #: this connection; and the last full blocks.
         self._block: list[Arrival] = []
         self._rest: list[Arrival] = []
-        #: The last arrivals of the connections before.
-        self._recent: list[Arrival] = []
         #: The seqs above the position that the connections before have brought.
         self._taken_before: list[int] = []
         #: The seqs above the position that have arrived with this connection, before the open block.
@@ -144,10 +127,8 @@ class Continuity:
         #: For how many arrivals the position waits by now, and how many seqs were left out below it the last times.
         self._held = 0
         self._left_out: deque[int] = deque(maxlen=_USUAL_BLOCKS)
-        self._blocks: deque[list[Arrival]] = deque(maxlen=_KEPT_BLOCKS)
         #: The position as full blocks, or the run before, say: only what is below it can be a witness of a reset.
         self._confirmed = position
-        self._below: deque[Arrival] = deque(maxlen=_KEPT_LATE)
         #: Whether this connection sent another event under the position's seq.
         self._changed = False
         #: A frame with a higher seq cannot have been seen before; and what that was when nothing was remembered yet.
@@ -168,14 +149,7 @@ class Continuity:
     @property
     def reference(self) -> Reference:
         """The times of the last frames: those of a sequence that began anew are newer."""
-        last = self._last()
-        near = Reference.of_last(last, self._reference)
-        return near if len(last) >= BLOCK else near.later(self._reference) if len(last) >= _SEVERAL else self._reference
-
-    def _last(self) -> list[Arrival]:
-        """Return the last arrivals, each event once."""
-        last = (*self._recent, *chain.from_iterable(self._blocks), *self._block)
-        return list({arrival[:3]: arrival for arrival in last}.values())[-_RECENT:]
+        return self._witnesses.reference(self._block)
 
     @property
     def time_before(self) -> int | None:
@@ -190,12 +164,12 @@ class Continuity:
     @property
     def highest(self) -> int:
         """The highest seq among the last arrivals: a lone one that is far ahead, too."""
-        last = (*self._blocks, self._block)
+        last = (*self._witnesses.blocks, self._block)
         return max(self.position, *(arrival[0] for block in last for arrival in block), 0)
 
     def has_seen(self, seq: int) -> bool:
         """Return whether an event with this seq is among the last arrivals."""
-        last = (*self._blocks, self._rest, self._block)
+        last = (*self._witnesses.blocks, self._rest, self._block)
         return any(arrival[0] == seq for block in last for arrival in block)
 
     @property
@@ -207,7 +181,7 @@ class Continuity:
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
         self.settle_cut()
-        self._reference, self._recent = self.reference, self._last()
+        self._witnesses.reconnected(self._block)
         taken = {arrival[0] for arrival in (*self._rest, *self._block)}.union(self._taken_before)
         self._taken_before = sorted(seq for seq in taken if seq > self.position)[: 2 * HELD]
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
@@ -245,7 +219,7 @@ class Continuity:
         if arrival.seq == self.position and self.known and not seen:
             seen = self._event is None or self._event == _event_of(arrival)
             # Another event of the same sequence is about as old as ours.
-            self._changed = self._changed or (not seen and self._reference.is_before([arrival]))
+            self._changed = self._changed or (not seen and self._witnesses.before.is_before([arrival]))
         self._young.add(key)
         if len(self._young) >= REMEMBERED:
             self._turn()
@@ -255,7 +229,7 @@ class Continuity:
             return self._see_above(arrival, seen=seen)
         if seen:
             return Verdict.SEEN
-        self._below.append(arrival)
+        self._witnesses.add_late(arrival)
         self.late += 1
         due = self.late >= WITNESSES and self.late % _JUDGED_EVERY == 0
         return Verdict.RESET if due and self._is_reset() else Verdict.LATE
@@ -288,14 +262,14 @@ class Continuity:
             self._memory.note(self._fast_above)
 
     def _end_late(self) -> None:
-        self._below.clear()
+        self._witnesses.clear()
         self.late = 0
 
     # -- the position
     def _close_block(self) -> None:
         """Move to the lowest seq of a full block, unless that is further than usual."""
         block, self._block = self._block, []
-        self._blocks.append(block)
+        self._witnesses.blocks.append(block)
         seqs = sorted([arrival[0] for arrival in block])
         low = seqs[0]
         lowest = block[0] if block[0][0] == low else min(block, key=_seq_of)
@@ -351,7 +325,7 @@ class Continuity:
         if not self.proven:
             taken = self._taken_below(seq)
             if seq > taken + 1:
-                read = self._stream.time if self._stream.time is not None else self._reference.time
+                read = self._stream.time if self._stream.time is not None else self._witnesses.before.time
                 self.missing = Missing(taken + 1, seq - 1, read, time)
             self._prove()
         self.position = seq
@@ -395,7 +369,7 @@ class Continuity:
             if self._fruitless >= _FRUITLESS and self.position == self._was_at:
                 self._settle(_NO_SEQ)
         elif self.known and self.proven:  # else it may have begun with what overtook all others
-            last = self._last()[-BLOCK:]
+            last = self._witnesses.last(self._block)[-BLOCK:]
             if len(last) == BLOCK:
                 self._settle(1, several=_NO_SEQ, most=min(last, key=_seq_of)[0])
         self._was_at, self._is_new = self.position, False
@@ -421,64 +395,50 @@ class Continuity:
 
     def _usual_step(self) -> int:
         """Return the median step between two seqs; 1 where too few are known."""
-        seqs = sorted({arrival[0] for block in (*self._blocks, self._block) for arrival in block})
+        seqs = sorted({arrival[0] for block in (*self._witnesses.blocks, self._block) for arrival in block})
         steps = sorted(high - low for low, high in pairwise(seqs))
         return steps[len(steps) // 2] if len(steps) >= _FEW_STEPS else 1
 
     # -- a sequence that began anew
     def is_reset_at_rest(self) -> bool:
         """Return whether the last arrivals prove a reset, where the relay is silent now: fewer must do."""
-        return self.known and ((self.late >= QUIET_WITNESSES and self._is_reset(quarters=1)) or self._is_replaced())
+        is_late = self.late >= QUIET_WITNESSES and self._is_reset(quarters=1)
+        return self.known and (is_late or self._is_replaced(QUIET_WITNESSES))
 
-    def is_over(self, live: list[Arrival]) -> bool:
-        """Return whether what the relay sends live proves that our sequence has ended."""
-        return len(live) >= SHOWN_WITNESSES and self.is_above(live) and self._ends_sequence(self.reference, live, 0)
+    def is_over(self, shown: list[Arrival]) -> bool:
+        """Return whether frames that the relay shows when it is asked prove that our sequence has ended."""
+        if len(shown) < SHOWN_WITNESSES or not self.is_above(shown):
+            return False
+        return self._is_proven(self._witnesses.rule(self.reference, shown, quarters=2), 0)
 
-    def is_above(self, live: list[Arrival]) -> bool:
+    def is_above(self, shown: list[Arrival]) -> bool:
         """Return whether frames that the relay shows lie below the position, and are newer than what we have."""
-        return max(live, key=_seq_of)[0] <= self.position and self.reference.is_before(live)
-
-    def _is_reset(self, *, quarters: int = 2) -> bool:
-        """Return whether the late arrivals prove a reset."""
-        witnesses = list(islice(reversed(self._below), WITNESSES))
-        highest = max(witnesses, key=_seq_of)[0]
-        if highest > self._confirmed:
-            return False
-        above = [arrival for arrival in self._last() if arrival[0] >= highest]
-        last = Reference.of_last(above, self._reference) if len(above) >= BLOCK else self.reference
-        return self._ends_sequence(last, witnesses, min(witnesses, key=_seq_of)[0] - 1, quarters=quarters)
-
-    def _is_replaced(self, several: int = QUIET_WITNESSES) -> bool:
-        """Return whether another event came under the position's seq, ours did not, and those behind it are newer."""
-        if not self._changed or self.proven or len(self._rest) + len(self._block) < several:
-            return False
-        witnesses = [*self._rest, *self._block]
-        if not self._ends_sequence(self._reference, witnesses, 0, quarters=1):
-            return False
-        self._below.extend(witnesses)
-        return True
-
-    def _ends_sequence(self, last: Reference, witnesses: list[Arrival], begin: int, *, quarters: int = 2) -> bool:
-        """Return whether the sequence that was read up to ``last`` ended before these arrivals.
-
-        Where a reset was acted upon there before, it goes on at ``begin`` instead, in the new sequence; or asks again.
-        """
-        reference = last.at_most(self._clock())
-        if not reference.is_before(witnesses, quarters=quarters):
-            return False
-        if self._is_old(reference):
-            self.asks_again = begin < self._asked  # by its seqs, a relay sends nothing of what is below that
-            self.go_on_at(0 if self.asks_again else begin)
-            return False
-        return True
+        return max(shown, key=_seq_of)[0] <= self.position and self.reference.is_before(shown)
 
     @property
     def is_old(self) -> bool:
         """Whether what was read last is a sequence whose end was acted upon, sent again."""
-        return self._is_old(self.reference)
+        return self._witnesses.is_known(self.reference)
 
-    def _is_old(self, reference: Reference) -> bool:
-        return reference.time is not None and reference.time < self._memory.reset_time
+    def _is_reset(self, *, quarters: int = 2) -> bool:
+        """Return whether the late arrivals prove a reset."""
+        return self._is_proven(*self._witnesses.rule_on_late(self._confirmed, self._block, quarters=quarters))
+
+    def _is_replaced(self, several: int) -> bool:
+        """Return whether another event came under the position's seq, ours did not, and those behind it are newer."""
+        witnesses = [*self._rest, *self._block]
+        if not self._changed or self.proven or len(witnesses) < several:
+            return False
+        ruling = self._witnesses.rule(self._witnesses.before, witnesses, quarters=1)
+        self._witnesses.take_as_late(witnesses if ruling is Ruling.RESET else ())
+        return self._is_proven(ruling, 0)
+
+    def _is_proven(self, ruling: Ruling, begin: int) -> bool:
+        """Return whether it is a reset. Where it is known, go on at ``begin`` in the new sequence, or ask again."""
+        if ruling is Ruling.KNOWN:
+            self.asks_again = begin < self._asked  # by its seqs, a relay sends nothing of what is below that
+            self.go_on_at(0 if self.asks_again else begin)
+        return ruling is Ruling.RESET
 
     def go_on_at(self, begin: int) -> None:
         """Go on behind a seq of the new sequence, where a relay sends the old one before it again."""
@@ -490,18 +450,9 @@ class Continuity:
         self._end_late()
 
     def begin_anew(self) -> tuple[Memory, int | None]:
-        """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs).
-
-        Those frames were published as the old sequence's: the new run must take them again as its own.
-        """
+        """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs)."""
         self._note_highest()
-        witnesses = list(self._below)
-        begins = median_time(witnesses)
-        self._memory.reset_time = max(self._memory.reset_time, begins if begins is not None else self._clock())
-        gone = {hash(arrival[:3]) for arrival in witnesses}
-        self._memory.young -= gone
-        self._memory.old -= gone
-        return self._memory, begins
+        return self._memory, self._witnesses.act()
 
 
 def _event_of(arrival: Arrival) -> str:

@@ -329,8 +329,12 @@ class Publisher:
         failed = self._failed
         for last in [lane.last for lane in self._lanes if lane.last is not None]:
             await asyncio.wait((last, failed), return_when=asyncio.FIRST_COMPLETED)
-            if self.failure is not None:
-                raise SendError(str(self.failure) or repr(self.failure))
+            self.check()
+
+    def check(self) -> None:
+        """Raise SendError where Kafka did not take what was sent."""
+        if self.failure is not None:
+            raise SendError(str(self.failure) or repr(self.failure))
 
     async def drain(self) -> None:
         """Send everything, with watermarks behind it. Raises the publisher's failure."""

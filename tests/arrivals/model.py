@@ -13,8 +13,8 @@ from random import Random
 from typing import Final
 
 from streams.firehose.arrival_times import Reference
-from streams.firehose.arrivals import Memory, Verdict
-from streams.firehose.continuity import BLOCK, HELD, Continuity
+from streams.firehose.arrivals import BLOCK, Memory, Verdict
+from streams.firehose.continuity import HELD, Continuity
 from tests.arrivals.world import BEGIN_US, SECOND, YEAR, Event, World
 
 #: Frames of a new sequence until it must be noticed.

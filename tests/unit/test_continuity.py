@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.arrivals import REMEMBERED, Arrival, Memory, Missing, Verdict
-from streams.firehose.continuity import BLOCK, HELD, QUIET_WITNESSES, WITNESSES, Continuity
+from streams.firehose.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
+from streams.firehose.continuity import HELD, Continuity
+from streams.firehose.resets import QUIET_WITNESSES, WITNESSES
 from streams.firehose.tid import tid_from_us
 
 BEGIN = 1_790_000_000_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.firehose.continuity import WITNESSES
 from streams.firehose.events import MAX_REV, event_identity
+from streams.firehose.resets import WITNESSES
 from streams.firehose.tid import tid_from_us
 from streams.intake import SequenceReset
 from tests.fuzz.through import NOW, Ingest

@@ -1,0 +1,121 @@
+"""What proves that a relay's sequence began anew: events below the position, newer than all that was read. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
+from operator import itemgetter
+from typing import Final
+
+from streams.firehose.arrival_times import Reference, median_time
+from streams.firehose.arrivals import BLOCK, Arrival, Memory
+
+#: Arrivals in a row that prove a reset; so many where the relay then is silent; and so many that it shows when asked.
+WITNESSES: Final = 32
+QUIET_WITNESSES: Final = 8
+SHOWN_WITNESSES: Final = 4
+#: Blocks that are kept, and arrivals: what stands above those that may belong to a sequence that was reset.
+_KEPT_BLOCKS: Final = 4
+_RECENT: Final = 4 * BLOCK
+#: Late arrivals that are kept until it is known whether the sequence was reset.
+_KEPT_LATE: Final = 4096
+#: Arrivals from which a usual time is taken, where there are no more.
+_SEVERAL: Final = 3
+
+_seq_of = itemgetter(0)
+
+
+class Ruling(enum.Enum):
+    """What witnesses prove."""
+
+    NOTHING = "nothing"
+    RESET = "reset"
+    #: The sequence before them is one whose end was acted upon, sent again.
+    KNOWN = "known"
+
+
+class ResetWitnesses:
+    """The last arrivals with their times, and those below the position that may prove that the sequence was reset.
+
+    ``blocks``: the last full blocks, oldest first. ``before``: the times of what was read before this connection.
+    """
+
+    __slots__ = ("_clock", "_late", "_memory", "_recent", "before", "blocks")
+
+    def __init__(self, before: Reference, memory: Memory, clock: Callable[[], int]) -> None:
+        """``clock``: our own time in µs; nothing that we have read can be newer."""
+        self.before = before
+        self.blocks: deque[list[Arrival]] = deque(maxlen=_KEPT_BLOCKS)
+        self._late: deque[Arrival] = deque(maxlen=_KEPT_LATE)
+        self._recent: list[Arrival] = []
+        self._memory = memory
+        self._clock = clock
+
+    # -- what arrives
+    def add_late(self, arrival: Arrival) -> None:
+        """Take an arrival below the position."""
+        self._late.append(arrival)
+
+    def clear(self) -> None:
+        """What was late was out of order: what is late from now on is judged by itself."""
+        self._late.clear()
+
+    def reconnected(self, block: Sequence[Arrival]) -> None:
+        """Begin a connection. ``block``: the arrivals of the open block."""
+        self.before, self._recent = self.reference(block), self.last(block)
+
+    def last(self, block: Sequence[Arrival]) -> list[Arrival]:
+        """Return the last arrivals, each event once, the open block's among them."""
+        last = (*self._recent, *chain.from_iterable(self.blocks), *block)
+        return list({arrival[:3]: arrival for arrival in last}.values())[-_RECENT:]
+
+    def reference(self, block: Sequence[Arrival]) -> Reference:
+        """Return the times of the last arrivals: those of a sequence that began anew are newer."""
+        last = self.last(block)
+        near = Reference.of_last(last, self.before)
+        return near if len(last) >= BLOCK else near.later(self.before) if len(last) >= _SEVERAL else self.before
+
+    # -- what they prove
+    def rule_on_late(self, confirmed: int, block: Sequence[Arrival], *, quarters: int) -> tuple[Ruling, int]:
+        """Return what the late arrivals prove, and the seq behind which they begin.
+
+        ``confirmed``: the position as full blocks say. Only what is below it can be a witness.
+        """
+        witnesses = list(islice(reversed(self._late), WITNESSES))
+        seqs = sorted(map(_seq_of, witnesses))
+        if seqs[-1] > confirmed:
+            return Ruling.NOTHING, confirmed
+        above = [arrival for arrival in self.last(block) if arrival[0] >= seqs[-1]]
+        last = Reference.of_last(above, self.before) if len(above) >= BLOCK else self.reference(block)
+        return self.rule(last, witnesses, quarters=quarters), seqs[0] - 1
+
+    def rule(self, last: Reference, witnesses: Sequence[Arrival], *, quarters: int) -> Ruling:
+        """Return what it proves that these arrivals came, and not what follows on what was read up to ``last``.
+
+        ``quarters``: which quarter of their times must be newer; 2 is the median.
+        """
+        reference = last.at_most(self._clock())
+        if not reference.is_before(witnesses, quarters=quarters):
+            return Ruling.NOTHING
+        return Ruling.KNOWN if self.is_known(reference) else Ruling.RESET
+
+    def is_known(self, reference: Reference) -> bool:
+        """Return whether what was read up to a time is a sequence whose end was acted upon, sent again."""
+        return reference.time is not None and reference.time < self._memory.reset_time
+
+    def take_as_late(self, witnesses: Sequence[Arrival]) -> None:
+        """These arrivals prove a reset, although they came above the position."""
+        self._late.extend(witnesses)
+
+    def act(self) -> int | None:
+        """The reset is acted upon. Return the usual time of its witnesses in µs, which the memory keeps.
+
+        The witnesses were published as the old sequence's: the memory forgets them, so that they are taken again.
+        """
+        witnesses, memory = list(self._late), self._memory
+        begins = median_time(witnesses)
+        memory.reset_time = max(memory.reset_time, begins if begins is not None else self._clock())
+        memory.forget({hash(arrival[:3]) for arrival in witnesses})
+        return begins
