@@ -408,3 +408,71 @@ def test_one_seq_far_ahead_does_not_make_all_others_slow_for_ever() -> None:
     tracker.see(*frame(1 << 40, 100.5))
     fed(tracker, [frame(seq) for seq in range(101, 101 + 4 * REMEMBERED)])
     assert tracker._fast_above < 1 << 40
+
+
+def test_what_a_cut_kept_back_is_asked_for() -> None:
+    """A second event under seq 95 comes behind fifteen others, and the connection is cut before it."""
+    tracker = read_to(80)
+    fed(tracker, [frame(seq) for seq in range(81, 101)])
+    assert tracker.reconnected() < 95
+    twin = frame(95, did="did:plc:twin")
+    assert fed(tracker, [*(frame(seq) for seq in range(85, 101)), twin])[-1] is not Verdict.SEEN
+
+
+def test_cuts_do_not_keep_the_position_back_for_ever() -> None:
+    """Each connection brings twenty frames from where it begins; the relay is read to its end."""
+    tracker, end = Continuity(0, known=False), 500
+    for _ in range(3 * end):
+        cursor = tracker.reconnected()
+        fed(tracker, [frame(seq) for seq in range(cursor + 1, min(cursor + 21, end + 1))])
+        if cursor + 20 >= end:
+            break
+    tracker.settle(NEVER)
+    assert tracker.position == end
+
+
+def test_repeats_in_one_connection_are_not_told_again() -> None:
+    """201 and 202 come later: a cut does not take what overtook them for all, although one of those came twice."""
+    tracker = read_to(200)
+    fed(tracker, [frame(seq) for seq in (203, 204, 205, 205, *range(206, 240), 239)])
+    assert tracker.reconnected() < 201
+
+
+def test_a_new_sequence_whose_beginning_was_not_sent_is_asked_for() -> None:
+    """After trouble with Kafka the old sequence is gone on with from a high seq: by its seqs nothing lower is sent."""
+    old, new, again = old_then_new()
+    memory, _ = again.begin_anew()
+    memory.forget_events()
+    last = old[99]
+    tracker = Continuity(last[0], known=True, event=f"{last[1]} {last[2]}", memory=memory, reference=again.reference)
+    assert tracker.reconnected() == last[0] - 1
+    more = [frame(n, 5000 + n) for n in range(41, 120)]
+    assert Verdict.RESET not in fed(tracker, [*old[99:], *more][: 61 + WITNESSES])
+    assert tracker.asks_again
+    assert tracker.reconnected() == 0
+    assert not tracker.asks_again
+    assert Verdict.RESET not in fed(tracker, [*old, *new, *more])
+    assert tracker.position > 40
+
+
+def test_what_is_sent_again_before_a_known_end_is_old() -> None:
+    _, new, again = old_then_new()
+    assert again.is_old
+    fed(again, [*new, *(frame(n, 5000 + n) for n in range(41, 120))])
+    assert not again.is_old
+
+
+def test_a_burst_of_one_wrong_clock_hides_no_reset() -> None:
+    """Most of a block is of one PDS that is seventy years ahead, just before the end."""
+    tracker = read_to(900)
+    fed(tracker, [frame(seq, 10**9 + seq) for seq in range(901, 911)])
+    fed(tracker, [frame(seq) for seq in range(911, 917)])
+    assert resets_at(tracker, [frame(1 + n, 1001 + n) for n in range(64)]) is not None
+
+
+@pytest.mark.parametrize("pace", [0.01, 1, 30, 3600])
+def test_a_sequence_that_goes_on_at_once_is_found_at_any_pace(pace: float) -> None:
+    tracker = Continuity(0, known=False)
+    tracker.reconnected()
+    fed(tracker, [frame(seq, seq * pace) for seq in range(1000, 1200)])
+    assert resets_at(tracker, [frame(1 + n, (1200 + n) * pace) for n in range(64)]) is not None
