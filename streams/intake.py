@@ -9,7 +9,7 @@ import time as clock
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from streams.firehose.arrivals import Missing, Verdict
 from streams.firehose.continuity import Continuity
@@ -32,6 +32,9 @@ from streams.kafka.publisher import Publisher
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
     """The relay's sequence began anew: see ``Continuity``; or FutureCursor says so."""
+
+
+ASK_AGAIN: Final = "it began anew before what it sends from our cursor on: asking for all that it keeps"
 
 
 class AskAgain(Exception):  # noqa: N818 (no fault of ours)
@@ -135,7 +138,7 @@ class Intake:
                 self._turn()
             self._publish(kind, body, seq, time, data)
             if continuity.asks_again:
-                raise AskAgain("it began anew before what it sends from our cursor on: asking for all that it keeps")
+                raise AskAgain(ASK_AGAIN)
         if verdict is not Verdict.NEW or continuity.position != self._moved:
             self._note(verdict)
             if verdict is Verdict.RESET:
@@ -185,17 +188,20 @@ class Intake:
             self._report(continuity.missing)
             continuity.missing = None
         self._moved = continuity.position
-        if self._head_seq is not None and continuity.position >= self._head_seq:
+        if self._head_seq is not None and continuity.position >= self._head_seq and not continuity.is_old:
             self._on_head()
 
     def settle(self, *, silent: bool = True, patient: bool = True) -> None:
         """Settle what came last, where nothing says otherwise: the relay is silent, or sends but a little.
 
-        Not ``patient``: the connection is young. Raises SequenceReset where the last frames before a silence prove one.
+        Not ``patient``: the connection is young. Raises SequenceReset where the last frames before a silence prove one,
+        AskAgain where they are of a sequence whose end is known.
         """
         continuity = self.continuity
         if silent and continuity.is_reset_at_rest():
             raise self._reset()
+        if silent and continuity.is_left_at_rest():
+            raise AskAgain(ASK_AGAIN)
         continuity.settle(clock.time_ns() // 1000, self._head_seq, patient=patient)
         self._follow()
 

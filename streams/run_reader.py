@@ -254,7 +254,7 @@ class RunReader:
         is_beyond = is_beyond_head(self.start, continuity)
         if is_beyond:
             check_shown(continuity, self.start.heads or self.start.tails)
-        is_at_head = head is not None and continuity.position >= head.seq and continuity.known
+        is_at_head = head is not None and continuity.position >= head.seq and continuity.known and not continuity.is_old
         if not follow and is_at_head and not is_beyond:
             intake.settle()
             self._reach_head()

@@ -11,10 +11,12 @@ from typing import Final
 from streams.firehose.arrivals import BLOCK, Arrival
 from streams.firehose.tid import is_tid, us_from_tid
 
-#: Spreads by which later arrivals must be newer: the times of PDSes in one block differ by seconds.
-_SPREADS: Final = 2
-#: Blocks from which on one that strangers' clocks spoilt is left out.
+#: Arrivals from which the usual time is taken: more than one PDS sends in a row.
+RECENT: Final = 4 * BLOCK
+#: Blocks that say how far time goes on from one to the next.
 _ENOUGH_BLOCKS: Final = 3
+#: Steps from one arrival to the next that say how far the clocks differ.
+_ENOUGH_STEPS: Final = 3
 
 
 def arrival_time(arrival: Arrival) -> int | None:
@@ -56,33 +58,27 @@ class Reference:
 
     @classmethod
     def of_last(cls, last: Sequence[Arrival], before: Reference) -> Reference:
-        """Return the reference of the last arrivals: the newest time of a block of them. ``before``: the one before.
+        """Return the reference of the last arrivals: the time of the newest block. ``before``: of those before.
 
-        One PDS with a wrong clock may have made most of a block. So of several the newest is not believed further than
-        the two before it reach.
+        Each block of them says when that is, and most are believed: a burst of one PDS with a wrong clock spoils one.
         """
-        if len(last) <= BLOCK:
-            return cls._of_block(last)
-        blocks = [last[at - BLOCK : at] for at in range(len(last), BLOCK - 1, -BLOCK)]
-        seen = [cls._of_block(block) for block in blocks]
-        if len(seen) < _ENOUGH_BLOCKS and before.time is not None:
-            seen.append(before)
-        seen.sort(key=lambda one: one.time or 0)
-        if len(seen) < _ENOUGH_BLOCKS or (last_time := seen[-3].time) is None:
-            return seen[-1]
-        newest, middle = seen[-1], seen[-2]
-        return cls(min(newest.time or 0, 2 * (middle.time or 0) - last_time), middle.spread)
-
-    @classmethod
-    def _of_block(cls, block: Sequence[Arrival]) -> Reference:
-        times = [time for one in sorted(block, key=itemgetter(0)) if (time := arrival_time(one)) is not None]
+        times = [time for one in sorted(last, key=itemgetter(0)) if (time := arrival_time(one)) is not None]
         if not times:
-            return cls(None)
+            return before
+        blocks = [times[at - BLOCK : at] for at in range(len(times), BLOCK - 1, -BLOCK)] or [times]
+        usual = [_median(block) for block in blocks]  # the newest first
+        pace = 0
+        if len(usual) >= _ENOUGH_BLOCKS:
+            pace = max(_median([later - earlier for later, earlier in pairwise(usual)]), 0)
+        due = [time + pace * age for age, time in enumerate(usual)]
+        if len(usual) < _ENOUGH_BLOCKS and before.time is not None:
+            due.append(before.time)
         # What two neighbours differ by, without what time goes on by from one to the next: a clock that is wrong makes
         # two of those, whatever it is off by.
         steps = [later - earlier for earlier, later in pairwise(times)]
-        usual = _median(steps)
-        return cls(_median(times), _median([abs(step - usual) for step in steps]))
+        step = _median(steps)
+        spread = _median([abs(one - step) for one in steps]) if len(steps) >= _ENOUGH_STEPS else before.spread
+        return cls(_median(due), spread)
 
     def at_most(self, time: int) -> Reference:
         """Return the reference, not later than a time in µs."""
@@ -97,4 +93,4 @@ class Reference:
         times = _times(arrivals)
         if not times or self.time is None:
             return False
-        return times[len(times) * quarters // 4] > self.time + _SPREADS * self.spread
+        return times[len(times) * quarters // 4] > self.time + self.spread

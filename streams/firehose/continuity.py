@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from operator import itemgetter
 from typing import Final
@@ -68,6 +68,7 @@ class Continuity:
         "_event",
         "_fast_above",
         "_fast_since",
+        "_followed",
         "_fruitless",
         "_held",
         "_highest_before",
@@ -120,8 +121,9 @@ class Continuity:
         #: this connection; and the last full blocks.
         self._block: list[Arrival] = []
         self._rest: list[Arrival] = []
-        #: The seqs above the position that the connections before have brought.
+        #: The seqs above the position that the connections before have brought; and those of them that were proven.
         self._taken_before: list[int] = []
+        self._followed: list[int] = []
         #: The seqs above the position that have arrived with this connection, before the open block.
         self._ahead: list[int] = []
         #: For how many arrivals the position waits by now, and how many seqs were left out below it the last times.
@@ -182,8 +184,10 @@ class Continuity:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
         self.settle_cut()
         self._witnesses.reconnected(self._block)
-        taken = {arrival[0] for arrival in (*self._rest, *self._block)}.union(self._taken_before)
-        self._taken_before = sorted(seq for seq in taken if seq > self.position)[: 2 * HELD]
+        taken = {arrival[0] for arrival in (*self._rest, *self._block)}
+        if self.proven:
+            self._followed = self._above(taken.union(self._followed))
+        self._taken_before = self._above(taken.union(self._taken_before))
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
         self._changed = self.asks_again = False
         self.proven = not self.known
@@ -192,6 +196,10 @@ class Continuity:
         self._fast_above = _NO_SEQ if self.known else self._fast_since
         self._asked = max(self.position - 1, 0) if self.known else self.position
         return self._asked
+
+    def _above(self, seqs: Iterable[int]) -> list[int]:
+        """Return the first of the seqs above the position, in order."""
+        return sorted(seq for seq in seqs if seq > self.position)[: 2 * HELD]
 
     def see(self, seq: int, did: str, rev: str, time: int | None) -> Verdict:
         """Judge a frame, and move on. Afterwards ``position`` may be another, and ``missing`` may be set."""
@@ -323,19 +331,31 @@ class Continuity:
         if seq <= self.position:
             return
         if not self.proven:
-            taken = self._taken_below(seq)
-            if seq > taken + 1:
+            first, last = self._missing_below(seq)
+            if first <= last:
                 read = self._stream.time if self._stream.time is not None else self._witnesses.before.time
-                self.missing = Missing(taken + 1, seq - 1, read, time)
+                self.missing = Missing(first, last, read, time)
             self._prove()
         self.position = seq
         self._event = _event_of(to)
         self.known = True
 
-    def _taken_below(self, seq: int) -> int:
-        """Return the last seq below ``seq`` that the connections before have brought."""
-        place = bisect_left(self._taken_before, seq)
-        return max(self.position, self._taken_before[place - 1]) if place else self.position
+    def _missing_below(self, seq: int) -> tuple[int, int]:
+        """Return the first and the last seq that no connection has brought; no range where one had come to ``seq``.
+
+        Only where a connection was proven nothing lies between the position and what it brought.
+        """
+        followed, place = self._followed, bisect_left(self._followed, seq)
+        if followed[place : place + 1] == [seq]:
+            return seq, seq - 1
+        first, last, taken = (
+            max(self.position, followed[place - 1] if place else 0) + 1,
+            seq - 1,
+            set(self._taken_before),
+        )
+        while last in taken:
+            last -= 1
+        return first, last
 
     def settle(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
         """Settle at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
@@ -405,6 +425,16 @@ class Continuity:
         is_late = self.late >= QUIET_WITNESSES and self._is_reset(quarters=1)
         return self.known and (is_late or self._is_replaced(QUIET_WITNESSES))
 
+    def is_left_at_rest(self) -> bool:
+        """Return whether the relay is silent in a sequence whose end is known; then it is asked for everything again.
+
+        By its seqs it sends nothing of the new one for a cursor in the old one.
+        """
+        if self._asked > 0 and self.is_old:
+            self.go_on_at(0)
+            self.asks_again = True
+        return self.asks_again
+
     def is_over(self, shown: list[Arrival]) -> bool:
         """Return whether frames that the relay shows when it is asked prove that our sequence has ended."""
         if len(shown) < SHOWN_WITNESSES or not self.is_above(shown):
@@ -452,7 +482,7 @@ class Continuity:
     def begin_anew(self) -> tuple[Memory, int | None]:
         """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs)."""
         self._note_highest()
-        return self._memory, self._witnesses.act()
+        return self._memory, self._witnesses.act(self.reference)
 
 
 def _event_of(arrival: Arrival) -> str:

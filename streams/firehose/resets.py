@@ -9,16 +9,15 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Final
 
-from streams.firehose.arrival_times import Reference, median_time
+from streams.firehose.arrival_times import RECENT, Reference, median_time
 from streams.firehose.arrivals import BLOCK, Arrival, Memory
 
 #: Arrivals in a row that prove a reset; so many where the relay then is silent; and so many that it shows when asked.
 WITNESSES: Final = 32
 QUIET_WITNESSES: Final = 8
 SHOWN_WITNESSES: Final = 4
-#: Blocks that are kept, and arrivals: what stands above those that may belong to a sequence that was reset.
+#: Blocks that are kept: what stands above the arrivals that may belong to a sequence that was reset.
 _KEPT_BLOCKS: Final = 4
-_RECENT: Final = 4 * BLOCK
 #: Late arrivals that are kept until it is known whether the sequence was reset.
 _KEPT_LATE: Final = 4096
 #: Arrivals from which a usual time is taken, where there are no more.
@@ -64,18 +63,17 @@ class ResetWitnesses:
 
     def reconnected(self, block: Sequence[Arrival]) -> None:
         """Begin a connection. ``block``: the arrivals of the open block."""
-        self.before, self._recent = self.reference(block), self.last(block)
+        self._recent = self.last(block)
 
     def last(self, block: Sequence[Arrival]) -> list[Arrival]:
         """Return the last arrivals, each event once, the open block's among them."""
         last = (*self._recent, *chain.from_iterable(self.blocks), *block)
-        return list({arrival[:3]: arrival for arrival in last}.values())[-_RECENT:]
+        return list({arrival[:3]: arrival for arrival in last}.values())[-RECENT:]
 
     def reference(self, block: Sequence[Arrival]) -> Reference:
         """Return the times of the last arrivals: those of a sequence that began anew are newer."""
         last = self.last(block)
-        near = Reference.of_last(last, self.before)
-        return near if len(last) >= BLOCK else near.later(self.before) if len(last) >= _SEVERAL else self.before
+        return Reference.of_last(last, self.before) if len(last) >= _SEVERAL else self.before
 
     # -- what they prove
     def rule_on_late(self, confirmed: int, block: Sequence[Arrival], *, quarters: int) -> tuple[Ruling, int]:
@@ -88,7 +86,9 @@ class ResetWitnesses:
         if seqs[-1] > confirmed:
             return Ruling.NOTHING, confirmed
         above = [arrival for arrival in self.last(block) if arrival[0] >= seqs[-1]]
-        last = Reference.of_last(above, self.before) if len(above) >= BLOCK else self.reference(block)
+        last = self.reference(block)
+        if len(above) >= BLOCK:  # what is below was overtaken itself
+            last = last.later(Reference.of_last(above, self.before))
         return self.rule(last, witnesses, quarters=quarters), seqs[0] - 1
 
     def rule(self, last: Reference, witnesses: Sequence[Arrival], *, quarters: int) -> Ruling:
@@ -109,13 +109,15 @@ class ResetWitnesses:
         """These arrivals prove a reset, although they came above the position."""
         self._late.extend(witnesses)
 
-    def act(self) -> int | None:
-        """The reset is acted upon. Return the usual time of its witnesses in µs, which the memory keeps.
+    def act(self, last: Reference) -> int | None:
+        """Act upon the reset of a sequence that was read up to ``last``. Return the usual time of its witnesses, in µs.
 
-        The witnesses were published as the old sequence's: the memory forgets them, so that they are taken again.
+        The memory keeps when it was. The witnesses were published as the old sequence's: the memory forgets them, so
+        that they are taken again.
         """
         witnesses, memory = list(self._late), self._memory
-        begins = median_time(witnesses)
-        memory.reset_time = max(memory.reset_time, begins if begins is not None else self._clock())
+        begins, ends = median_time(witnesses), last.at_most(self._clock()).time
+        known = begins if begins is not None else ends + 1 if ends is not None else -1
+        memory.reset_time = max(memory.reset_time, known)
         memory.forget({hash(arrival[:3]) for arrival in witnesses})
         return begins

@@ -153,6 +153,8 @@ class Travel:
         if self.continuity.is_reset_at_rest():
             self._reset()
             return True
+        if self.continuity.is_left_at_rest():
+            return True
         self.continuity.settle(NEVER)
         self._no_gap()
         return False
