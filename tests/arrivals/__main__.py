@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from random import Random
 
 from tests.arrivals.model import Broken, travel
-from tests.arrivals.through import in_own_stack, kinds
+from tests.arrivals.through import in_own_stacks, kinds
 from tests.arrivals.world import make_world
 
 _CHUNK = 2000
@@ -42,7 +42,7 @@ def _chunk(seed: int, first: int, count: int) -> tuple[Counter[str], list[str]]:
 
 def _through(count: int, seed: int) -> int:
     """Take the first worlds of a seed by the whole way, on a stack of their own. Return 1 where one is broken."""
-    began, broken = time.monotonic(), in_own_stack(count, seed)
+    began, broken = time.monotonic(), in_own_stacks(count, seed)
     print(f"{count} sequences into Postgres, seed {seed}, {time.monotonic() - began:.0f} s: {len(broken)} broken")
     for what, seen in kinds(range(count), seed).most_common():
         print(f"  {what:<14} {seen}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -33,8 +35,8 @@ from tests.whole_way import Way
 
 #: Worlds that are read side by side: most of their time is waiting.
 AT_ONCE: Final = 24
-#: Worlds of one event loop: what the libraries keep of the ones before goes with it.
-PIECE: Final = 200
+#: Worlds of one process: what the libraries keep of the ones before goes with it.
+PIECE: Final = 100
 _COLLECTION: Final = "app.bsky.feed.post"
 _DIGITS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _BEYOND: Final = {"live": Beyond.LIVE, "FutureCursor": Beyond.ERROR, "silent": Beyond.SILENT}
@@ -149,8 +151,19 @@ async def all_through(settings: Settings, numbers: range, seed: int) -> dict[str
     return broken
 
 
-def in_own_stack(count: int, seed: int) -> dict[str, list[str]]:
-    """The first worlds of a seed, on a Kafka and a Postgres that are made for them: what is broken, by world."""
+def in_own_stacks(count: int, seed: int) -> dict[str, list[str]]:
+    """The first worlds of a seed, piece by piece, in a process and on a stack of its own: what is broken, by world."""
+    broken: dict[str, list[str]] = {}
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        pieces = [range(first, min(first + PIECE, count)) for first in range(0, count, PIECE)]
+        for piece, found in zip(pieces, pool.map(in_own_stack, pieces, [seed] * len(pieces)), strict=True):
+            print(f"{piece.stop} of {count}: {len(found)} broken", *found, sep="\n  ", flush=True)
+            broken |= found
+    return broken
+
+
+def in_own_stack(numbers: range, seed: int) -> dict[str, list[str]]:
+    """The worlds of these numbers, on a Kafka and a Postgres that are made for them: what is broken, by world."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     folder = Path(tempfile.mkdtemp(prefix="arrivals-"))
     stack = Stack(folder, fsync=False)
@@ -159,12 +172,9 @@ def in_own_stack(count: int, seed: int) -> dict[str, list[str]]:
         settings = Settings(
             _env_file=None, kafka_bootstrap_servers=stack.bootstrap_servers, database_url=stack.dsn,  # type: ignore[call-arg]
             kafka_topic="arrivals", sink_schema="arrivals", sink_group="arrivals", kafka_partitions=1, local_dir=folder,
-            ingest_idle_seconds=1.5, ingest_busy_mb_per_s=0,
+            ingest_idle_seconds=1.5, ingest_busy_mb_per_s=0, backfill_max_memory_mb=65_536,
         )  # fmt: skip
-        broken: dict[str, list[str]] = {}
-        for first in range(0, count, PIECE):
-            broken |= asyncio.run(all_through(settings, range(first, min(first + PIECE, count)), seed))
-        return broken
+        return asyncio.run(all_through(settings, numbers, seed))
     finally:
         stack.down()
         shutil.rmtree(folder, ignore_errors=True)
