@@ -18,11 +18,15 @@ from streams.errors import SettingsError, StreamsError
 from streams.ops.own_processes import in_container
 
 _NAME: Final = "atproto-streams-refused"
+#: What Docker and Podman put into each container, whatever its storage is. A machine that was made of an image has it
+#: too: there it does no harm, for nothing but the image's command reads the note.
+MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
 def is_containers_own() -> bool:
     """Whether this is what the container was started for, alone or below its init: not what somebody runs in it."""
-    return 1 in (os.getpid(), os.getppid()) and in_container()
+    inside = in_container() or any(mark.exists() for mark in MARKS)
+    return inside and 1 in (os.getpid(), os.getppid())
 
 
 def keep(error: StreamsError) -> None:

@@ -53,6 +53,12 @@ class Made:
         return self.machine.sample()
 
 
+@pytest.fixture(autouse=True)
+def _in_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tests themselves run in."""
+    monkeypatch.setattr(own_processes, "in_container", lambda: False)
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     return Made(tmp_path)

@@ -23,6 +23,7 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(refusal, "in_container", lambda: True)
+    monkeypatch.setattr(refusal, "MARKS", ())
     monkeypatch.setattr(os, "getppid", lambda: 1)
 
     def execv(*_: object) -> None:
@@ -80,3 +81,12 @@ def test_a_container_that_nothing_can_be_written_in_refuses_as_before(monkeypatc
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
     refusal.keep(SettingsError("No."))
     assert refusal.take() is None
+
+
+def test_a_container_without_layers_is_known_by_its_engines_mark(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusal, "in_container", lambda: False)
+    assert not refusal.is_containers_own()
+    monkeypatch.setattr(refusal, "MARKS", (inside / ".dockerenv",))
+    assert not refusal.is_containers_own()
+    (inside / ".dockerenv").touch()
+    assert refusal.is_containers_own()
