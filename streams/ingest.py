@@ -27,7 +27,7 @@ from streams.kafka.topic_limits import check_limits
 from streams.memory import check_limit, tune_allocator
 from streams.ops.logs import say_neighbours, set_up_logging
 from streams.ops.machine import resident
-from streams.ops.memory_limit import effective_memory_limit
+from streams.ops.memory_limit import memory_limit
 from streams.ops.niceness import step_back
 from streams.ops.signals import on_stop_signals
 from streams.plan import Request
@@ -58,7 +58,7 @@ async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping,
     while True:
         info = await ensure_topic(settings)
         takes = await check_limits(settings, info)
-        check_limit(effective_memory_limit(settings), resident(), "ingest")
+        check_limit(memory_limit(settings), resident(), "ingest")
         replay = stopping.replay = web.replay = Replay(settings, options, info, takes=takes)
         async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
             await replay.run()

@@ -46,6 +46,9 @@ FRAME_FACTOR: Final = 10
 #: What a record takes besides its key and value: aiokafka's object, the offsets, the bytes objects' own heads.
 RECORD_OVERHEAD: Final = 400
 
+#: Of a container's memory our processes may have so much: the rest is the page cache's, and a peak's.
+CONTAINER_PERCENT: Final = 90
+
 # -- the least that can go through at all, while nothing can be freed
 
 SMALLEST_IN_FLIGHT: Final = 1 * MB
@@ -109,7 +112,43 @@ def _within(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))
 
 
-def check_limit(limit: int, rss: int, who: Literal["worker", "ingest"]) -> None:
+class LimitError(SettingsError):
+    """Too little memory for a process. ``why`` and ``mend`` are the two halves of its sentence."""
+
+    def __init__(self, why: str, mend: str) -> None:
+        super().__init__(f"{why}. {mend[0].upper()}{mend[1:]}.")
+        self.why, self.mend = why, mend
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """How many bytes a process may have: ``setting``, or less where it is in a container that has less.
+
+    ``container`` is the container's own limit, or None; so many ``processes`` of ours share it.
+    """
+
+    setting: int
+    container: int | None = None
+    processes: int = 1
+
+    @property
+    def nbytes(self) -> int:
+        """What holds."""
+        if self.container is None:
+            return self.setting
+        return min(self.setting, self.container * CONTAINER_PERCENT // (100 * self.processes))
+
+    @property
+    def is_containers(self) -> bool:
+        """Whether it is the container's limit that holds, and not the setting."""
+        return self.nbytes < self.setting
+
+    def container_for(self, nbytes: int) -> int:
+        """The limit that a container needs, for each process of ours to have so many bytes."""
+        return -(-nbytes * 100 * self.processes // CONTAINER_PERCENT)
+
+
+def check_limit(limit: MemoryLimit, rss: int, who: Literal["worker", "ingest"]) -> None:
     """Refuse a limit under which the largest message or frame cannot pass. ``rss``: now, at the start."""
     if who == "worker":
         rest, largest = rss + WORKER_GROWTH, LARGEST_MESSAGE
@@ -117,12 +156,29 @@ def check_limit(limit: int, rss: int, who: Literal["worker", "ingest"]) -> None:
     else:
         rest, largest = rss + INGEST_GROWTH, LARGEST_FRAME
         least, what = rest + largest * FRAME_FACTOR, "frame"
-    if limit < least:
-        raise SettingsError(
-            f"BACKFILL_MAX_MEMORY_MB: {limit // MB} MB are not enough for the {who}: it takes {rest // MB} MB at rest, "
-            f"and one largest {what} of {largest // MB} MB takes {(least - rest) // MB} MB on its way. "
-            f"Set it to {-(-least // MB)} or more."
+    if limit.nbytes >= least:
+        return
+    needs = (
+        f"it takes {rest // MB} MB at rest, and one largest {what} of {largest // MB} MB takes "
+        f"{(least - rest) // MB} MB on its way"
+    )
+    if limit.container is None or not limit.is_containers:
+        raise LimitError(
+            f"BACKFILL_MAX_MEMORY_MB: {limit.nbytes // MB} MB are not enough for the {who}: {needs}",
+            f"set it to {_megabytes(least)} or more",
         )
+    also = f", and set BACKFILL_MAX_MEMORY_MB to {_megabytes(least)} or more" if limit.setting < least else ""
+    shared = ", half of it for the worker and half for the ingest" if limit.processes == 2 else ""
+    raise LimitError(
+        f"The container has {limit.container // MB} MB, of which {CONTAINER_PERCENT} % are ours{shared}: "
+        f"{limit.nbytes // MB} MB are not enough for the {who}: {needs}",
+        f"give the container {_megabytes(limit.container_for(least))} MB or more "
+        f"(docker-compose: CONTAINER_MEMORY_MB){also}",
+    )
+
+
+def _megabytes(nbytes: int) -> int:
+    return -(-nbytes // MB)
 
 
 # -- the account

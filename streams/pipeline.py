@@ -33,7 +33,7 @@ from streams.ops.child import Child, ingest_command
 from streams.ops.estimate import say_estimates
 from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.machine import Machine
-from streams.ops.memory_limit import effective_memory_limit
+from streams.ops.memory_limit import effective_memory_limit, memory_limit
 from streams.ops.process_state import Memory, WorkerMode, WorkerState
 from streams.ops.progress import REPORT_SECONDS, Reporter, Speed
 from streams.ops.worker import Worker
@@ -102,7 +102,7 @@ class Pipeline:
             keep=compile_patterns(settings.backfill_collections),
         )
         await self._check_partitions(self._info)
-        check_limit(effective_memory_limit(settings), self._machine.rss(), "worker")
+        check_limit(memory_limit(settings), self._machine.rss(), "worker")
         self._configure(servers)
         self._web.hold()
 

@@ -31,10 +31,10 @@ from streams.kafka.members import members
 from streams.kafka.topic import describe_topic
 from streams.kafka.topic_limits import command, effective_configs, judge
 from streams.kafka.versions import OLDEST, is_too_old
-from streams.memory import WORKER_AT_REST, WORKER_GROWTH, check_limit
+from streams.memory import WORKER_AT_REST, WORKER_GROWTH, LimitError, check_limit
 from streams.ops.cgroups import Cgroups, find_cgroups
 from streams.ops.ingest_progress import span
-from streams.ops.memory_limit import container_says, effective_memory_limit
+from streams.ops.memory_limit import container_says, memory_limit
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.postgres.session import Pooling
@@ -127,19 +127,16 @@ def _files(limit: int) -> Finding:
 
 def memory(settings: Settings, available: int, groups: Cgroups) -> Finding:
     """Whether what a process may have is enough for it, as a worker judges at its start, and is there for two."""
-    limit, container = effective_memory_limit(settings, groups), container_says(settings, groups)
+    limit, container = memory_limit(settings, groups), container_says(settings, groups)
+    try:
+        check_limit(limit, WORKER_AT_REST - WORKER_GROWTH, "worker")
+    except LimitError as error:
+        return Finding("memory", "fail", error.why, error.mend, error.exit_code)
     text = f"BACKFILL_MAX_MEMORY_MB {settings.backfill_max_memory_mb} a process"
     if container is not None:
         text = container.removesuffix(".")
-    try:
-        check_limit(limit, WORKER_AT_REST - WORKER_GROWTH, "worker")
-    except SettingsError as error:
-        why, _, mend = str(error).removesuffix(".").rpartition(". ")
-        if container is None:
-            return Finding("memory", "fail", why, mend.lower(), error.exit_code)
-        return Finding("memory", "fail", f"{text}; {why}", "give the container more", error.exit_code)
     text = f"{text}; {available / _GB:.1f} GB available"
-    if 2 * limit > available:
+    if 2 * limit.nbytes > available:
         return Finding("memory", "warn", text, "set BACKFILL_MAX_MEMORY_MB lower, or give more")
     return Finding("memory", "ok", text)
 

@@ -79,8 +79,11 @@ class OwnProcesses:
         )
         listeners = _listeners(ports)
         found = {key for key in commands if key[0] in set().union(*listeners.values())}
-        if any(not any(is_server(commands[key]) for key in found if key[0] in pids) for pids in listeners.values()):
-            # Another user's, or what stands before a server: a pooler, a container's proxy. Only names can tell.
+        if self.has_unseen or any(
+            not any(is_server(commands[key]) for key in found if key[0] in pids) for pids in listeners.values()
+        ):
+            # Another user's, or what stands before a server: a pooler, a container's proxy. Or other containers', which
+            # are seen from one that has the machine's processes (pid: host). Only names can tell.
             found |= {key for key, command in commands.items() if is_server(command)}
         return roots | found
 

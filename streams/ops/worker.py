@@ -15,6 +15,7 @@ from faust.worker import logger as faust_logger
 from mode.utils.logging import level_number
 
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
+from streams.ops import refusal
 from streams.ops.logs import keep_secrets, say_neighbours, set_up_logging
 from streams.ops.niceness import step_back
 from streams.settings import Settings
@@ -76,6 +77,7 @@ class Worker(faust.Worker):
         try:
             self._check()
         except StreamsError as error:
+            refusal.keep(error)
             _say(error)
             sys.exit(error.exit_code)
         except asyncio.CancelledError:  # SIGTERM or Ctrl-C while waiting
@@ -115,6 +117,7 @@ class Worker(faust.Worker):
             return
         if isinstance(error, StreamsError):
             self._fault = error
+            refusal.keep(error)
             _say(error)
             self._schedule_shutdown(signal.SIGTERM)
         else:

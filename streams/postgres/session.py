@@ -22,7 +22,7 @@ import asyncpg
 
 from streams.database_url import Address, parse
 from streams.errors import DatabaseError, SettingsError
-from streams.postgres.tls import check_files, driver_words, own_context
+from streams.postgres.tls import check_files, demands_tls, driver_words, offers_no_tls, own_context
 
 if TYPE_CHECKING:  # asyncpg's class is generic in its stubs only
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -201,7 +201,10 @@ async def _accepts(session: Session, statement: str) -> bool:
 
 
 async def _connect(address: Address, seconds: float) -> Session:
-    """The connection, with nothing set. Raises SettingsError where the address, or a PG* variable, cannot be used."""
+    """The connection, with nothing set. Raises SettingsError where the address, or a PG* variable, cannot be used.
+
+    DatabaseError where the address asks for TLS and no host offers it.
+    """
     check_files(address)
     host: Any = [name for name, _ in address.hosts] or None
     ports: Any = [port for _, port in address.hosts] or None
@@ -222,6 +225,13 @@ async def _connect(address: Address, seconds: float) -> Session:
     except asyncpg.TargetServerAttributeNotMatched:
         raise ConnectionError(f"no host is {address.driver.get('target_session_attrs', 'as asked for')}") from None
     except ssl.SSLError:  # one of them is a ValueError, too
+        raise
+    except ConnectionError:
+        if demands_tls(address) and await offers_no_tls(address):
+            raise DatabaseError(
+                f"Postgres at {address.place} offers no TLS, which DATABASE_URL asks for (sslmode): switch it on there "
+                "(ssl = on), or write sslmode=prefer where nobody can listen in between."
+            ) from None
         raise
     except (ValueError, KeyError):
         raise SettingsError(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import ssl
+import struct
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -13,6 +17,13 @@ from streams.errors import SettingsError
 #: The words that name a file.
 _FILES: Final = ("sslrootcert", "sslcrl", "sslcert", "sslkey")
 _SYSTEM: Final = "system"
+#: The values of sslmode with which the driver goes on where a server has no TLS; it takes prefer where nothing is said.
+_WITHOUT: Final = ("disable", "allow", "prefer")
+#: The protocol's question whether a server speaks TLS (SSLRequest), and the answer of one that does not.
+_ASK: Final = struct.pack("!ii", 8, 80877103)
+_NO: Final = b"N"
+#: Seconds that each host may take to answer it.
+_ASK_SECONDS: Final = 5.0
 
 
 def driver_words(address: Address) -> str:
@@ -44,6 +55,36 @@ def own_context(address: Address) -> ssl.SSLContext | None:
     if "sslcert" in address.driver:
         _load_own(context, address)
     return context
+
+
+def demands_tls(address: Address) -> bool:
+    """Whether a server without TLS is not to be used."""
+    mode = address.sslmode or os.environ.get("PGSSLMODE") or "prefer"
+    return own_context(address) is not None or mode not in _WITHOUT
+
+
+async def offers_no_tls(address: Address) -> bool:
+    """Whether all hosts are there and say that they do not speak TLS: then no later try can be another.
+
+    The driver says nothing of it but a sentence, so they are asked.
+    """
+    if not address.hosts or any(host.startswith(("/", "@")) for host, _ in address.hosts):
+        return False
+    answers = await asyncio.gather(*(_answer(host, port) for host, port in address.hosts))
+    return all(answer == _NO for answer in answers)
+
+
+async def _answer(host: str, port: int) -> bytes:
+    """What a host answers to the question; nothing where it does not."""
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_ASK_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(_ASK)
+                return await reader.read(1)
+            finally:
+                writer.close()
+    return b""
 
 
 def _load_own(context: ssl.SSLContext, address: Address) -> None:

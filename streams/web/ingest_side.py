@@ -10,7 +10,7 @@ from streams.ops.gathering import status_reader
 from streams.ops.process_state import IngestState
 from streams.settings import Settings
 from streams.web.figures import IngestFigures
-from streams.web.port import address, hold_port
+from streams.web.port import address, elsewhere, hold_port
 from streams.web.server import WebServer
 
 log = structlog.get_logger("streams.ingest")
@@ -66,7 +66,8 @@ class IngestWeb:
     async def start(self) -> None:
         """Serve."""
         await self._server.start()
-        log.info("live page, metrics and health", address=self.address)
+        more = elsewhere(self._held)
+        log.info("live page, metrics and health", address=self.address, **({} if more is None else {"reach": more}))
 
     async def close(self) -> None:
         """Close the port."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import socket
 from typing import Final
 
 from streams.errors import SettingsError
+from streams.ops.own_processes import in_container
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,24 @@ def hold_port(host: str, port: int, setting: str) -> socket.socket:
 
 
 def address(held: socket.socket) -> str:
-    """``http://host:port`` of a socket that listens."""
+    """``http://host:port`` that can be opened beside the process: loopback where it listens on all addresses."""
     host, port = held.getsockname()[:2]
+    if _is_all(host):
+        host = "::1" if ":" in host else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def elsewhere(held: socket.socket, *, inside: bool | None = None) -> str | None:
+    """From where else the port can be opened; None where ``address`` says it all. ``inside``: in a container.
+
+    At which port of its machine a container's is published, no process in it can know.
+    """
+    host, port = held.getsockname()[:2]
+    if not _is_all(host):
+        return None
+    if in_container() if inside is None else inside:
+        return f"inside this container; outside of it, where its port {port} is published"
+    return "and at every other address of this machine"
 
 
 def is_loopback(held: socket.socket) -> bool:
@@ -48,3 +65,8 @@ def is_loopback(held: socket.socket) -> bool:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _is_all(host: str) -> bool:
+    """Whether a socket's address stands for all of the machine's (0.0.0.0, ::): nobody can open that."""
+    return ipaddress.ip_address(host).is_unspecified

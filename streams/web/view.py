@@ -215,11 +215,18 @@ def _journey(status: Status | None, figures: Figures, now: dt.datetime) -> Journ
             else "",
         ),
         worker=_worker_hop(status, figures),
-        postgres=Place(
-            status.schema if status is not None else UNKNOWN,
-            f"up to {clock(status.covered_to, now)}" if status is not None and status.covered_to is not None else "",
-        ),
+        postgres=Place(status.schema if status is not None else UNKNOWN, _postgres_detail(status, now)),
     )
+
+
+def _postgres_detail(status: Status | None, now: dt.datetime) -> str:
+    """Up to when Postgres has all, and how many events claim another time than that of their place in the stream."""
+    if status is None:
+        return ""
+    reached = f"up to {clock(status.covered_to, now)}" if status.covered_to is not None else ""
+    claim = "claims" if status.odd_claims == 1 else "claim"
+    odd = f"{plural(status.odd_claims, 'event')} {claim} a time more than an hour off" if status.odd_claims else ""
+    return "; ".join(part for part in (reached, odd) if part)
 
 
 def _ingest_state(status: Status | None, figures: Figures) -> IngestState | None:

@@ -16,7 +16,7 @@ from streams.ops.gathering import status_reader
 from streams.ops.process_state import WorkerState
 from streams.settings import Settings
 from streams.web.figures import Durations, Held, WorkerFigures
-from streams.web.port import address, hold_port
+from streams.web.port import address, elsewhere, hold_port
 from streams.web.server import WebServer
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,10 @@ class WorkerWeb:
                 self._held, self.figures, lambda: status_reader(settings), self._pipeline.ask_database
             )
             await self._server.start()
-            log.info("[BACKFILL] Live page, metrics and health: %s", self.address)
+            more = elsewhere(self._held)
+            log.info(
+                "[BACKFILL] Live page, metrics and health: %s%s", self.address, "" if more is None else f" ({more})"
+            )
 
     async def close(self) -> None:
         """Close the port."""

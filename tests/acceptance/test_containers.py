@@ -148,6 +148,11 @@ async def test_the_quick_start_of_the_readme(project: Project, relays: Relays) -
     project.settings(BACKFILL_DAYZ=7)
     done = project.compose("run", "--no-deps", "--rm", WORKER, check=False)
     assert (done.returncode, "did you mean BACKFILL_DAYS?" in done.stdout + done.stderr) == (2, True)
+    # Started by the policy once more, it ends for good.
+    project.shell(up)
+    project.until("an end", lambda: project.state()["Status"] == "exited" and project.state()["ExitCode"] == 0)
+    assert project.container()["RestartCount"] == 1
+    assert any("did you mean BACKFILL_DAYS?" in line for line in project.logs())
 
     project.compose("down", "--volumes")
     assert project.volumes() == []

@@ -44,6 +44,7 @@ class Site:
 async def test_the_page(deployment: Deployment) -> None:
     site = await at_rest(deployment)
     await bury_hostile_letters(site)
+    await claim_odd_times(site)
     async with browser.opened() as chromium:
         await agrees_with_the_database(site, chromium)
         await is_updated_without_a_reload(site, chromium)
@@ -59,7 +60,7 @@ async def test_the_page(deployment: Deployment) -> None:
 
 async def at_rest(deployment: Deployment) -> Site:
     """Traffic with bad frames and a gap through a relay, Kafka and Postgres, followed live, until nothing moves."""
-    faults = ("garbage:scatter=5", f"drop:seq={FIRST_SEQ + 2_000}", "clamp:connection=4,count=10")
+    faults = ("garbage:scatter=5", f"drop:seq={FIRST_SEQ + 2_000}", "clamp:connection=4,count=600")
     relay, oracle = await deployment.generated(
         EVENTS, *LIVE, *(part for fault in faults for part in ("--fault", fault))
     )
@@ -82,6 +83,14 @@ async def bury_hostile_letters(site: Site) -> None:
             "VALUES ($1, 0, $2, $3, $4, $5, '')",
             deployment.topic, 10_000_000 + number, stored, stored, stored,
         )  # fmt: skip
+
+
+async def claim_odd_times(site: Site) -> None:
+    """As if PDSes with wrong clocks had said something of accounts."""
+    schema = site.deployment.schema
+    await site.deployment.look.execute(
+        f"UPDATE {schema}.sink_offsets SET odd_claims = odd_claims + 3 WHERE partition = 0"
+    )
 
 
 # -- what it says
@@ -112,6 +121,9 @@ async def database_says(deployment: Deployment) -> dict[str, int]:
         "lag": sum(ends.values()) - sum(offsets.values()),
         "dead_letters": len(await deployment.table("dead_letters")),
         "gaps": len(await deployment.table("gaps")),
+        "odd_claims": await deployment.look.fetchval(
+            f"SELECT sum(odd_claims)::int FROM {deployment.schema}.sink_offsets"
+        ),
     }
 
 
@@ -127,7 +139,7 @@ async def agrees_with_the_database(site: Site, chromium: Browser) -> None:
 
     told = await metrics(site.worker)
     deployment = "atproto_streams_deployment_"
-    for name in ("dead_letters", "gaps"):
+    for name in ("dead_letters", "gaps", "odd_claims"):
         assert told[deployment + name] == expected[name]
     assert told[deployment + "lag_messages"] == expected["lag"] == 0
     for outcome in ("applied", "skipped", "dead"):
@@ -149,6 +161,8 @@ async def agrees_with_the_database(site: Site, chromium: Browser) -> None:
         assert await tile(watched.page, "Skipped") == expected["skipped"]
         assert await tile(watched.page, "Dead letters") == expected["dead_letters"]
         assert await tile(watched.page, "Gaps") == expected["gaps"]
+        odd = f"; {expected['odd_claims']} events claim a time more than an hour off"
+        assert odd in await watched.page.locator(".journey .station").last.inner_text()
         rows = await watched.page.locator("[aria-labelledby=h-partitions] tbody tr").all_inner_texts()
         assert {int(row.split()[0]): number(row.split()[-2]) for row in rows} == offsets
         assert watched.complaints == []

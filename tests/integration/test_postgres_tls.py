@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
 
 from streams.errors import DatabaseError, SettingsError, StreamsError
 from streams.postgres.database import Database
+from tests.acceptance.commands import free_port
 from tests.pgbouncer import Pgbouncer, needed, pgbouncer
 
 pytestmark = needed
@@ -96,3 +98,35 @@ async def test_the_default_authority_is_named_where_it_is_missing(
     assert isinstance(error, SettingsError)
     assert ".postgresql/root.crt" in str(error)
     assert "sslrootcert=system" in str(error)
+
+
+DEMANDING = [
+    "?sslmode=require", "?ssl=true", "?sslmode=no-verify", "?sslmode=verify-full&sslrootcert=CA",
+    "?sslmode=prefer&channel_binding=require&sslrootcert=CA", "?sslrootcert=system",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", DEMANDING)
+async def test_a_server_without_tls_is_refused_at_once(dsn: str, tmp_path: Path, words: str) -> None:
+    """The tests' Postgres has none. It will have none in 20 s either."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    error = await refusal(f"{dsn}{words.replace('CA', str(tmp_path / 'ca.pem'))}")
+    assert isinstance(error, DatabaseError)
+    assert "offers no TLS, which DATABASE_URL asks for (sslmode): switch it on" in str(error)  # not: cannot be reached
+
+
+@pytest.mark.parametrize("words", ["", "?sslmode=prefer", "?sslmode=allow", "?sslmode=disable"])
+async def test_a_server_without_tls_will_do_where_none_is_asked_for(dsn: str, words: str) -> None:
+    assert await refusal(f"{dsn}{words}") is None
+
+
+async def test_the_environment_may_ask_for_tls_too(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as environment:
+        environment.setenv("PGSSLMODE", "require")
+        assert "offers no TLS" in str(await refusal(dsn))
+
+
+async def test_while_one_of_the_hosts_is_away_it_may_be_the_one_with_tls(dsn: str) -> None:
+    parts = urlsplit(dsn)
+    both = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{free_port()},127.0.0.1:{parts.port}")
+    assert "cannot be reached" in str(await refusal(f"{both.geturl()}?sslmode=require"))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.ops import own_processes
 from streams.ops.cgroups import Cgroups
 from streams.ops.idleness import IdleJudge, Sample, reason
 from streams.ops.machine import Machine
@@ -35,15 +36,27 @@ class Made:
         self.proc.begin(50, 1, "bash", "bash")
         self.proc.begin(US, 50, "python", "python -m streams.ingest", used=500.0)
         self.proc.write()
+        self.machine = self.looking()
+
+    def looking(self) -> Machine:
+        """A machine that has looked once."""
         settings = Settings(
             _env_file=None, kafka_bootstrap_servers="192.0.2.1:9092", database_url="postgresql://u@192.0.2.1/d",
         )  # type: ignore[call-arg, arg-type]  # fmt: skip
-        self.machine = Machine(settings, folder, Cgroups((), (), ()), lambda: self.proc.at)
-        assert not self.machine.sample().is_known  # nothing to compare with yet
+        self.proc.write()
+        machine = Machine(settings, self.proc.folder, Cgroups((), (), ()), lambda: self.proc.at)
+        assert not machine.sample().is_known  # nothing to compare with yet
+        return machine
 
     def second(self, steal: float = 0.0, **work: float) -> Sample:
         self.proc.second(steal, **work)
         return self.machine.sample()
+
+
+@pytest.fixture(autouse=True)
+def _in_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tests themselves run in."""
+    monkeypatch.setattr(own_processes, "in_container", lambda: False)
 
 
 @pytest.fixture
@@ -149,6 +162,32 @@ def test_in_a_container_what_is_outside_counts_too(tmp_path: Path) -> None:
     sample = made.second(0.2, p60=0.2, **{OURS: 0.6})
     assert sample.others == pytest.approx(0.5)
     assert sample.top == (Other(NOT_SEEN, 0.4), Other("cron", 0.1))
+
+
+@pytest.mark.parametrize(("inside", "others"), [(True, 0.0), (False, 0.8)])
+def test_a_container_that_sees_the_machine_knows_its_servers_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool, others: float
+) -> None:
+    """With ``pid: host``: what serves us is in other containers, at private addresses, and nobody here listens."""
+    monkeypatch.setattr(own_processes, "in_container", lambda: inside)
+    made = Made(tmp_path)
+    made.proc.begin(60, 1, "postgres", "postgres: u d 172.18.0.4(1) INSERT")
+    made.proc.begin(61, 1, "java", "java -Xmx768m kafka.Kafka server.properties")
+    made.proc.begin(62, 1, "faust", "faust -A streams.agents worker")  # a sibling's
+    made.machine = made.looking()
+    assert made.second(p60=0.9, p61=0.7, p62=0.2, **{OURS: 0.2}).others == pytest.approx(others)
+
+
+@pytest.mark.parametrize(("servers", "others"), [(0.6, 0.0), (0.9, 0.15)])
+def test_a_container_s_servers_are_taken_off_as_far_as_they_can_be_for_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: float, others: float
+) -> None:
+    """Unseen, they may be all that the machine does besides: up to one and a half times our own work is theirs."""
+    monkeypatch.setattr(own_processes, "in_container", lambda: True)
+    made = Made(tmp_path, in_container=True)
+    made.machine = made.looking()
+    made.proc.busy += servers
+    assert made.second(**{OURS: 0.4}).others == pytest.approx(others, abs=0.01)
 
 
 def test_a_machine_that_cannot_be_looked_at_counts_as_busy(made: Made) -> None:

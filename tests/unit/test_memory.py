@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,9 @@ from streams.memory import (
     WORKER_AT_REST,
     Account,
     Gate,
+    LimitError,
     MemoryJudge,
+    MemoryLimit,
     MemoryWatch,
     check_limit,
     ingest_budgets,
@@ -60,16 +63,43 @@ def test_the_default_limit_leaves_what_speed_needs() -> None:
     assert small.staged >= 2 * 4000 * 500
 
 
+def refusal(limit: MemoryLimit, rss: int, who: Literal["worker", "ingest"]) -> LimitError:
+    with pytest.raises(LimitError) as refused:
+        check_limit(limit, rss, who)
+    assert refused.value.exit_code == SettingsError.exit_code
+    return refused.value
+
+
 def test_a_limit_that_is_too_small_is_refused_with_the_least_that_works() -> None:
-    with pytest.raises(SettingsError, match="BACKFILL_MAX_MEMORY_MB: 128 MB are not enough for the worker") as refused:
-        check_limit(128 * MB, 90 * MB, "worker")
-    least = int(str(refused.value).rpartition("Set it to ")[2].split()[0])
+    said = str(refusal(MemoryLimit(128 * MB), 90 * MB, "worker"))
+    assert said.startswith("BACKFILL_MAX_MEMORY_MB: 128 MB are not enough for the worker")
+    least = int(said.rpartition("Set it to ")[2].split()[0])
     assert least >= 90 + LARGEST_MESSAGE // MB * (1 + FETCH_FACTOR + STAGED_FACTOR)
-    check_limit(least * MB, 90 * MB, "worker")
-    with pytest.raises(SettingsError):
-        check_limit((least - 1) * MB, 90 * MB, "worker")
-    with pytest.raises(SettingsError, match="one largest frame of 5 MB"):
-        check_limit(80 * MB + 9 * LARGEST_FRAME, 80 * MB, "ingest")
+    check_limit(MemoryLimit(least * MB), 90 * MB, "worker")
+    refusal(MemoryLimit((least - 1) * MB), 90 * MB, "worker")
+    assert "one largest frame of 5 MB" in str(refusal(MemoryLimit(80 * MB + 9 * LARGEST_FRAME), 80 * MB, "ingest"))
+
+
+@given(st.integers(1, 900), st.sampled_from([1, 2]), st.sampled_from([90, 512]))
+def test_a_container_that_is_too_small_is_what_the_refusal_names(container: int, processes: int, setting: int) -> None:
+    """Where the container's limit holds, no value of the setting helps: the least container that works is said."""
+    limit = MemoryLimit(setting * MB, container * MB, processes)
+    try:
+        check_limit(limit, 90 * MB, "worker")
+        return
+    except LimitError as error:
+        refused = error
+    if not limit.is_containers:
+        assert refused.mend.startswith("set it to ")
+        return
+    assert refused.why.startswith(f"The container has {container} MB, of which 90 % are ours")
+    assert ("half of it for the worker" in refused.why) == (processes == 2)
+    words = refused.mend.split()
+    assert words[:3] == ["give", "the", "container"]
+    least, also = int(words[3]), int(words[words.index("to") + 1]) if "to" in words else setting
+    assert (also > setting) == (setting == 90), "the setting is named where it is too small as well"
+    check_limit(MemoryLimit(also * MB, least * MB, processes), 90 * MB, "worker")
+    refusal(MemoryLimit(also * MB, (least - 1) * MB, processes), 90 * MB, "worker")
 
 
 def test_what_is_held_counts_until_it_is_gone() -> None:

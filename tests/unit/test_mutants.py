@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
@@ -14,6 +15,15 @@ MUTANTS = load()
 def test_there_are_enough_and_each_has_its_name() -> None:
     assert len(MUTANTS) >= 28
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_each_mutant_stands_once_in_the_scorecard() -> None:
+    card = (PROJECT / "docs/mutants.md").read_text().split("\n## The scorecard\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([a-z0-9-]+) \| `([^`]+)` \| (.+) \| `\w+` \| (?:[\d.]+|–) \|$", card, re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(mutant.name for mutant in MUTANTS)
+    told = {name: (file, why) for name, file, why in rows}
+    for mutant in MUTANTS:
+        assert told[mutant.name] == (mutant.file, mutant.why)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

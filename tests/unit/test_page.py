@@ -127,6 +127,29 @@ def test_the_page_and_its_updates_are_small(name: str, shown: View) -> None:
     assert len(msgspec.json.encode(shown)) < 60_000
 
 
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (0, ""), (1, "; 1 event claims a time more than an hour off"),
+        (1_204, "; 1,204 events claim a time more than an hour off"),
+    ],
+)  # fmt: skip
+def test_odd_claims_are_shown_where_there_are_any(odd: int, said: str) -> None:
+    page = made(samples.status(odd_claims=odd))
+    assert page.journey.postgres.detail == f"up to 07:56:20{said}"
+    assert page.journey.postgres.detail in render(page)
+    assert made(samples.status(odd_claims=odd, covered_to=None)).journey.postgres.detail == said.removeprefix("; ")
+
+
+@pytest.mark.parametrize(
+    ("repeated", "late", "said"), [(0, 0, ""), (49, 1, "; 49 sent again and passed over, 1 out of order")]
+)
+def test_what_came_twice_and_out_of_order_is_shown_where_there_is_any(repeated: int, late: int, said: str) -> None:
+    ingest = msgspec.structs.replace(samples.INGEST, repeated=repeated, late=late)
+    status = samples.status(processes=(samples.process("ingest", "host-a", 4040, ingest=ingest),))
+    assert made(status).journey.ingest.said == f"full speed, 40 MB/s{said}"
+
+
 def test_what_strangers_wrote_is_text() -> None:
     page = Parsed(render(made(samples.hostile())))
     scripts = [element for element in page.elements if element.tag == "script"]

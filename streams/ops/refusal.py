@@ -1,0 +1,52 @@
+"""What a container's start was refused for, kept in the container: no restart policy can tell a setting from a crash.
+
+``restart: on-failure`` repeats a refused start for ever, and ``on-failure:N`` counts crashes that are months apart, for
+Docker never forgets one. So the refusal ends with 2, as everywhere; the start that the policy then makes in the same
+container, whose settings cannot have changed, says the sentence once more and ends with 0, which no policy repeats.
+The start after that, by hand, is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from streams.errors import SettingsError, StreamsError
+from streams.ops.own_processes import in_container
+
+_NAME: Final = "atproto-streams-refused"
+#: What Docker and Podman put into each container, whatever its storage is. A machine that was made of an image has it
+#: too: there it does no harm, for nothing but the image's command reads the note.
+MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+
+def is_containers_own() -> bool:
+    """Whether this is what the container was started for, alone or below its init: not what somebody runs in it."""
+    inside = in_container() or any(mark.exists() for mark in MARKS)
+    return inside and 1 in (os.getpid(), os.getppid())
+
+
+def keep(error: StreamsError) -> None:
+    """Note it, where it is a setting's."""
+    if error.exit_code == SettingsError.exit_code and is_containers_own():
+        with contextlib.suppress(OSError):  # a container that nothing can be written in
+            _file().write_text(f"{error}\n", encoding="utf-8")
+
+
+def take() -> str | None:
+    """What the start before this one was refused for; it is forgotten with that. None where it was not refused."""
+    if not is_containers_own():
+        return None
+    with contextlib.suppress(OSError, UnicodeError):
+        text = _file().read_text(encoding="utf-8")
+        _file().unlink()
+        return text.strip()
+    return None
+
+
+def _file() -> Path:
+    """In the container's own layer: a new container, as ``up`` makes one for new settings, does not have it."""
+    return Path(tempfile.gettempdir()) / _NAME
