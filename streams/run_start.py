@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -31,6 +32,9 @@ from streams.plan import Decision, Mode, Window, decided_window, not_shown, pass
 from streams.postgres.cursor import read_resume_point
 from streams.postgres.database import Database
 from streams.settings import Settings
+
+#: Frames a second, over an hour or more, that no relay has sent: the network's peaks are some thousands.
+MOST_A_SECOND: Final = 50_000
 
 log = structlog.get_logger("streams.ingest")
 
@@ -206,6 +210,23 @@ async def _oldest(asker: Asker, patience: float) -> Answer:
     return await asker.ask(1, patience) if answer.absence is Absence.REFUSED else answer
 
 
+def frames_ahead(start: RunStart) -> int | None:
+    """Return how many frames a run is to read; None where the relay's seqs do not tell.
+
+    A head whose seq is far off, or of another sequence, would be more frames than there were in that time.
+    """
+    oldest, head = start.oldest, start.head
+    if head is None:
+        return None
+    begin, since = start.position.seq, start.position.time
+    if oldest is not None and oldest.seq > begin:
+        begin, since = oldest.seq - 1, oldest.time
+    frames = max(head.seq - begin, 0)
+    if since is not None and head.time is not None and frames > MOST_A_SECOND * max((head.time - since) / 1e6, 3600.0):
+        return None
+    return frames
+
+
 def report_plan(settings: Settings, start: RunStart, decision: Decision, days: int) -> None:
     """Say what was asked for, what the relay keeps, where it begins, and what that takes. Raises DiskError."""
     oldest, head = start.oldest, start.head
@@ -227,4 +248,8 @@ def report_plan(settings: Settings, start: RunStart, decision: Decision, days: i
         log.warning("not covered: the run begins behind what the topic holds",
                     since=moment(over.from_time), until=moment(over.to_time))  # fmt: skip
     if head is not None:
-        log.info("disk: " + check_disk(broker_folder(settings), max(head.seq - start.position.seq, 0)))
+        frames = frames_ahead(start)
+        if frames is None:
+            log.info("disk: the relay's seqs do not tell how much the range takes")
+        else:
+            log.info("disk: " + check_disk(broker_folder(settings), frames))

@@ -30,8 +30,9 @@ from streams.sink_postgres import PostgresSink
 SLICE = 500
 #: Seconds after which an ingest counts as one that never ends.
 FOR_EVER = 60.0
-#: Seconds without a frame after which an ingest has settled what came last, and has connected again where it must.
-QUIET = 5.0
+#: Seconds without a frame after which an ingest has settled what came last, has connected again where it must, and
+#: has looked at what a relay keeps whose sequence began anew.
+QUIET = 15.0
 #: Frames that come live every tenth of a second.
 LIVE_AT_ONCE = 3
 
