@@ -26,6 +26,7 @@ from streams.firehose.events import (
 from streams.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.firehose.frames import FrameError, split_frame
 from streams.firehose.syntax import shown
+from streams.firehose.tid import is_tid, us_from_tid
 from streams.kafka.messages import DeadLetter, Gap, dead_payload
 from streams.kafka.publisher import Publisher
 
@@ -168,7 +169,9 @@ class Intake:
         counts, publisher = self.counts, self.publisher
         try:
             place = None if kind == "#commit" else self._place()
-            events = decode_events(kind, body, seq, time if time is not None else self._time(), self.keep, place=place)
+            events = decode_events(
+                kind, body, seq, time if time is not None else self._time(body), self.keep, place=place
+            )
         except FrameError as error:
             self._bury(seq, None, str(error), data)
         else:
@@ -205,9 +208,12 @@ class Intake:
         continuity.settle(clock.time_ns() // 1000, self._head_seq, patient=patient)
         self._follow()
 
-    def _time(self) -> int:
-        """For a frame that has no time of its own, in µs."""
-        return self.continuity.time or self.continuity.reference.time or 0
+    def _time(self, body: dict[str, Any]) -> int:
+        """Return the time of a frame that has none of its own, in µs: its rev's, as far as that can be."""
+        read = self.continuity.time or self.continuity.reference.time or 0
+        rev = body.get("rev")
+        made = us_from_tid(rev) if type(rev) is str and is_tid(rev) else 0
+        return max(read, min(made, clock.time_ns() // 1000))
 
     def _place(self) -> dict[str, int]:
         """Where the frame stands (``messages.Place``): what it claims counts only where nobody has told the time."""

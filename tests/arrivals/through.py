@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -30,13 +31,14 @@ from streams.local.retained import FrameStore
 from streams.local.stack import Stack
 from streams.settings import Settings
 from tests.arrivals.model import due
-from tests.arrivals.world import Event, World, make_world
+from tests.arrivals.world import SECOND, Event, World, make_world, tid
 from tests.whole_way import Way
 
 #: Worlds that are read side by side: most of their time is waiting.
 AT_ONCE: Final = 24
 #: Worlds of one process: what the libraries keep of the ones before goes with it.
 PIECE: Final = 100
+HOUR: Final = 3600 * SECOND
 _COLLECTION: Final = "app.bsky.feed.post"
 _DIGITS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _BEYOND: Final = {"live": Beyond.LIVE, "FutureCursor": Beyond.ERROR, "silent": Beyond.SILENT}
@@ -118,13 +120,18 @@ async def through(settings: Settings, number: int, seed: int) -> list[str]:
 async def _problems(way: Way, number: int, world: World, relay: str) -> AsyncIterator[str]:
     rows = await way.rows(f"SELECT did, rkey FROM records WHERE did LIKE 'did:plc:{_letters(number, 8)}%'")
     found = {(row["did"], row["rkey"]) for row in rows}
+    # Where the relay gives no time, or its own, a rev of the future is refused: a dead letter with its reason.
+    told = "SELECT did, rkey FROM dead_letters WHERE reason LIKE 'the rev % is more than an hour in the future'"
+    buried = {(row["did"], row["rkey"]) for row in await way.rows(told)}
+    now = time.time_ns() // 1000
     all_sent = {(one.did, one.rkey) for one in (sent(number, event) for event in world.stream)}
     first = world.stream[0].seq
     for place, event in due(world):
         one = sent(number, event)
         # What stands before the first frame that a relay gives is not asked for.
         asked_for = event.seq >= first or (world.began_anew is not None and place >= world.began_anew)
-        if (one.did, one.rkey) not in found and event[:3] not in world.astray and asked_for:
+        is_refused = (one.did, one.rkey) in buried and event.rev > tid(now + HOUR)
+        if (one.did, one.rkey) not in found and event[:3] not in world.astray and asked_for and not is_refused:
             yield f"seq {event.seq} is lost"
     for did, rkey in sorted(found - all_sent):
         yield f"{did}/{rkey} was never sent"

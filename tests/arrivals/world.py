@@ -117,7 +117,7 @@ def _begin_anew(rnd: Random, world: World) -> None:
     old = world.stream
     if len(old) < 64 or old[0].seq < 64:
         return
-    later = old[-1].made + rnd.choice((2, 60, 3600, 7 * 86_400)) * 60 * SECOND
+    later = old[-1].made + rnd.choice((120, 3600, 60 * 3600, 7 * 86_400)) * SECOND
     new = _orderly(rnd, rnd.randint(70, 140), 0, later)
     room = old[0].seq // 2  # in each case below the old sequence, as a new one is for a long time
     if new[-1].seq >= room:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from streams.firehose.events import MAX_REV, event_identity
@@ -71,3 +73,14 @@ def test_the_sequence_that_is_left_names_what_comes_then() -> None:
 
 def test_revs_are_tids() -> None:
     assert len(tid_from_us(NOW)) < MAX_REV
+
+
+@pytest.mark.parametrize("ago", [86_400, 0, -86_400])
+def test_a_frame_without_a_time_is_of_its_rev_but_not_of_the_future(ago: int) -> None:
+    """After days of silence the last time that was read would make its rev one of the future."""
+    ingest = Ingest(filtered=False)
+    before = time.time_ns() // 1000
+    made = before - ago * SECOND
+    at = ingest.intake._time({"rev": tid_from_us(made)})
+    assert at == made if ago > 0 else before <= at <= time.time_ns() // 1000
+    assert ingest.intake._time({"rev": "none"}) == 0
