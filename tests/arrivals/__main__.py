@@ -81,11 +81,10 @@ def main() -> int:
             counts, told = task.result()
             seen += counts
             broken += told
+            print(*told, sep="\n", end="\n" * bool(told), flush=True)
     print(f"{asked.sequences} sequences, seed {asked.seed}, {time.monotonic() - began:.0f} s: {len(broken)} broken")
     for what, count in seen.most_common():
         print(f"  {what:<14} {count}")
-    for line in broken[:20]:
-        print(line)
     return 1 if broken else 0
 
 
