@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from streams.names import forget_fausts
+from streams.environment.names import forget_fausts
 from streams.ops.logs import print_anywhere
 
 

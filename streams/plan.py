@@ -11,8 +11,8 @@ from typing import Literal
 
 from streams.errors import MismatchError
 from streams.firehose.seek import Absence, Sighting
-from streams.kafka.messages import Gap, Watermark
 from streams.kafka.publisher import Position
+from streams.messages import Gap, Watermark
 from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
 
 DAY_US = 86_400_000_000

@@ -25,8 +25,8 @@ from streams.firehose.relay import relay_name
 from streams.firehose.seek import Absence, Sighting
 from streams.firehose.tid import MAX_TIME_US
 from streams.kafka.disk import broker_folder, check_disk
-from streams.kafka.messages import Gap, Watermark
 from streams.kafka.publisher import Position
+from streams.messages import Gap, Watermark
 from streams.ops.ingest_progress import moment
 from streams.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
 from streams.postgres.cursor import read_resume_point

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from streams.brokers import named_protocols, parse_servers
-from streams.database_url import clean, parse
-from streams.dotenv_file import read_dotenv
+from streams.environment.brokers import named_protocols, parse_servers
+from streams.environment.database_url import clean, parse
+from streams.environment.dotenv_file import read_dotenv
+from streams.environment.names import is_service_link, mistyped, neighbours
+from streams.environment.relay_address import ENDPOINT, relay_address
 from streams.errors import SettingsError
-from streams.names import is_service_link, mistyped, neighbours
-from streams.relay_address import ENDPOINT, relay_address
 
 DEFAULT_RELAY: Final = f"wss://bsky.network{ENDPOINT}"
 

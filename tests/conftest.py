@@ -23,8 +23,8 @@ import hypothesis
 import psutil
 import pytest
 
+from streams.environment.names import OUR_PREFIXES
 from streams.local.stack import Stack
-from streams.names import OUR_PREFIXES
 from streams.postgres.database import Database
 from streams.settings import Settings, setting_names
 

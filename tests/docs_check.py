@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from streams.names import mistyped
+from streams.environment.names import mistyped
 from streams.settings import Settings, setting_names
 from tests.docs_commands import COMMANDS, NO_COMMANDS, ByTest, Check, Parsed, Run
 from tests.patience import PATIENCE

@@ -21,6 +21,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Response
 
 from streams import __version__
+from streams.environment.relay_address import is_loopback, with_query, without_cursor
 from streams.errors import RelayError
 from streams.firehose.frames import ErrorFrame
 from streams.firehose.handshake import (
@@ -33,7 +34,6 @@ from streams.firehose.handshake import (
     redirected,
 )
 from streams.firehose.syntax import shown
-from streams.relay_address import is_loopback, with_query, without_cursor
 
 #: Largest message in bytes. The protocol allows 5 MB; what is larger but arrives still gets its dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024

@@ -25,16 +25,6 @@ from streams.errors import BrokerError, HeldError, MismatchError, SettingsError
 from streams.kafka.access import admin_client, broker_error
 from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.lock import ingest_lock
-from streams.kafka.messages import (
-    CONTROL_KINDS,
-    EVENT_KINDS,
-    Gap,
-    RepoEnd,
-    Run,
-    Watermark,
-    decode_control,
-    encode_control,
-)
 from streams.kafka.outlet import Lane, Outlet
 from streams.kafka.progress import Progress
 from streams.kafka.retention import topic_retention
@@ -49,6 +39,7 @@ from streams.kafka.topic import (
     reader,
 )
 from streams.kafka.watermarks import TopicState, check_version, read_state
+from streams.messages import CONTROL_KINDS, EVENT_KINDS, Gap, RepoEnd, Run, Watermark, decode_control, encode_control
 from streams.settings import Settings
 
 #: Share of BACKFILL_MAX_MEMORY_MB for what was fetched, for open batches, and for what is not acknowledged: each.

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.errors import MismatchError
-from streams.kafka.messages import DeadLetter, Watermark, dead_payload, decode_control, decode_message
+from streams.messages import DeadLetter, Watermark, dead_payload, decode_control, decode_message
 
 #: Bytes of the record that the letter keeps: all of it would be as large.
 KEPT: Final = 16 * 1024

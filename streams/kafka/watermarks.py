@@ -11,9 +11,9 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import MismatchError
 from streams.kafka.access import broker_error
-from streams.kafka.messages import FORMAT_VERSION, Watermark, decode_control
 from streams.kafka.silence import Silence
 from streams.kafka.topic import TopicInfo, check_partitions, read_from, reader
+from streams.messages import FORMAT_VERSION, Watermark, decode_control
 from streams.settings import Settings
 
 #: How many messages before the end are looked through first; then ten times as many, and so on.

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from pydantic import SecretStr
 
-from streams.database_url import AddressError, parse
+from streams.environment.database_url import AddressError, parse
 from streams.settings import PROFILES, Settings
 
 Source = Literal["environment", ".env", "profile", "default", "embedded stack"]

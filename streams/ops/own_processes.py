@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from streams.database_url import parse
+from streams.environment.database_url import parse
 from streams.errors import SettingsError
 from streams.ops.process_table import PROC, Key, Table, read_command
 from streams.ops.shares import with_children

@@ -19,7 +19,7 @@ import msgspec
 from streams.errors import MismatchError
 from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
 from streams.firehose.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
-from streams.kafka.messages import (
+from streams.messages import (
     FORMAT_VERSION,
     MAX_DEAD_PAYLOAD,
     Commit,

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from streams.crashpoint import crash_point
-from streams.database_url import parse
+from streams.environment.database_url import parse
 from streams.errors import DatabaseError, MismatchError, StreamsError
 from streams.postgres.queries import cursor_table, migrations, query
 from streams.postgres.session import (

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from streams.firehose.events import SKIPPED_TYPES, decode_events, frame_seq, frame_time
 from streams.firehose.frames import ErrorFrame, FrameError, split_frame
-from streams.kafka.messages import MAX_DEAD_PAYLOAD
+from streams.messages import MAX_DEAD_PAYLOAD
 
 #: What the sink says of a message in a partition of ours that it did not expect there (``streams/postgres/batch.py``).
 _FOREIGN: Final = "not an event of ours"

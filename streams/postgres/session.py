@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from streams.database_url import Address, parse
+from streams.environment.database_url import Address, parse
 from streams.errors import DatabaseError, SettingsError
 from streams.postgres.tls import check_files, demands_tls, driver_words, offers_no_tls, own_context
 

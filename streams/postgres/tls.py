@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from streams.database_url import Address
+from streams.environment.database_url import Address
 from streams.errors import SettingsError
 
 #: The words that name a file.

@@ -20,9 +20,9 @@ from streams.errors import DatabaseError, MismatchError, SettingsError
 from streams.firehose.collections import compile_patterns
 from streams.kafka.access import broker_error
 from streams.kafka.guard import TopicGuard
-from streams.kafka.messages import decode_message
 from streams.kafka.silence import Silence
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
+from streams.messages import decode_message
 from streams.ops.machine import Machine
 from streams.ops.niceness import step_back
 from streams.postgres.database import Abandoned, Connection, Database, unlimited

@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 
 from streams.ops.process_state import Machine, others_in_words
+from streams.text import UNKNOWN, number, share, size, stranger
 from streams.web.drawing import HEIGHT, Block, ceiling, line, plain, span
 from streams.web.figures import Figures
 from streams.web.history import SLOTS, History
-from streams.web.words import UNKNOWN, number, share, size, stranger
 
 #: Modes in which work goes as fast as it can, and those in which it goes slowly on purpose; all others wait.
 _FULL: Final = frozenset({"whole slices", "full speed"})

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from streams.ops.status import Status, Stretch
+from streams.text import clock, duration, stranger
 from streams.web.drawing import HEIGHT, Block, plain, span
-from streams.web.words import clock, duration, stranger
 
 #: Most stretches that are drawn, and gaps that are told.
 MOST_STRETCHES: Final = 200

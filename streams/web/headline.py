@@ -10,8 +10,8 @@ import msgspec
 from streams.ops.process_state import IngestState, WorkerState
 from streams.ops.status import Status
 from streams.ops.troubles import reaches_head
+from streams.text import clock, duration, number, stranger
 from streams.web.figures import Figures
-from streams.web.words import clock, duration, number, stranger
 
 #: Messages that may be on their way at any moment, while all is applied that can be.
 _AT_REST: Final = 50

@@ -15,13 +15,13 @@ from streams import __version__
 from streams.ops.process_state import IngestState, WorkerState, order_text
 from streams.ops.status import Partition, Process, Status
 from streams.ops.troubles import replaced
+from streams.text import UNKNOWN, ago, clock, duration, number, plural, size, stranger
 from streams.web.charts import Charts, charts
 from streams.web.coverage_view import Coverage, coverage
 from streams.web.drawing import bar
 from streams.web.figures import Figures
 from streams.web.headline import Headline, headline
 from streams.web.history import History
-from streams.web.words import UNKNOWN, ago, clock, duration, number, plural, size, stranger
 
 #: Most rows of each list.
 MOST_PARTITIONS: Final = 32

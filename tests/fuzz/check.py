@@ -7,7 +7,7 @@ import json
 from random import Random
 from typing import Any, Final
 
-from streams.kafka.messages import MAX_DEAD_PAYLOAD
+from streams.messages import MAX_DEAD_PAYLOAD
 from tests.fuzz import oracle, rules, slices
 from tests.fuzz.frames import Case
 from tests.fuzz.oracle import Archive, Expected

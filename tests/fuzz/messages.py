@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from streams.firehose.continuity import Continuity
-from streams.kafka.messages import DeadLetter, Gap, RepoEnd, Run, Watermark, dead_payload, encode_control
+from streams.messages import DeadLetter, Gap, RepoEnd, Run, Watermark, dead_payload, encode_control
 from tests.fuzz import hostile, seeds
 from tests.fuzz.through import NOW, Ingest, Message
 

@@ -16,9 +16,9 @@ from streams.firehose.continuity import Continuity
 from streams.firehose.foreign import Doubt
 from streams.firehose.frames import ErrorFrame
 from streams.intake import Counts, Intake, SequenceReset
-from streams.kafka.messages import ControlMessage, encode_control
 from streams.kafka.publisher import Publisher
 from streams.kafka.topic import MAX_MESSAGE_BYTES
+from streams.messages import ControlMessage, encode_control
 from streams.postgres.batch import Batch, BatchBuilder
 from tests.fuzz import seeds
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import asyncpg
 import pytest
 
-from streams.kafka.messages import Run, Watermark, encode_control
+from streams.messages import Run, Watermark, encode_control
 from streams.postgres.cursor import CursorPosition, DatabasePoint, read_resume_point, write_cursor
 from streams.postgres.database import Database
 from streams.sink_postgres import PostgresSink

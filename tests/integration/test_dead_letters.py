@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streams.kafka.messages import DeadLetter, Gap, dead_payload, encode_control
+from streams.messages import DeadLetter, Gap, dead_payload, encode_control
 from streams.postgres import dead_letters, letters
 from streams.postgres.database import Database
 from streams.postgres.dead_letters import Replayed, Replayer, Which

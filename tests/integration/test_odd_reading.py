@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from streams.errors import RelayError
-from streams.kafka.messages import Gap, Run
 from streams.kafka.topic import ensure_topic
+from streams.messages import Gap, Run
 from streams.ops.coverage import NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
 from streams.plan import Request
 from streams.replay import Options, Replay

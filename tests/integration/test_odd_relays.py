@@ -20,7 +20,7 @@ from streams.firehose.frames import ErrorFrame
 from streams.firehose.looking import Asker, look
 from streams.firehose.relay import open_relay
 from streams.firehose.seek import Absence
-from streams.kafka.messages import Watermark
+from streams.messages import Watermark
 from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, OLD_NOT_SHOWN
 from streams.plan import Decision
 from streams.run_start import RunStart, plan_start

@@ -16,8 +16,8 @@ from aiokafka.admin import RecordsToDelete
 
 from streams.errors import HeldError, MismatchError, SettingsError, StreamsError
 from streams.kafka.access import admin_client
-from streams.kafka.messages import Run, Watermark, encode_control
 from streams.kafka.topic import ensure_topic, partition_for
+from streams.messages import Run, Watermark, encode_control
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.rebuilt import both

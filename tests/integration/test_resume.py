@@ -11,7 +11,6 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 
 from streams.firehose.continuity import HELD
-from streams.kafka.messages import DeadLetter, Gap, decode_control
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
@@ -19,6 +18,7 @@ from streams.local.oracle import Oracle
 from streams.local.recording import Frame, iso_time
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
+from streams.messages import DeadLetter, Gap, decode_control
 from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings

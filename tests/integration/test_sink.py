@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from streams.errors import MismatchError
 from streams.firehose.tid import tid_from_us
-from streams.kafka.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
+from streams.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
 from streams.postgres import database as database_module
 from streams.postgres import session as session_module
 from streams.postgres.database import Database

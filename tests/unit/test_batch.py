@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from streams.errors import MismatchError
 from streams.firehose.collections import compile_patterns
 from streams.firehose.tid import MAX_CLOCK_ID, is_tid, tid_from_us
-from streams.kafka.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
+from streams.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
 from streams.postgres.batch import MAX_KEY_BYTES, Batch, BatchBuilder
 from tests import merge_model as model
 

@@ -9,7 +9,7 @@ from aiokafka.conn import collect_hosts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.brokers import named_protocols, parse_servers
+from streams.environment.brokers import named_protocols, parse_servers
 from streams.errors import SettingsError
 from streams.settings import load_settings
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.database_url import Address, AddressError, clean, parse
-from streams.database_words import INSTEAD, PASSED_OVER, SSL, VALUES
+from streams.environment.database_url import Address, AddressError, clean, parse
+from streams.environment.database_words import INSTEAD, PASSED_OVER, SSL, VALUES
 from streams.errors import SettingsError
 from streams.ops.configuration import as_shown, redacted
 from streams.postgres.database import Database

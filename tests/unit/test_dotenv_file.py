@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.dotenv_file import LARGEST, decode, read_dotenv
+from streams.environment.dotenv_file import LARGEST, decode, read_dotenv
 from streams.errors import SettingsError
 from streams.settings import load_settings, setting_names
 

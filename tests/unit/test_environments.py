@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.environment.names import OUR_PREFIXES
 from streams.errors import SettingsError
-from streams.names import OUR_PREFIXES
 from streams.ops.configuration import shown_settings
 from streams.settings import Settings, load_settings, places, setting_names
 from tests.unit.test_brokers import REFUSED, UNDERSTOOD

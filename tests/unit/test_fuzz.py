@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from streams.errors import MismatchError
 from streams.firehose import events, frames
 from streams.firehose.frames import ErrorFrame, FrameError, Scan, search_block, split_frame
-from streams.kafka.messages import DeadLetter, encode_control
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.local.repository import cid_of
+from streams.messages import DeadLetter, encode_control
 from streams.postgres import batch
 from streams.postgres.batch import BatchBuilder
 from tests.fuzz import check, hostile, messages, run, seeds, slices

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from streams.commands.letter_text import LINES, description
-from streams.kafka.messages import MAX_DEAD_PAYLOAD
+from streams.messages import MAX_DEAD_PAYLOAD
 from streams.postgres import letters
 from streams.postgres.letters import Letter
 from tests.dagcbor import encode

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.environment.names import OUR_PREFIXES, Whose, distance, forget_fausts, mistyped, neighbours, whose
 from streams.errors import SettingsError
-from streams.names import OUR_PREFIXES, Whose, distance, forget_fausts, mistyped, neighbours, whose
 from streams.settings import load_settings, names_of_neighbours, setting_names
 
 KNOWN = setting_names()

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams import text as words
 from streams.ops.status import Counted, Paused, Rates, Status
-from streams.web import words
 from streams.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, span
 from streams.web.figures import Figures
 from streams.web.history import SLOTS, History

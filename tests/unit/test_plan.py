@@ -7,7 +7,7 @@ from msgspec import structs
 
 from streams.errors import MismatchError
 from streams.firehose.seek import Absence, Sighting
-from streams.kafka.messages import Watermark
+from streams.messages import Watermark
 from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
 from streams.plan import DAY_US, Decision, Request, Window, decide, decided_window, not_shown, passed_over, sequence_of
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.uri import parse_uri
 
+from streams.environment.relay_address import ENDPOINT, relay_address
 from streams.errors import SettingsError
 from streams.firehose.relay import cursor_url, relay_name
 from streams.ops.configuration import as_shown
-from streams.relay_address import ENDPOINT, relay_address
 from streams.settings import load_settings
 
 WSS = f"wss://bsky.network{ENDPOINT}"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from streams.environment.names import mistyped
 from streams.errors import SettingsError
-from streams.names import mistyped
 from streams.settings import PROFILES, Settings, load_settings, setting_names
 
 #: The existing service's variables, with their defaults: they may never change.

@@ -15,12 +15,12 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerError, MismatchError
-from streams.kafka.messages import DeadLetter, Watermark, encode_control
 from streams.kafka.oversized import Record, letter_for
 from streams.kafka.refusals import MOST_REFUSALS, Refusals
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.kafka.topic_limits import command, judge, takes
 from streams.kafka.versions import understands
+from streams.messages import DeadLetter, Watermark, encode_control
 from streams.settings import Settings
 
 GOOD = {

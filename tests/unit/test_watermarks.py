@@ -10,8 +10,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.kafka import silence
-from streams.kafka.messages import Watermark, encode_control
 from streams.kafka.watermarks import TopicState, last_watermark
+from streams.messages import Watermark, encode_control
 
 TP = TopicPartition("t", 0)
 

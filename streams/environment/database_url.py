@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from streams.database_words import DRIVER, INSTEAD, OURS, SSL, VALUES, is_passed_over
+from streams.environment.database_words import DRIVER, INSTEAD, OURS, SSL, VALUES, is_passed_over
 
 FORM: Final = "postgresql://user:password@host:port/database"
 DEFAULT_PORT: Final = 5432
