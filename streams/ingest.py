@@ -21,7 +21,6 @@ import structlog
 from streams import __version__
 from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
-from streams.kafka.start_at import EPOCH, parse_moment
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.memory import check_limit, tune_allocator
@@ -33,6 +32,7 @@ from streams.ops.signals import on_stop_signals
 from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings, load_settings
+from streams.text import EPOCH, parse_moment
 from streams.web.ingest_side import IngestWeb
 
 log = structlog.get_logger("streams.ingest")

@@ -11,9 +11,10 @@ from streams.ingest_pace import IngestPace
 from streams.intake import Counts
 from streams.memory import MemoryWatch
 from streams.ops.coverage import NOTHING_SHOWN
-from streams.ops.ingest_progress import Standing, as_time, moment
+from streams.ops.ingest_progress import Standing
 from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
 from streams.run_start import RunStart
+from streams.text import as_time, moment
 
 log = structlog.get_logger("streams.ingest")
 

@@ -25,10 +25,10 @@ from streams.firehose.events import (
 )
 from streams.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.firehose.frames import FrameError, split_frame
-from streams.firehose.syntax import shown
 from streams.firehose.tid import is_tid, us_from_tid
 from streams.kafka.publisher import Publisher
 from streams.messages import DeadLetter, Gap, dead_payload
+from streams.text import shown
 
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)

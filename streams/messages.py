@@ -8,6 +8,7 @@ microseconds since the epoch. The encoder of events is the hot path in ``streams
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -168,3 +169,14 @@ encode_control = msgspec.json.Encoder().encode
 def dead_payload(raw: bytes) -> str:
     """``raw`` as a DeadLetter's payload."""
     return base64.b64encode(raw[:MAX_DEAD_PAYLOAD]).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the relay's sequence: everything with a lower or equal seq is done. See ``Watermark``."""
+
+    seq: int
+    time: int | None
+    median: int | None = None
+    spread: int = 0
+    event: str | None = None

@@ -5,15 +5,14 @@ The topic's own watermarks decide first: where there are some the ingest resumes
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
 from streams.errors import MismatchError
 from streams.firehose.seek import Absence, Sighting
-from streams.kafka.publisher import Position
-from streams.messages import Gap, Watermark
+from streams.messages import Gap, Position, Watermark
 from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
+from streams.text import iso
 
 DAY_US = 86_400_000_000
 #: What a relay keeps less than was asked is worth a gap from here on, in µs: times are informal.
@@ -142,13 +141,6 @@ def sequence_of(held: Watermark | None, relay: str, run: int, first: Sighting | 
     if first.seq <= held.seq and first.time is not None and held.time is not None and first.time > held.time:
         return run  # a lower seq is newer: it was reset, and has come far since
     return held.sequence
-
-
-def iso(time_us: int | None) -> str:
-    """A time in µs as people read it (UTC, seconds)."""
-    if time_us is None:
-        return "unknown"
-    return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def passed_over(held: Watermark | None, relay: str, run: int, first: Sighting | None, target: int | None) -> Gap | None:

@@ -29,8 +29,8 @@ from streams.firehose.relay import OnFrame, OversizedMessage, RelayConnection, o
 from streams.first_frame import FirstFrame
 from streams.ingest_pace import Look
 from streams.intake import AskAgain, Counts, Intake, SequenceReset
-from streams.kafka.publisher import Position, Publisher
-from streams.messages import Run, Watermark
+from streams.kafka.publisher import Publisher
+from streams.messages import Position, Run, Watermark
 from streams.patience import Ended, Patience
 from streams.plan import Decision, blind_gap, reset_gap
 from streams.reading import Reading

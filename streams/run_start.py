@@ -25,13 +25,12 @@ from streams.firehose.relay import relay_name
 from streams.firehose.seek import Absence, Sighting
 from streams.firehose.tid import MAX_TIME_US
 from streams.kafka.disk import broker_folder, check_disk
-from streams.kafka.publisher import Position
-from streams.messages import Gap, Watermark
-from streams.ops.ingest_progress import moment
+from streams.messages import Gap, Position, Watermark
 from streams.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
 from streams.postgres.cursor import read_resume_point
 from streams.postgres.database import Database
 from streams.settings import Settings
+from streams.text import moment
 
 #: Frames a second, over an hour or more, that no relay has sent: the network's peaks are some thousands.
 MOST_A_SECOND: Final = 50_000

@@ -18,10 +18,10 @@ import asyncpg
 
 from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError
-from streams.firehose.syntax import shown
 from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
+from streams.text import shown
 
 #: SQLSTATE that ``apply_batch`` raises where the topic is another than the one whose position is stored.
 RECREATED: Final = "AT001"

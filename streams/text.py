@@ -1,15 +1,16 @@
-"""Numbers, sizes, times and strangers' strings as a person reads them. Pure."""
+"""Numbers, sizes, times and strangers' strings as a person reads and writes them. Pure."""
 
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Final
-
-from streams.firehose.syntax import shown
 
 #: What stands where nothing is known.
 UNKNOWN: Final = "–"
 _SIZES: Final = ("bytes", "KB", "MB", "GB", "TB")
+#: No event is older: the times that TIME is compared with are counted from here.
+EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def number(value: float | None) -> str:
@@ -80,3 +81,53 @@ def stranger(text: str | None, limit: int = 120) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """``1 gap``, ``2 gaps``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def shown(text: str, limit: int = 100) -> str:
+    """A hostile string as it may stand in a log line, a terminal or a reason: printable, and cut."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
+
+
+def as_time(time_us: int | None) -> dt.datetime | None:
+    """A time in µs as a time (UTC)."""
+    return None if time_us is None else dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC)
+
+
+def moment(time_us: int | None) -> str:
+    """A time in µs as people read it (UTC)."""
+    return "-" if time_us is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_us / 1e6))
+
+
+def span(seconds: float | None) -> str:
+    """A duration as people read it: 45s, 3m20s, 5h07m, 2d03h."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def iso(time_us: int | None) -> str:
+    """A time in µs as people read it (UTC, seconds)."""
+    if time_us is None:
+        return "unknown"
+    return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def told(moment: dt.datetime | None) -> str:
+    """A moment for people, to the second."""
+    return "-" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def parse_moment(text: str) -> dt.datetime:
+    """An ISO 8601 time, in UTC where it names no zone; or a day, its midnight. Raises ValueError."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("the time is outside of the calendar") from None

@@ -10,11 +10,11 @@ import click
 from streams.commands.indexes import size
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
-from streams.firehose.syntax import shown
 from streams.postgres.database import FOR_EVER, Connection, unlimited
 from streams.postgres.lexicon_view import quoted
 from streams.postgres.queries import query
 from streams.settings import Settings
+from streams.text import shown
 
 _EPILOG = """\b
 Examples:

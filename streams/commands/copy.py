@@ -6,8 +6,8 @@ import click
 
 from streams.commands.running import run_command
 from streams.kafka.copying import copy_topic
-from streams.plan import iso
 from streams.settings import MOST_DAYS, Settings
+from streams.text import iso
 
 _EPILOG = """\b
 Examples:

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 import click
 from aiokafka.errors import KafkaError
 
-from streams.commands.filters import told
 from streams.commands.running import open_database, refuse_while_workers_run, run_command
 from streams.errors import MismatchError
-from streams.firehose.syntax import shown
 from streams.kafka.access import broker_error
 from streams.kafka.topic import find_topic, reader
 from streams.postgres.positions import CursorRow, Standing, cursors, lowest, set_cursor, standings
 from streams.settings import Settings
+from streams.text import shown, told
 
 _EPILOG = """\b
 Examples:

@@ -11,15 +11,14 @@ from typing import Any, Final
 import click
 
 from streams.commands import filters
-from streams.commands.filters import told
 from streams.commands.letter_text import description
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
 from streams.firehose.collections import compile_patterns
-from streams.firehose.syntax import shown
 from streams.postgres import dead_letters as letters
 from streams.postgres.dead_letters import Replayed, Replayer, Which
 from streams.settings import Settings
+from streams.text import shown, told
 
 #: Seconds between two lines of progress.
 TELL_EVERY: Final = 5.0

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from streams.errors import SettingsError
-from streams.kafka.start_at import StartAt, parse_moment, parse_start
+from streams.kafka.start_at import StartAt, parse_start
+from streams.text import parse_moment
 
 #: Rows of a list, unless told.
 LIMIT = 50
@@ -58,11 +59,6 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     """Print the rows; times as ISO 8601. Nothing but ASCII: what stands in them is strangers'."""
     for row in rows:
         click.echo(json.dumps({name: _plain(value) for name, value in row.items()}))
-
-
-def told(moment: dt.datetime | None) -> str:
-    """A moment for people, to the second."""
-    return "-" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def more(shown_rows: int, total: int) -> str:

@@ -9,12 +9,11 @@ from typing import Any
 import click
 
 from streams.commands import filters
-from streams.commands.filters import told
 from streams.commands.running import open_database, run_command
-from streams.firehose.syntax import shown
 from streams.postgres.database import Connection
 from streams.postgres.queries import query
 from streams.settings import Settings
+from streams.text import shown, told
 
 _EPILOG = """\b
 Examples:

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from streams.commands.filters import told
 from streams.firehose.frames import ErrorFrame, FrameError, split_frame
-from streams.firehose.syntax import shown
 from streams.postgres.letters import Letter
+from streams.text import shown, told
 
 #: Most lines of a payload, and characters of one.
 LINES: Final = 200

@@ -11,11 +11,11 @@ from typing import Any
 import asyncpg
 
 from streams.errors import DatabaseError, HeldError, StreamsError
-from streams.firehose.syntax import shown
 from streams.kafka.members import running_workers
 from streams.ops.logs import print_anywhere, set_up_logging
 from streams.postgres.database import Database
 from streams.settings import Settings, load_settings
+from streams.text import shown
 
 
 def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:

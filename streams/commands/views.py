@@ -13,12 +13,12 @@ import click
 from streams.commands.lexicon_files import Given, read_lexicons
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
-from streams.firehose.syntax import shown
 from streams.postgres.database import Connection
 from streams.postgres.lexicon_view import View, create_view, literal, make_view, quoted, view_names
 from streams.postgres.lexicons import LexiconError
 from streams.postgres.queries import query
 from streams.settings import Settings
+from streams.text import shown
 
 #: How the comment of a view that this command made begins, before its NSID and a colon: only those may be replaced or
 #: dropped, and only by their own lexicon.

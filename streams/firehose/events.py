@@ -16,9 +16,10 @@ import orjson
 
 from streams.firehose.atjson import decode_record, encode_with_record
 from streams.firehose.frames import FrameError, Scan, search_block
-from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
+from streams.firehose.syntax import is_did, is_nsid, is_rkey
 from streams.firehose.tid import MAX_TIME_US
 from streams.firehose.values import MAX_VALUES, has_too_many_values
+from streams.text import shown
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
 SKIPPED_TYPES: Final = frozenset({"#handle", "#migrate", "#tombstone", "#info"})

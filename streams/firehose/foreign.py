@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from streams.errors import RelayError
-from streams.firehose.syntax import shown
+from streams.text import shown
 
 #: So many odd messages, and not one frame of the firehose, are enough.
 ENOUGH: Final = 8

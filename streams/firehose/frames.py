@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import libipld
 
-from streams.firehose.syntax import shown
 from streams.firehose.tolerant import decode_tolerantly
 from streams.firehose.values import MAX_VALUES, has_too_many_values
+from streams.text import shown
 
 #: CIDv1, dag-cbor, sha2-256, 32 bytes: what records have (https://atproto.com/specs/data-model).
 _RECORD_CID_PREFIX: Final = b"\x01\x71\x12\x20"

@@ -33,7 +33,7 @@ from streams.firehose.handshake import (
     meaning,
     redirected,
 )
-from streams.firehose.syntax import shown
+from streams.text import shown
 
 #: Largest message in bytes. The protocol allows 5 MB; what is larger but arrives still gets its dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024

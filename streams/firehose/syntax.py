@@ -31,8 +31,3 @@ def is_nsid(text: str) -> bool:
 def is_rkey(text: str) -> bool:
     """Whether the text is a record key of 1 to 512 characters."""
     return _RKEY(text) is not None and text not in {".", ".."}
-
-
-def shown(text: str, limit: int = 100) -> str:
-    """A hostile string as it may stand in a log line, a terminal or a reason: printable, and cut."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])

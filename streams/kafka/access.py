@@ -26,9 +26,9 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerError
-from streams.firehose.syntax import shown
 from streams.patience import SAY_EVERY
 from streams.settings import Settings
+from streams.text import shown
 
 T = TypeVar("T")
 

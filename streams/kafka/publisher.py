@@ -29,7 +29,7 @@ from streams.errors import MismatchError
 from streams.kafka.access import kafka_client_options
 from streams.kafka.oversized import Record, letter_for
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, partition_for
-from streams.messages import ControlMessage, Watermark, encode_control
+from streams.messages import ControlMessage, Position, Watermark, encode_control
 from streams.settings import Settings
 
 #: aiokafka allows one request in flight a broker, so small batches hurt (DESIGN, costs): bytes before compression.
@@ -48,17 +48,6 @@ DID_CACHE: Final = 100_000
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 #: Characters: longer ones, up to 2,048, are legal, and a stranger could fill the memory with them.
 LONGEST_KEPT: Final = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the relay's sequence: everything with a lower or equal seq is done. See ``Watermark``."""
-
-    seq: int
-    time: int | None
-    median: int | None = None
-    spread: int = 0
-    event: str | None = None
 
 
 @dataclass(slots=True)

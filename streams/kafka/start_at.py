@@ -16,11 +16,10 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.errors import SettingsError
+from streams.text import EPOCH, parse_moment
 
 #: By how much the clock of the ingest may be behind the relay's; a rev that is further ahead is refused (batch.py).
 MARGIN: Final = dt.timedelta(hours=1)
-#: No event is older: the times that TIME is compared with are counted from here.
-EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: The highest offset and the most partitions that are worth looking at.
 _OFFSET, _PARTITION = 2**63 - 1, 2**31 - 1
 _PAIR: Final = re.compile(r"\s*(\d{1,10})\s*:\s*(\d{1,19})\s*")
@@ -63,15 +62,6 @@ def parse_start(text: str, now: dt.datetime) -> StartAt:
     if moment > now:
         raise SettingsError(f"--from {moment:%Y-%m-%dT%H:%M:%SZ} lies in the future: no event is that new.")
     return StartAt(time=moment)
-
-
-def parse_moment(text: str) -> dt.datetime:
-    """An ISO 8601 time, in UTC where it names no zone; or a day, its midnight. Raises ValueError."""
-    try:
-        moment = dt.datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
-    except OverflowError:
-        raise ValueError("the time is outside of the calendar") from None
 
 
 def _offsets(text: str) -> dict[int, int]:

@@ -33,12 +33,12 @@ from streams.kafka.topic_limits import command, effective_configs, judge
 from streams.kafka.versions import OLDEST, is_too_old
 from streams.memory import WORKER_AT_REST, WORKER_GROWTH, LimitError, check_limit
 from streams.ops.cgroups import Cgroups, find_cgroups
-from streams.ops.ingest_progress import span
 from streams.ops.memory_limit import container_says, memory_limit
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.postgres.session import Pooling
 from streams.settings import Settings
+from streams.text import span
 
 State = Literal["ok", "warn", "fail"]
 

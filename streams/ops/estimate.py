@@ -13,10 +13,10 @@ from aiokafka.errors import KafkaError
 from streams.errors import StreamsError
 from streams.kafka.topic import TopicInfo, reader
 from streams.ops.ingest_budget import NETWORK_BYTES, allowed_rate, ingest_limit
-from streams.ops.ingest_progress import span
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.settings import Settings
+from streams.text import span
 
 log = logging.getLogger(__name__)
 

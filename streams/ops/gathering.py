@@ -44,6 +44,7 @@ from streams.postgres.database import Connection, Database
 from streams.postgres.processes import Pause, Seen, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
+from streams.text import as_time
 
 #: Seconds that Kafka, or Postgres, may take to answer.
 PATIENCE: Final = 10.0
@@ -274,7 +275,7 @@ class _Kafka:
             mark = await last_watermark(self._consumer, tp, begin, end)
             self._consumer.pause(*self._consumer.assignment())
             self._looked_end, self._looked_at = end, time.monotonic()
-            self._newest = None if mark is None or mark.time is None else _utc(mark.time)
+            self._newest = None if mark is None else as_time(mark.time)
         return self._newest
 
 
@@ -448,7 +449,3 @@ def _reported(found: tuple[Process, ...]) -> dt.datetime | None:
 
 def _latest(*moments: dt.datetime | None) -> dt.datetime | None:
     return max((moment for moment in moments if moment is not None), default=None)
-
-
-def _utc(time_us: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 import time
 from collections import deque
@@ -12,6 +11,8 @@ from typing import Any, Final
 import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from streams.text import moment, span
 
 #: Seconds between log lines.
 LINE_EVERY: Final = 5.0
@@ -90,27 +91,3 @@ class IngestProgress:
         """Leave the terminal as it was."""
         if self._bar is not None:
             self._bar.stop()
-
-
-def as_time(time_us: int | None) -> dt.datetime | None:
-    """A time in µs as a time (UTC)."""
-    return None if time_us is None else dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC)
-
-
-def moment(time_us: int | None) -> str:
-    """A time in µs as people read it (UTC)."""
-    return "-" if time_us is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_us / 1e6))
-
-
-def span(seconds: float | None) -> str:
-    """A duration as people read it: 45s, 3m20s, 5h07m, 2d03h."""
-    if seconds is None:
-        return "-"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

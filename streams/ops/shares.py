@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 
-from streams.firehose.syntax import shown
 from streams.ops.process_state import Other
 from streams.ops.process_table import Key, Table
+from streams.text import shown
 
 #: How many of the others are named.
 NAMED = 3

@@ -10,11 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streams.firehose.syntax import shown
-from streams.ops.ingest_progress import span
 from streams.ops.process_state import order_text, others_in_words
 from streams.ops.status import Process, Status, Stretch
 from streams.ops.troubles import process_name, replaced
+from streams.text import shown, span
 
 #: Columns where the output is no terminal.
 PLAIN_WIDTH: Final = 120

@@ -11,10 +11,9 @@ from typing import Final
 
 import msgspec
 
-from streams.firehose.syntax import shown
 from streams.ops.coverage import NOT_KEPT, GapTimes
-from streams.ops.ingest_progress import span
 from streams.ops.status import Letter, Process, Status
+from streams.text import shown, span
 
 #: Seconds that a gap or a dead letter counts as a trouble.
 FRESH: Final = 86_400.0

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from streams.errors import MismatchError
-from streams.firehose.syntax import is_did, is_nsid, is_rkey, shown
+from streams.firehose.syntax import is_did, is_nsid, is_rkey
 from streams.firehose.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
 from streams.messages import (
     FORMAT_VERSION,
@@ -31,6 +31,7 @@ from streams.messages import (
     decode_control,
     decode_message,
 )
+from streams.text import shown
 
 #: A rev may be so far ahead of both the frame's time and ours, in µs; further, it would block its key for ever.
 MAX_AHEAD_US: Final = 3_600_000_000

@@ -17,11 +17,11 @@ from typing import Any, Final
 import asyncpg
 
 from streams.errors import DatabaseError, SettingsError
-from streams.firehose.syntax import shown
 from streams.postgres.batch import Batch, BatchBuilder
 from streams.postgres.database import Connection, Database, longer
 from streams.postgres.letters import Letter, Message, letter_of, unpack
 from streams.postgres.queries import query
+from streams.text import shown
 
 #: Letters in one transaction: a payload has at most 256 KB, so 50 MB.
 CHUNK: Final = 200

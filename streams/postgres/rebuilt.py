@@ -15,10 +15,10 @@ from typing import Final
 import asyncpg
 
 from streams.errors import HeldError, MismatchError
-from streams.firehose.syntax import shown
 from streams.postgres.database import FOR_EVER, Connection, Database, NotOursError, unlimited
 from streams.postgres.lexicon_view import literal, quoted
 from streams.postgres.queries import query
+from streams.text import shown
 
 _NAMED: Final = re.compile(r"(?<![\w.])(live|rebuilt)(?=\.|'::| GRANT)")
 #: Seconds for which the lock of a process that was just killed is waited for.

@@ -9,11 +9,11 @@ from typing import Final
 
 import asyncpg
 
-from streams.firehose.syntax import shown
 from streams.kafka.topic import partition_for
 from streams.postgres.database import FOR_EVER, Connection
 from streams.postgres.rebuilt import Begin, both
 from streams.postgres.swap import Names
+from streams.text import shown
 
 #: Differences that are shown of each kind and reason.
 SHOWN: Final = 5

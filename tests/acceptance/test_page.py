@@ -16,7 +16,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.firehose.syntax import shown
+from streams.text import shown
 from tests import browser
 from tests.acceptance.commands import Command, free_port
 from tests.acceptance.deployment import Deployment

@@ -18,7 +18,7 @@ from msgspec import structs
 from streams.errors import HeldError, MismatchError, RelayError
 from streams.kafka.access import admin_client
 from streams.kafka.lock import ingest_lock
-from streams.kafka.publisher import Position, Publisher, SendError
+from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
 from streams.kafka.topic import ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
@@ -27,7 +27,7 @@ from streams.local.oracle import Oracle
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.local.stack import Stack
-from streams.messages import Run, Watermark, decode_control, encode_control
+from streams.messages import Position, Run, Watermark, decode_control, encode_control
 from streams.patience import Patience
 from streams.plan import Request
 from streams.replay import Options, Replay

@@ -15,10 +15,10 @@ import pytest
 from aiokafka.admin import NewTopic
 
 from streams.kafka.access import admin_client
-from streams.kafka.publisher import Position, Publisher, SendError
+from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.topic import TopicInfo, ensure_topic, partition_for
 from streams.kafka.watermarks import read_state
-from streams.messages import Watermark
+from streams.messages import Position, Watermark
 from streams.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.patience import PATIENCE

@@ -20,7 +20,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from streams.errors import BrokerError, MismatchError
 from streams.kafka import topic_limits
 from streams.kafka.access import admin_client
-from streams.kafka.publisher import Position, Publisher
+from streams.kafka.publisher import Publisher
 from streams.kafka.retention import _set_configs
 from streams.kafka.topic import TopicInfo, ensure_topic, find_topic, read_from, reader
 from streams.kafka.topic_limits import check_limits
@@ -28,7 +28,7 @@ from streams.local.generator import Plan, Traffic
 from streams.local.oracle import Oracle
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
-from streams.messages import Watermark
+from streams.messages import Position, Watermark
 from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 
 from streams.firehose.seek import Sighting
-from streams.kafka.publisher import Position
-from streams.messages import Watermark
+from streams.messages import Position, Watermark
 from streams.run_start import RunStart, _position, frames_ahead
 
 NOW = time.time_ns() // 1000

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from streams.errors import SettingsError
 from streams.ingest import main as ingest
-from streams.kafka.start_at import StartAt, parse_moment, parse_start
+from streams.kafka.start_at import StartAt, parse_start
 from streams.settings import Settings, load_settings
+from streams.text import parse_moment
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 
