@@ -29,9 +29,9 @@ from streams.ops.machine import resident
 from streams.ops.memory_limit import memory_limit
 from streams.ops.niceness import step_back
 from streams.ops.signals import on_stop_signals
-from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings, load_settings
+from streams.sources.firehose.plan import Request
 from streams.text import EPOCH, parse_moment
 from streams.web.ingest_side import IngestWeb
 

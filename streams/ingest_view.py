@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from streams.firehose.continuity import Continuity
 from streams.ingest_pace import IngestPace
-from streams.intake import Counts
 from streams.memory import MemoryWatch
 from streams.ops.coverage import NOTHING_SHOWN
 from streams.ops.ingest_progress import Standing
 from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
-from streams.run_start import RunStart
+from streams.sources.firehose.intake import Counts
+from streams.sources.firehose.sequence.continuity import Continuity
+from streams.sources.firehose.start import RunStart
 from streams.text import as_time, moment
 
 log = structlog.get_logger("streams.ingest")

@@ -2,7 +2,7 @@
 
 Events are Jetstream's JSON (``did, time_us, kind, commit | identity | account``) plus ``seq``, ``since`` in commits,
 and the kind ``sync``; their key is the DID. Control messages have no key and an explicit partition. All times are
-microseconds since the epoch. The encoder of events is the hot path in ``streams/firehose/events.py``.
+microseconds since the epoch. The encoder of events is the hot path in ``streams/protocol/events.py``.
 """
 
 from __future__ import annotations

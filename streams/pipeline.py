@@ -20,7 +20,6 @@ from faust.types import TP
 from streams.cancelling import end_tasks
 from streams.crashpoint import crash_point
 from streams.errors import SettingsError, StreamsError
-from streams.firehose.collections import compile_patterns
 from streams.kafka.guard import TopicGuard
 from streams.kafka.table_topics import ensure_changelog
 from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic
@@ -41,6 +40,7 @@ from streams.ops.worker_progress import SHOW_EVERY, WorkerProgress
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, pause_of
+from streams.protocol.collection_filter import compile_patterns
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.tables import Tables

@@ -18,10 +18,8 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError, RelayError
-from streams.firehose.relay import relay_name
 from streams.ingest_pace import IngestPace
 from streams.ingest_view import Facts, ingest_state, report_end, standing
-from streams.intake import Counts
 from streams.kafka.access import explained, is_away
 from streams.kafka.guard import TopicGuard
 from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
@@ -38,12 +36,14 @@ from streams.ops.machine import resident
 from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.ops.process_state import IngestMode, IngestState, ingest_mode
 from streams.patience import Ended, Patience
-from streams.plan import Request, decide
 from streams.postgres.processes import Pause
-from streams.reading import Reading
-from streams.run_reader import NOT_TAKEN, RunReader
-from streams.run_start import ResumePoint, plan_start, report_plan, resume_point
 from streams.settings import Settings
+from streams.sources.firehose.intake import Counts
+from streams.sources.firehose.plan import Request, decide
+from streams.sources.firehose.reader import NOT_TAKEN, RunReader
+from streams.sources.firehose.reading import Reading
+from streams.sources.firehose.relay import relay_name
+from streams.sources.firehose.start import ResumePoint, plan_start, report_plan, resume_point
 
 log = structlog.get_logger("streams.ingest")
 

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 
 from streams import __version__
 from streams.errors import RelayError, StreamsError
-from streams.firehose.handshake import NotNow
-from streams.firehose.looking import look
-from streams.firehose.relay import relay_name
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.local.demo import EVERYTHING, NAMES, DemoRelay, begin_empty, verdict
@@ -26,6 +23,9 @@ from streams.ops.processes import IngestProcess, WorkerProcess
 from streams.ops.signals import on_stop_signals
 from streams.ops.standing import StandingReader, standing_reader
 from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_neighbours
+from streams.sources.firehose.handshake import NotNow
+from streams.sources.firehose.looking import look
+from streams.sources.firehose.relay import relay_name
 
 _EXAMPLES = """examples:
   make run                                          the last day of the default relay

@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from streams.firehose.tid import tid_from_us
+from streams.protocol.tid import tid_from_us
 
 BEGIN = 1_700_000_000_000_000
 SECOND = 1_000_000

@@ -19,12 +19,12 @@ from streams.kafka.watermarks import read_state
 from streams.local.compare import compare
 from streams.local.oracle import State
 from streams.local.relay import DevRelay
-from streams.plan import Request
 from streams.postgres.database import Database
 from streams.postgres.session import reading
 from streams.replay import Options, Replay
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink
+from streams.sources.firehose.plan import Request
 
 #: Messages of a slice at most.
 SLICE = 500

@@ -14,9 +14,9 @@ from streams.commands import filters
 from streams.commands.letter_text import description
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
-from streams.firehose.collections import compile_patterns
 from streams.postgres import dead_letters as letters
 from streams.postgres.dead_letters import Replayed, Replayer, Which
+from streams.protocol.collection_filter import compile_patterns
 from streams.settings import Settings
 from streams.text import shown, told
 

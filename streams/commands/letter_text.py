@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from streams.firehose.frames import ErrorFrame, FrameError, split_frame
 from streams.postgres.letters import Letter
+from streams.protocol.frames import ErrorFrame, FrameError, split_frame
 from streams.text import shown, told
 
 #: Most lines of a payload, and characters of one.

@@ -21,10 +21,6 @@ from aiokafka.errors import KafkaError
 
 from streams import __version__
 from streams.errors import BrokerError, DatabaseError, MismatchError, RelayError, SettingsError, StreamsError
-from streams.firehose.handshake import NotNow
-from streams.firehose.looking import look
-from streams.firehose.relay import relay_name
-from streams.firehose.seek import Sighting
 from streams.kafka.access import explained, kafka_client_options
 from streams.kafka.disk import broker_folder
 from streams.kafka.members import members
@@ -38,6 +34,10 @@ from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.postgres.session import Pooling
 from streams.settings import Settings
+from streams.sources.firehose.handshake import NotNow
+from streams.sources.firehose.looking import look
+from streams.sources.firehose.relay import relay_name
+from streams.sources.firehose.seek import Sighting
 from streams.text import span
 
 State = Literal["ok", "warn", "fail"]

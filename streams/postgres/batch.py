@@ -17,8 +17,6 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from streams.errors import MismatchError
-from streams.firehose.syntax import is_did, is_nsid, is_rkey
-from streams.firehose.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
 from streams.messages import (
     FORMAT_VERSION,
     MAX_DEAD_PAYLOAD,
@@ -31,6 +29,8 @@ from streams.messages import (
     decode_control,
     decode_message,
 )
+from streams.protocol.syntax import is_did, is_nsid, is_rkey
+from streams.protocol.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
 from streams.text import shown
 
 #: A rev may be so far ahead of both the frame's time and ours, in µs; further, it would block its key for ever.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from streams.firehose.events import SKIPPED_TYPES, decode_events, frame_seq, frame_time
-from streams.firehose.frames import ErrorFrame, FrameError, split_frame
 from streams.messages import MAX_DEAD_PAYLOAD
+from streams.protocol.events import SKIPPED_TYPES, decode_events, frame_seq, frame_time
+from streams.protocol.frames import ErrorFrame, FrameError, split_frame
 
 #: What the sink says of a message in a partition of ours that it did not expect there (``streams/postgres/batch.py``).
 _FOREIGN: Final = "not an event of ours"

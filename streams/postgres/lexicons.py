@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams.firehose.syntax import is_nsid
+from streams.protocol.syntax import is_nsid
 
 #: A reference to one version of a record: known by its name, whether its lexicon is given or not.
 STRONG_REF: Final = "com.atproto.repo.strongRef"

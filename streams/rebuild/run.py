@@ -17,7 +17,6 @@ from aiokafka.errors import KafkaError
 from streams.cancelling import end_tasks
 from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError, SettingsError
-from streams.firehose.collections import compile_patterns
 from streams.kafka.access import broker_error
 from streams.kafka.guard import TopicGuard
 from streams.kafka.silence import Silence
@@ -28,6 +27,7 @@ from streams.ops.niceness import step_back
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
 from streams.postgres.rebuilt import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
 from streams.postgres.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
+from streams.protocol.collection_filter import compile_patterns
 from streams.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
 from streams.rebuild.fill import Filler, Stopped
 from streams.settings import Settings

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from streams.firehose.continuity import BLOCK, HELD
+from streams.sources.firehose.sequence.continuity import BLOCK, HELD
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic
 from tests.acceptance.deployment import STEADY, Deployment

@@ -12,9 +12,9 @@ from itertools import pairwise
 from random import Random
 from typing import Final
 
-from streams.firehose.arrival_times import Reference
-from streams.firehose.arrivals import BLOCK, Memory, Verdict
-from streams.firehose.continuity import HELD, Continuity
+from streams.sources.firehose.sequence.arrival_times import Reference
+from streams.sources.firehose.sequence.arrivals import BLOCK, Memory, Verdict
+from streams.sources.firehose.sequence.continuity import HELD, Continuity
 from tests.arrivals.world import BEGIN_US, SECOND, YEAR, Event, World
 
 #: Frames of a new sequence until it must be noticed.

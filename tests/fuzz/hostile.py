@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Final
 
-from streams.firehose.tid import tid_from_us
+from streams.protocol.tid import tid_from_us
 from tests.fuzz.cbor import Link, Raw, head
 
 CID_PREFIX: Final = b"\x01\x71\x12\x20"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from streams.firehose.continuity import Continuity
 from streams.messages import DeadLetter, Gap, RepoEnd, Run, Watermark, dead_payload, encode_control
+from streams.sources.firehose.sequence.continuity import Continuity
 from tests.fuzz import hostile, seeds
 from tests.fuzz.through import NOW, Ingest, Message
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from streams.errors import MismatchError
-from streams.firehose.collections import compile_patterns
-from streams.firehose.continuity import Continuity
-from streams.firehose.foreign import Doubt
-from streams.firehose.frames import ErrorFrame
-from streams.intake import Counts, Intake, SequenceReset
 from streams.kafka.publisher import Publisher
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.messages import ControlMessage, encode_control
 from streams.postgres.batch import Batch, BatchBuilder
+from streams.protocol.collection_filter import compile_patterns
+from streams.protocol.frames import ErrorFrame
+from streams.sources.firehose.foreign import Doubt
+from streams.sources.firehose.intake import Counts, Intake, SequenceReset
+from streams.sources.firehose.sequence.continuity import Continuity
 from tests.fuzz import seeds
 
 #: The worker's present (µs).

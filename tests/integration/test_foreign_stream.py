@@ -17,11 +17,11 @@ from structlog.testing import capture_logs
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from streams.firehose.foreign import ForeignStreamError
-from streams.firehose.looking import look
-from streams.firehose.seek import Absence
 from streams.kafka.topic import ensure_topic
 from streams.local.generator import Plan, Traffic
+from streams.sources.firehose.foreign import ForeignStreamError
+from streams.sources.firehose.looking import look
+from streams.sources.firehose.seek import Absence
 from tests.conftest import SettingsFactory
 from tests.fuzz import seeds
 from tests.fuzz.cbor import dump, loosely

@@ -29,10 +29,10 @@ from streams.local.retained import FrameStore
 from streams.local.stack import Stack
 from streams.messages import Position, Run, Watermark, decode_control, encode_control
 from streams.patience import Patience
-from streams.plan import Request
 from streams.replay import Options, Replay
-from streams.run_reader import NOT_TAKEN
 from streams.settings import Settings
+from streams.sources.firehose.plan import Request
+from streams.sources.firehose.reader import NOT_TAKEN
 from tests.acceptance.proxy import Proxy
 from tests.conftest import SettingsFactory
 from tests.patience import PATIENCE, PATIENCE_MS
@@ -353,7 +353,7 @@ async def test_a_stop_while_the_relay_is_being_connected(
     settings: SettingsFactory, relay: DevRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no connection to end yet; the handshake alone would be waited for longer than a stop may take."""
-    monkeypatch.setattr("streams.firehose.relay.OPEN_TIMEOUT", 3600.0)
+    monkeypatch.setattr("streams.sources.firehose.relay.OPEN_TIMEOUT", 3600.0)
     async with Proxy("127.0.0.1", relay.port) as proxy:
         made = settings(relay_url=f"ws://127.0.0.1:{proxy.port}")
         replay = replay_of(made, await ensure_topic(made))

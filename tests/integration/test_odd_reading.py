@@ -13,9 +13,9 @@ from streams.errors import RelayError
 from streams.kafka.topic import ensure_topic
 from streams.messages import Gap, Run
 from streams.ops.coverage import NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
-from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings
+from streams.sources.firehose.plan import Request
 from tests.conftest import SettingsFactory
 from tests.integration.test_resume import PARTITIONS, in_topic
 from tests.relays import SECOND, OddRelay, answer
@@ -25,10 +25,10 @@ DAY = 86_400
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("streams.firehose.looking", "streams.run_start"):
+    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.5)
-    monkeypatch.setattr("streams.run_start.QUIET", 0.5)
-    monkeypatch.setattr("streams.run_start.EXPECTED", 1.5)
+    monkeypatch.setattr("streams.sources.firehose.start.QUIET", 0.5)
+    monkeypatch.setattr("streams.sources.firehose.start.EXPECTED", 1.5)
 
 
 async def replay_of(settings: SettingsFactory, relay: OddRelay, *, follow: bool = False) -> tuple[Settings, Replay]:

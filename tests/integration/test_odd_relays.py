@@ -15,15 +15,15 @@ from structlog.testing import capture_logs
 from websockets.http11 import Response
 
 from streams.errors import RelayError
-from streams.firehose import looking
-from streams.firehose.frames import ErrorFrame
-from streams.firehose.looking import Asker, look
-from streams.firehose.relay import open_relay
-from streams.firehose.seek import Absence
 from streams.messages import Watermark
 from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, OLD_NOT_SHOWN
-from streams.plan import Decision
-from streams.run_start import RunStart, plan_start
+from streams.protocol.frames import ErrorFrame
+from streams.sources.firehose import looking
+from streams.sources.firehose.looking import Asker, look
+from streams.sources.firehose.plan import Decision
+from streams.sources.firehose.relay import open_relay
+from streams.sources.firehose.seek import Absence
+from streams.sources.firehose.start import RunStart, plan_start
 from tests.acceptance.commands import free_port
 from tests.relays import PATH, SECOND, Limit, OddRelay, answer, error_frame, frame
 
@@ -33,9 +33,9 @@ DAY = 86_400
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """These relays are on this machine: a first frame that is late by a second is very late."""
-    for module in ("streams.firehose.looking", "streams.run_start"):
+    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.5)
-    monkeypatch.setattr("streams.run_start.EXPECTED", 20.0)
+    monkeypatch.setattr("streams.sources.firehose.start.EXPECTED", 20.0)
     monkeypatch.setattr(looking, "EXPECTED", 20.0)
     monkeypatch.setattr(looking, "SAY_AFTER", 0.3)
 
@@ -78,7 +78,7 @@ async def test_a_slow_relay_is_searched_all_the_same() -> None:
 
 
 async def test_what_is_live_while_the_oldest_never_comes_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.run_start.EXPECTED", 1.5)
+    monkeypatch.setattr("streams.sources.firehose.start.EXPECTED", 1.5)
     async with OddRelay.of(50, DAY, late=lambda _: None) as relay:
         with capture_logs() as logs:
             start = await planned(relay, 2)

@@ -10,7 +10,6 @@ import orjson
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from streams.firehose.continuity import HELD
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
@@ -19,9 +18,10 @@ from streams.local.recording import Frame, iso_time
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.messages import DeadLetter, Gap, decode_control
-from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings
+from streams.sources.firehose.plan import Request
+from streams.sources.firehose.sequence.continuity import HELD
 from tests.conftest import SettingsFactory
 from tests.patience import PATIENCE
 
@@ -42,7 +42,7 @@ def store(oracle: Oracle) -> FrameStore:
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our relay answers in milliseconds: its silence is known sooner than another's."""
-    for module in ("streams.firehose.looking", "streams.run_start"):
+    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.7)
 
 

@@ -32,7 +32,7 @@ last.itself = last  # so that it goes with its module, after the interpreter gav
 START = """
 import asyncio, os, signal, socket, sys
 from streams.ingest import run_ingest
-from streams.plan import Request
+from streams.sources.firehose.plan import Request
 from streams.replay import Options
 from streams.settings import load_settings
 

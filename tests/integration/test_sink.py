@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from streams.errors import MismatchError
-from streams.firehose.tid import tid_from_us
 from streams.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
 from streams.postgres import database as database_module
 from streams.postgres import session as session_module
 from streams.postgres.database import Database
+from streams.protocol.tid import tid_from_us
 from streams.sink_postgres import Fenced, PostgresSink, Revoked, Written
 from tests import merge_model as model
 from tests.patience import PATIENCE, slowness

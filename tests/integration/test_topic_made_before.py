@@ -29,9 +29,9 @@ from streams.local.oracle import Oracle
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.messages import Position, Watermark
-from streams.plan import Request
 from streams.replay import Options, Replay
 from streams.settings import Settings
+from streams.sources.firehose.plan import Request
 from tests.conftest import SettingsFactory
 
 STAMPED = {"message.timestamp.type": "LogAppendTime"}

@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 
 from streams.errors import MismatchError
-from streams.firehose.tid import tid_from_us
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.queries import cursor_table, migrations, query
+from streams.protocol.tid import tid_from_us
 from streams.sink_postgres import PostgresSink
 from tests import merge_model as model
 from tests.acceptance.commands import FAUST, WORKER, finish, free_port

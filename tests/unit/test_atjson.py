@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streams.firehose.atjson import decode_record, encode_with_record
+from streams.protocol.atjson import decode_record, encode_with_record
 from tests.dagcbor import cid_text, encode, json_form, link
 
 CID = b"\x01\x71\x12\x20" + bytes(range(32))

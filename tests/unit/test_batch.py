@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 
 from streams.errors import MismatchError
-from streams.firehose.collections import compile_patterns
-from streams.firehose.tid import MAX_CLOCK_ID, is_tid, tid_from_us
 from streams.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
 from streams.postgres.batch import MAX_KEY_BYTES, Batch, BatchBuilder
+from streams.protocol.collection_filter import compile_patterns
+from streams.protocol.tid import MAX_CLOCK_ID, is_tid, tid_from_us
 from tests import merge_model as model
 
 NOW = model.BEGIN + 3600 * model.SECOND

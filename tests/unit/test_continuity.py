@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
-from streams.firehose.continuity import HELD, Continuity
-from streams.firehose.resets import QUIET_WITNESSES, WITNESSES
-from streams.firehose.tid import tid_from_us
+from streams.protocol.tid import tid_from_us
+from streams.sources.firehose.sequence.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
+from streams.sources.firehose.sequence.continuity import HELD, Continuity
+from streams.sources.firehose.sequence.resets import QUIET_WITNESSES, WITNESSES
 
 BEGIN = 1_790_000_000_000_000
 SECOND = 1_000_000

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from streams.firehose.collections import compile_patterns
-from streams.firehose.events import decode_events, frame_seq, frame_time
-from streams.firehose.frames import FrameError, split_frame
+from streams.protocol.collection_filter import compile_patterns
+from streams.protocol.events import decode_events, frame_seq, frame_time
+from streams.protocol.frames import FrameError, split_frame
 from tests.dagcbor import cid_text, encode, json_form, link
 from tests.unit.test_frames import FRAMES, car_of, cid_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.first_frame import CERTAIN, LIKELY, PING_EVERY, FirstFrame
 from streams.patience import Patience
+from streams.sources.firehose.first_frame import CERTAIN, LIKELY, PING_EVERY, FirstFrame
 
 
 class Log:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from streams.firehose.foreign import ENOUGH, Doubt, ForeignStreamError
+from streams.sources.firehose.foreign import ENOUGH, Doubt, ForeignStreamError
 from tests.fuzz import seeds
 from tests.fuzz.cbor import dump
 from tests.fuzz.through import Ingest

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.firehose.events import decode_events, frame_seq, frame_time
-from streams.firehose.frames import ErrorFrame, FrameError, Scan, search_block, split_frame
+from streams.protocol.events import decode_events, frame_seq, frame_time
+from streams.protocol.frames import ErrorFrame, FrameError, Scan, search_block, split_frame
 from tests.dagcbor import encode, link
 
 RECORDING = Path(__file__).parent.parent / "fixtures" / "pds" / "frames.bin.gz"

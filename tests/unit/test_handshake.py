@@ -9,8 +9,8 @@ from email.utils import format_datetime, formatdate
 import pytest
 
 from streams.errors import RelayError
-from streams.firehose.frames import ErrorFrame
-from streams.firehose.handshake import (
+from streams.protocol.frames import ErrorFrame
+from streams.sources.firehose.handshake import (
     LONGEST_AT_START,
     LONGEST_WAIT,
     CursorRefused,

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from streams.firehose.events import MAX_REV, event_identity
-from streams.firehose.resets import WITNESSES
-from streams.firehose.tid import tid_from_us
-from streams.intake import SequenceReset
+from streams.protocol.events import MAX_REV, event_identity
+from streams.protocol.tid import tid_from_us
+from streams.sources.firehose.intake import SequenceReset
+from streams.sources.firehose.sequence.resets import WITNESSES
 from tests.fuzz.through import NOW, Ingest
 from tests.unit.test_fuzz import cases
 

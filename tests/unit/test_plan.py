@@ -6,10 +6,20 @@ import pytest
 from msgspec import structs
 
 from streams.errors import MismatchError
-from streams.firehose.seek import Absence, Sighting
 from streams.messages import Watermark
 from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
-from streams.plan import DAY_US, Decision, Request, Window, decide, decided_window, not_shown, passed_over, sequence_of
+from streams.sources.firehose.plan import (
+    DAY_US,
+    Decision,
+    Request,
+    Window,
+    decide,
+    decided_window,
+    not_shown,
+    passed_over,
+    sequence_of,
+)
+from streams.sources.firehose.seek import Absence, Sighting
 
 NOW = 1_800_000_000_000_000
 LAST = Watermark(relay="a.example", run=5, topic_id="t", seq=70, time=NOW - 9)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from streams.firehose.seek import Sighting
 from streams.messages import Position, Watermark
-from streams.run_start import RunStart, _position, frames_ahead
+from streams.sources.firehose.seek import Sighting
+from streams.sources.firehose.start import RunStart, _position, frames_ahead
 
 NOW = time.time_ns() // 1000
 YEAR = 365 * 86_400_000_000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.seek import MAX_LOOKS, TOLERANCE, WITNESSES, Search, Sighting, believed_time
+from streams.sources.firehose.seek import MAX_LOOKS, TOLERANCE, WITNESSES, Search, Sighting, believed_time
 
 SECOND = 1_000_000
 

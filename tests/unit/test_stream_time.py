@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.stream_time import DOUBTERS, JUMP, WITNESSES, StreamTime
+from streams.sources.firehose.sequence.stream_time import DOUBTERS, JUMP, WITNESSES, StreamTime
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

@@ -10,7 +10,7 @@ from atproto_client.models import string_formats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.syntax import is_did, is_nsid, is_rkey
+from streams.protocol.syntax import is_did, is_nsid, is_rkey
 from streams.text import shown
 
 #: The context by which the SDK's models ask for strict string formats.

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.firehose.events import decode_events, frame_seq, frame_time
-from streams.firehose.frames import ErrorFrame, FrameError, split_frame
-from streams.firehose.tolerant import MAX_DEPTH, MAX_TOLERATED_VALUES, decode_tolerantly
+from streams.protocol.events import decode_events, frame_seq, frame_time
+from streams.protocol.frames import ErrorFrame, FrameError, split_frame
+from streams.protocol.tolerant import MAX_DEPTH, MAX_TOLERATED_VALUES, decode_tolerantly
 from tests.fuzz import seeds
 from tests.fuzz.cbor import Link, dump, loosely
 from tests.fuzz.frames import archive_of

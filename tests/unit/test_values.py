@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.firehose.values import MAX_VALUES, has_too_many_values
+from streams.protocol.cbor_size import MAX_VALUES, has_too_many_values
 from tests.fuzz.cbor import Link, dump
 from tests.fuzz.frames import commit_of, encoded
 from tests.fuzz.oracle import items

@@ -10,7 +10,13 @@ from typing import Final
 import structlog
 
 from streams.errors import SettingsError
-from streams.firehose.looking import (
+from streams.kafka.disk import broker_folder, check_disk
+from streams.messages import Gap, Position, Watermark
+from streams.postgres.cursor import read_resume_point
+from streams.postgres.database import Database
+from streams.protocol.tid import MAX_TIME_US
+from streams.settings import Settings
+from streams.sources.firehose.looking import (
     EXPECTED,
     QUIET,
     SILENCE,
@@ -21,15 +27,9 @@ from streams.firehose.looking import (
     find_oldest,
     find_start,
 )
-from streams.firehose.relay import relay_name
-from streams.firehose.seek import Absence, Sighting
-from streams.firehose.tid import MAX_TIME_US
-from streams.kafka.disk import broker_folder, check_disk
-from streams.messages import Gap, Position, Watermark
-from streams.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
-from streams.postgres.cursor import read_resume_point
-from streams.postgres.database import Database
-from streams.settings import Settings
+from streams.sources.firehose.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
+from streams.sources.firehose.relay import relay_name
+from streams.sources.firehose.seek import Absence, Sighting
 from streams.text import moment
 
 #: Frames a second, over an hour or more, that no relay has sent: the network's peaks are some thousands.

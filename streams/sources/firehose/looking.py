@@ -16,12 +16,19 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from streams.errors import RelayError
-from streams.firehose.events import frame_seq, frame_time
-from streams.firehose.foreign import FIREHOSE_TYPES, Doubt
-from streams.firehose.frames import ErrorFrame, FrameError, split_frame
-from streams.firehose.handshake import FUTURE_CURSOR, OUTDATED_CURSOR, CursorRefused, NotNow, Refusal, pause_after
-from streams.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
-from streams.firehose.seek import WITNESSES, Absence, Search, Sighting, believed_time
+from streams.protocol.events import frame_seq, frame_time
+from streams.protocol.frames import ErrorFrame, FrameError, split_frame
+from streams.sources.firehose.foreign import FIREHOSE_TYPES, Doubt
+from streams.sources.firehose.handshake import (
+    FUTURE_CURSOR,
+    OUTDATED_CURSOR,
+    CursorRefused,
+    NotNow,
+    Refusal,
+    pause_after,
+)
+from streams.sources.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.sources.firehose.seek import WITNESSES, Absence, Search, Sighting, believed_time
 
 log = structlog.get_logger("streams.ingest")
 

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 import libipld
 import orjson
 
-from streams.firehose.atjson import decode_record, encode_with_record
-from streams.firehose.frames import FrameError, Scan, search_block
-from streams.firehose.syntax import is_did, is_nsid, is_rkey
-from streams.firehose.tid import MAX_TIME_US
-from streams.firehose.values import MAX_VALUES, has_too_many_values
+from streams.protocol.atjson import decode_record, encode_with_record
+from streams.protocol.cbor_size import MAX_VALUES, has_too_many_values
+from streams.protocol.frames import FrameError, Scan, search_block
+from streams.protocol.syntax import is_did, is_nsid, is_rkey
+from streams.protocol.tid import MAX_TIME_US
 from streams.text import shown
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.

@@ -23,8 +23,8 @@ from websockets.http11 import Response
 from streams import __version__
 from streams.environment.relay_address import is_loopback, with_query, without_cursor
 from streams.errors import RelayError
-from streams.firehose.frames import ErrorFrame
-from streams.firehose.handshake import (
+from streams.protocol.frames import ErrorFrame
+from streams.sources.firehose.handshake import (
     FUTURE_CURSOR,
     REDIRECTS,
     Refusal,

@@ -23,10 +23,10 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
-from streams.firehose.arrival_times import Reference
-from streams.firehose.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
-from streams.firehose.resets import QUIET_WITNESSES, SHOWN_WITNESSES, WITNESSES, ResetWitnesses, Ruling
-from streams.firehose.stream_time import StreamTime
+from streams.sources.firehose.sequence.arrival_times import Reference
+from streams.sources.firehose.sequence.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
+from streams.sources.firehose.sequence.resets import QUIET_WITNESSES, SHOWN_WITNESSES, WITNESSES, ResetWitnesses, Ruling
+from streams.sources.firehose.sequence.stream_time import StreamTime
 
 #: Arrivals for which the position waits where more seqs than usual were left out.
 HELD: Final = 1024

@@ -9,8 +9,8 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import Final
 
-from streams.firehose.arrival_times import RECENT, Reference, median_time
-from streams.firehose.arrivals import BLOCK, Arrival, Memory
+from streams.sources.firehose.sequence.arrival_times import RECENT, Reference, median_time
+from streams.sources.firehose.sequence.arrivals import BLOCK, Arrival, Memory
 
 #: Arrivals in a row that prove a reset; so many where the relay then is silent; and so many that it shows when asked.
 WITNESSES: Final = 32

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streams.firehose.arrivals import Missing, Verdict
-from streams.firehose.continuity import Continuity
-from streams.firehose.events import (
+from streams.kafka.publisher import Publisher
+from streams.messages import DeadLetter, Gap, dead_payload
+from streams.protocol.events import (
     MAX_DID,
     MAX_REV,
     SKIPPED_TYPES,
@@ -23,11 +23,11 @@ from streams.firehose.events import (
     frame_seq,
     frame_time,
 )
-from streams.firehose.foreign import FIREHOSE_TYPES, Doubt
-from streams.firehose.frames import FrameError, split_frame
-from streams.firehose.tid import is_tid, us_from_tid
-from streams.kafka.publisher import Publisher
-from streams.messages import DeadLetter, Gap, dead_payload
+from streams.protocol.frames import FrameError, split_frame
+from streams.protocol.tid import is_tid, us_from_tid
+from streams.sources.firehose.foreign import FIREHOSE_TYPES, Doubt
+from streams.sources.firehose.sequence.arrivals import Missing, Verdict
+from streams.sources.firehose.sequence.continuity import Continuity
 from streams.text import shown
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 from streams.environment.relay_address import with_query, without_cursor
 from streams.errors import RelayError
-from streams.firehose.frames import ErrorFrame
+from streams.protocol.frames import ErrorFrame
 from streams.text import shown
 
 #: Answers that send us to another address, in ``Location``.

@@ -1,7 +1,8 @@
 """From a time to a seq: relays have no seek by time, so short connections look at a few frames each. Pure.
 
-``Search`` decides where to look next; ``streams/firehose/looking.py`` connects. seqs have gaps and times are informal,
-so the answer is a frame that is not newer than the time asked for and, where the relay has it, at most TOLERANCE older.
+``Search`` decides where to look next; ``streams/sources/firehose/looking.py`` connects. seqs have gaps and times are
+informal, so the answer is a frame that is not newer than the time asked for and, where the relay has it, at most
+TOLERANCE older.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from streams.firehose.arrivals import Arrival
-from streams.firehose.continuity import Continuity
-from streams.firehose.looking import SILENCE, Asker, Seen
-from streams.intake import SequenceReset
-from streams.run_start import RunStart
+from streams.sources.firehose.intake import SequenceReset
+from streams.sources.firehose.looking import SILENCE, Asker, Seen
+from streams.sources.firehose.sequence.arrivals import Arrival
+from streams.sources.firehose.sequence.continuity import Continuity
+from streams.sources.firehose.start import RunStart
 
 log = structlog.get_logger("streams.ingest")
 

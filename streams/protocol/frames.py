@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import libipld
 
-from streams.firehose.tolerant import decode_tolerantly
-from streams.firehose.values import MAX_VALUES, has_too_many_values
+from streams.protocol.cbor_size import MAX_VALUES, has_too_many_values
+from streams.protocol.tolerant import decode_tolerantly
 from streams.text import shown
 
 #: CIDv1, dag-cbor, sha2-256, 32 bytes: what records have (https://atproto.com/specs/data-model).

@@ -8,8 +8,8 @@ from itertools import pairwise
 from operator import itemgetter
 from typing import Final
 
-from streams.firehose.arrivals import BLOCK, Arrival
-from streams.firehose.tid import is_tid, us_from_tid
+from streams.protocol.tid import is_tid, us_from_tid
+from streams.sources.firehose.sequence.arrivals import BLOCK, Arrival
 
 #: Arrivals from which the usual time is taken: more than one PDS sends in a row.
 RECENT: Final = 4 * BLOCK

@@ -16,27 +16,27 @@ import structlog
 
 from streams.crashpoint import crash_point
 from streams.errors import RelayError
-from streams.firehose.arrival_times import Reference
-from streams.firehose.arrivals import Memory
-from streams.firehose.collections import compile_patterns
-from streams.firehose.continuity import Continuity
-from streams.firehose.events import frame_seq
-from streams.firehose.foreign import Doubt, ForeignStreamError
-from streams.firehose.frames import ErrorFrame, FrameError, split_frame
-from streams.firehose.handshake import CursorRefused, NotNow, Refusal
-from streams.firehose.looking import EXPECTED
-from streams.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
-from streams.first_frame import FirstFrame
 from streams.ingest_pace import Look
-from streams.intake import AskAgain, Counts, Intake, SequenceReset
 from streams.kafka.publisher import Publisher
 from streams.messages import Position, Run, Watermark
 from streams.patience import Ended, Patience
-from streams.plan import Decision, blind_gap, reset_gap
-from streams.reading import Reading
-from streams.run_start import RunStart, cursor_taken, plan_start
+from streams.protocol.collection_filter import compile_patterns
+from streams.protocol.events import frame_seq
+from streams.protocol.frames import ErrorFrame, FrameError, split_frame
 from streams.settings import Settings
-from streams.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
+from streams.sources.firehose.first_frame import FirstFrame
+from streams.sources.firehose.foreign import Doubt, ForeignStreamError
+from streams.sources.firehose.handshake import CursorRefused, NotNow, Refusal
+from streams.sources.firehose.intake import AskAgain, Counts, Intake, SequenceReset
+from streams.sources.firehose.looking import EXPECTED
+from streams.sources.firehose.plan import Decision, blind_gap, reset_gap
+from streams.sources.firehose.reading import Reading
+from streams.sources.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.sources.firehose.sequence.arrival_times import Reference
+from streams.sources.firehose.sequence.arrivals import Memory
+from streams.sources.firehose.sequence.continuity import Continuity
+from streams.sources.firehose.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
+from streams.sources.firehose.start import RunStart, cursor_taken, plan_start
 
 log = structlog.get_logger("streams.ingest")
 

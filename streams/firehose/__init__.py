@@ -1,1 +1,0 @@
-"""The AT Protocol side: frames decoded into events, and the relay they come from."""

@@ -1,0 +1,1 @@
+"""The AT Protocol: bytes in, values out. No I/O."""

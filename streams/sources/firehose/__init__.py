@@ -1,0 +1,1 @@
+"""com.atproto.sync.subscribeRepos: a relay's firehose, from where a run begins to the publisher."""
