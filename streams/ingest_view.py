@@ -8,7 +8,7 @@ import structlog
 
 from streams.ingest_pace import IngestPace
 from streams.memory import MemoryWatch
-from streams.ops.coverage import NOTHING_SHOWN
+from streams.messages import NOTHING_SHOWN
 from streams.ops.ingest_progress import Standing
 from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
 from streams.sources.firehose.intake import Counts

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
+from streams.messages import NOT_KEPT, NOT_KNOWN
 from streams.ops.status import Stretch
 
-#: Why a stretch that was asked for is not covered: the relay does not have it, or has neither shown nor denied it.
-NOT_KEPT: Final = "the relay keeps no older events"
-NOTHING_SHOWN: Final = "not known: the relay has sent nothing, so what it keeps is not known"
-OLD_NOT_SHOWN: Final = "not known: the relay has sent nothing from its oldest cursor, while it sends live events"
-CURSORS_REFUSED: Final = "not known: the relay refuses every cursor"
-CURSOR_LOST: Final = (
-    "not known: the relay answers the oldest cursor with live events, so it keeps none, or the cursor was not taken"
-)
-NOT_KNOWN: Final = frozenset({NOTHING_SHOWN, OLD_NOT_SHOWN, CURSORS_REFUSED, CURSOR_LOST})
 _Kind = Literal["covered", "pending", "to come", "gap", "not kept"]
 
 

@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from streams.ops.coverage import NOT_KEPT, GapTimes
+from streams.messages import NOT_KEPT
+from streams.ops.coverage import GapTimes
 from streams.ops.status import Letter, Process, Status
 from streams.text import shown, span
 

@@ -11,8 +11,7 @@ import pytest
 
 from streams.errors import RelayError
 from streams.kafka.topic import ensure_topic
-from streams.messages import Gap, Run
-from streams.ops.coverage import NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
+from streams.messages import NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN, Gap, Run
 from streams.replay import Options, Replay
 from streams.settings import Settings
 from streams.sources.firehose.plan import Request

@@ -15,8 +15,7 @@ from structlog.testing import capture_logs
 from websockets.http11 import Response
 
 from streams.errors import RelayError
-from streams.messages import Watermark
-from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, OLD_NOT_SHOWN
+from streams.messages import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, OLD_NOT_SHOWN, Watermark
 from streams.protocol.frames import ErrorFrame
 from streams.sources.firehose import looking
 from streams.sources.firehose.looking import Asker, look

@@ -6,8 +6,7 @@ import pytest
 from msgspec import structs
 
 from streams.errors import MismatchError
-from streams.messages import Watermark
-from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
+from streams.messages import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN, Watermark
 from streams.sources.firehose.plan import (
     DAY_US,
     Decision,

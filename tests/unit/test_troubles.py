@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from streams import __version__
-from streams.ops.coverage import NOT_KEPT, GapTimes
+from streams.messages import NOT_KEPT
+from streams.ops.coverage import GapTimes
 from streams.ops.gathering import Speeds, of_interest, seconds_left
 from streams.ops.process_state import IngestState, Machine, Memory, Other, WorkerState, ingest_mode
 from streams.ops.status import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch

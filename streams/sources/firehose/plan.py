@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streams.errors import MismatchError
-from streams.messages import Gap, Position, Watermark
-from streams.ops.coverage import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN
+from streams.messages import (
+    CURSOR_LOST,
+    CURSORS_REFUSED,
+    NOT_KEPT,
+    NOTHING_SHOWN,
+    OLD_NOT_SHOWN,
+    Gap,
+    Position,
+    Watermark,
+)
 from streams.sources.firehose.seek import Absence, Sighting
 from streams.text import iso
 
