@@ -11,7 +11,7 @@ import os
 import sys
 
 from streams.environment.names import forget_fausts
-from streams.ops.logs import print_anywhere
+from streams.runtime.logs import print_anywhere
 
 
 def main() -> int:

@@ -18,9 +18,9 @@ from typing import Final, Protocol
 import structlog
 
 from streams.ops import process_state
-from streams.ops.idleness import NOT_KNOWN, IdleJudge, Sample, reason
-from streams.ops.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
-from streams.ops.machine import Machine
+from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
+from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
+from streams.resources.machine import Machine
 from streams.settings import Settings
 from streams.text import span
 from streams.throttle import SAMPLE_SECONDS, shown_machine

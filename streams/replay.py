@@ -16,7 +16,6 @@ from typing import Final
 import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
-from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError, RelayError
 from streams.ingest_pace import IngestPace
 from streams.ingest_view import Facts, ingest_state, report_end, standing
@@ -28,15 +27,16 @@ from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.watermarks import read_state
-from streams.memory import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, settle_memory
 from streams.memory_hog import hog_memory
 from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.ingest_progress import IngestProgress
-from streams.ops.machine import resident
 from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.ops.process_state import IngestMode, IngestState, ingest_mode
-from streams.patience import Ended, Patience
 from streams.postgres.processes import Pause
+from streams.resources.machine import resident
+from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, settle_memory
+from streams.runtime.drills import crash_point
+from streams.runtime.waiting import Ended, Patience
 from streams.settings import Settings
 from streams.sources.firehose.intake import Counts
 from streams.sources.firehose.plan import Request, decide

@@ -16,11 +16,11 @@ from typing import Final
 
 import asyncpg
 
-from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError
 from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
+from streams.runtime.drills import crash_point
 from streams.text import shown
 
 #: SQLSTATE that ``apply_batch`` raises where the topic is another than the one whose position is stored.

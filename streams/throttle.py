@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from streams.memory import Account, MemoryWatch, worker_budgets
 from streams.ops import process_state
-from streams.ops.idleness import NOT_KNOWN, IdleJudge, Sample, reason
-from streams.ops.machine import Machine
 from streams.ops.memory_limit import container_says, effective_memory_limit
+from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
+from streams.resources.machine import Machine
+from streams.resources.memory_budgets import Account, MemoryWatch, worker_budgets
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.commands import filters
 from streams.commands.running import run_command
 from streams.kafka.start_at import StartAt, resolve
-from streams.ops.signals import on_stop_signals
 from streams.rebuild.run import Starts, Wanted, rebuild
+from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings
 
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")

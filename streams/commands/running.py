@@ -12,8 +12,8 @@ import asyncpg
 
 from streams.errors import DatabaseError, HeldError, StreamsError
 from streams.kafka.members import running_workers
-from streams.ops.logs import print_anywhere, set_up_logging
 from streams.postgres.database import Database
+from streams.runtime.logs import print_anywhere, set_up_logging
 from streams.settings import Settings, load_settings
 from streams.text import shown
 

@@ -19,9 +19,9 @@ from rich.text import Text
 from streams.commands.running import run_command
 from streams.errors import EXIT_TROUBLES, BrokerError, DatabaseError
 from streams.ops.gathering import StatusReader, status_reader
-from streams.ops.signals import on_stop_signals
 from streams.ops.status import Status
 from streams.ops.status_text import console_for, page
+from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings
 
 #: Seconds between two looks on a terminal, between two blocks elsewhere.

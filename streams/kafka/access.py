@@ -26,7 +26,7 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerError
-from streams.patience import SAY_EVERY
+from streams.runtime.waiting import SAY_EVERY
 from streams.settings import Settings
 from streams.text import shown
 

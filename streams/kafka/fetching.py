@@ -18,7 +18,7 @@ from faust.types import TP
 
 from streams.kafka.host import Host
 from streams.kafka.persistence import wait_at_bootstrap
-from streams.memory import RECORD_OVERHEAD, Account
+from streams.resources.memory_budgets import RECORD_OVERHEAD, Account
 
 #: Bytes that are taken at once. A fetch that is larger only waits in a list.
 TAKE_BYTES: Final = 8 << 20

@@ -24,12 +24,12 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
-from streams.crashpoint import crash_point
 from streams.errors import MismatchError
 from streams.kafka.access import kafka_client_options
 from streams.kafka.oversized import Record, letter_for
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, partition_for
 from streams.messages import ControlMessage, Position, Watermark, encode_control
+from streams.runtime.drills import crash_point
 from streams.settings import Settings
 
 #: aiokafka allows one request in flight a broker, so small batches hurt (DESIGN, costs): bytes before compression.

@@ -20,9 +20,9 @@ from aiokafka.errors import (
     for_code,
 )
 
-from streams.crashpoint import crash_point
 from streams.errors import BrokerError, MismatchError
 from streams.kafka.access import START_PATIENCE, asked, broker_error, kafka_client_options
+from streams.runtime.drills import crash_point
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

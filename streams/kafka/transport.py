@@ -28,12 +28,12 @@ from mode import Service
 from streams.errors import EXIT_STALLED, StreamsError
 from streams.kafka.fetching import TAKE_BYTES, FetchThread
 from streams.kafka.host import Host
-from streams.kafka.loop_guard import STALL_SECONDS, LoopGuard
 from streams.kafka.persistence import Producer, until_answered
 from streams.kafka.slice_schema import SliceMessage, SliceSchema
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
 from streams.kafka.stampede import install
-from streams.memory import RECORD_OVERHEAD, Hold
+from streams.resources.memory_budgets import RECORD_OVERHEAD, Hold
+from streams.runtime.loop_guard import STALL_SECONDS, LoopGuard
 
 log = logging.getLogger(__name__)
 

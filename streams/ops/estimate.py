@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import StreamsError
 from streams.kafka.topic import TopicInfo, reader
-from streams.ops.ingest_budget import NETWORK_BYTES, allowed_rate, ingest_limit
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
+from streams.resources.ingest_budget import NETWORK_BYTES, allowed_rate, ingest_limit
 from streams.settings import Settings
 from streams.text import span
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streams.memory import MemoryLimit
-from streams.ops.cgroups import Cgroups, find_cgroups
+from streams.resources.cgroups import Cgroups, find_cgroups
+from streams.resources.memory_budgets import MemoryLimit
 from streams.settings import Settings
 
 

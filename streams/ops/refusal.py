@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from streams.errors import SettingsError, StreamsError
-from streams.ops.own_processes import in_container
+from streams.resources.own_processes import in_container
 
 _NAME: Final = "atproto-streams-refused"
 #: What Docker and Podman put into each container, whatever its storage is. A machine that was made of an image has it

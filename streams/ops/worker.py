@@ -16,8 +16,8 @@ from mode.utils.logging import level_number
 
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
 from streams.ops import refusal
-from streams.ops.logs import keep_secrets, say_neighbours, set_up_logging
-from streams.ops.niceness import step_back
+from streams.resources.niceness import step_back
+from streams.runtime.logs import keep_secrets, say_neighbours, set_up_logging
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from streams.crashpoint import crash_point
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
+from streams.runtime.drills import crash_point
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from streams.crashpoint import crash_point
 from streams.environment.database_url import parse
 from streams.errors import DatabaseError, MismatchError, StreamsError
 from streams.postgres.queries import cursor_table, migrations, query
@@ -30,6 +29,7 @@ from streams.postgres.session import (
     close_session,
     open_session,
 )
+from streams.runtime.drills import crash_point
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from typing import Final
 
 import asyncpg
 
-from streams.crashpoint import crash_point
 from streams.errors import MismatchError
 from streams.postgres.database import Connection, Database
 from streams.postgres.lexicon_view import literal, quoted
 from streams.postgres.queries import query
 from streams.postgres.rebuilt import both, copied
+from streams.runtime.drills import crash_point
 
 #: Names of a list that a sentence shows.
 _SHOWN: Final = 5

@@ -14,22 +14,22 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.cancelling import end_tasks
-from streams.crashpoint import crash_point
 from streams.errors import DatabaseError, MismatchError, SettingsError
 from streams.kafka.access import broker_error
 from streams.kafka.guard import TopicGuard
 from streams.kafka.silence import Silence
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
 from streams.messages import decode_message
-from streams.ops.machine import Machine
-from streams.ops.niceness import step_back
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
 from streams.postgres.rebuilt import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
 from streams.postgres.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.protocol.collection_filter import compile_patterns
 from streams.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
 from streams.rebuild.fill import Filler, Stopped
+from streams.resources.machine import Machine
+from streams.resources.niceness import step_back
+from streams.runtime.drills import crash_point
+from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink
 from streams.throttle import Throttle

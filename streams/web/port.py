@@ -9,7 +9,7 @@ import socket
 from typing import Final
 
 from streams.errors import SettingsError
-from streams.ops.own_processes import in_container
+from streams.resources.own_processes import in_container
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, Protocol
 
-from streams.cancelling import end_tasks
 from streams.errors import StreamsError
 from streams.ops.status import Status
+from streams.runtime.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.crashpoint import INGEST_POINTS, WORKER_POINTS
+from streams.runtime.drills import INGEST_POINTS, WORKER_POINTS
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic, serving
 from tests.acceptance.deployment import Deployment

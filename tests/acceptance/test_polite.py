@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams.ops.niceness import NICE
+from streams.resources.niceness import NICE
 from tests.acceptance.burners import Burners, Loss, loss
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from streams.crashpoint import REBUILD_POINTS
+from streams.runtime.drills import REBUILD_POINTS
 from tests.acceptance.commands import FAUST, Command
 from tests.acceptance.deployment import Deployment
 

@@ -28,8 +28,8 @@ from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.local.stack import Stack
 from streams.messages import Position, Run, Watermark, decode_control, encode_control
-from streams.patience import Patience
 from streams.replay import Options, Replay
+from streams.runtime.waiting import Patience
 from streams.settings import Settings
 from streams.sources.firehose.plan import Request
 from streams.sources.firehose.reader import NOT_TAKEN
@@ -382,7 +382,7 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
         await done(publisher, **more)
 
     monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 3600.0)
-    monkeypatch.setattr("streams.patience.SLOW", 0.2)
+    monkeypatch.setattr("streams.runtime.waiting.SLOW", 0.2)
     monkeypatch.setattr(Patience, "say", lambda _, about, text: said.append(text))
     monkeypatch.setattr(Publisher, step, without_kafka)
     task = asyncio.create_task(replay.run())

@@ -13,8 +13,8 @@ from faust.types import TP
 
 from streams.kafka.slices import Chain, Slice
 from streams.lanes import Lanes
-from streams.ops.machine import Machine
 from streams.postgres.database import Database
+from streams.resources.machine import Machine
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink, Written
 from streams.throttle import Throttle

@@ -109,7 +109,7 @@ async def test_a_reading_connection_that_is_refused_for_a_while(settings: Settin
 async def test_a_relay_that_refuses_us_again_and_again_ends_it(
     settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.patience.FIRST", 0.05)
+    monkeypatch.setattr("streams.runtime.waiting.FIRST", 0.05)
     async with OddRelay.of(50, DAY / 2) as relay:
         _, replay = await replay_of(settings, relay)
         relay._answers = lambda *_: answer(403) if replay.started else None

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streams.ops.own_processes import OwnProcesses
-from streams.ops.process_table import ProcessTable
+from streams.resources.own_processes import OwnProcesses
+from streams.resources.process_table import ProcessTable
 from streams.settings import Settings
 
 

@@ -17,7 +17,7 @@ from streams.errors import BrokerError, SettingsError
 from streams.kafka.access import admin_client
 from streams.kafka.retention import topic_configs
 from streams.kafka.topic import ensure_topic
-from streams.ops.logs import set_up_logging
+from streams.runtime.logs import set_up_logging
 from streams.settings import Settings
 from tests.acceptance.commands import INGEST, finish, free_port
 from tests.acceptance.deployment import Deployment

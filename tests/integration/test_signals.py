@@ -10,7 +10,7 @@ from tests.patience import PATIENCE
 
 PROGRAM = """
 import asyncio, os, signal
-from streams.ops.signals import on_stop_signals
+from streams.runtime.signals import on_stop_signals
 
 async def main():
     asked = asyncio.Event()

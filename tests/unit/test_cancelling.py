@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from streams.cancelling import end_tasks
+from streams.runtime.tasks import end_tasks
 from tests.patience import PATIENCE
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streams.ops.cgroups import Cgroups, find_cgroups
 from streams.ops.memory_limit import container_says, effective_memory_limit
-from streams.ops.pressure import pressure, some_avg10
+from streams.resources.cgroups import Cgroups, find_cgroups
+from streams.resources.pressure import pressure, some_avg10
 from streams.settings import Settings
 
 PRESSURE = "some avg10={} avg60=0.00 avg300=0.00 total=5\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from streams.errors import BrokerError, DatabaseError, SettingsError
-from streams.ops.cgroups import Cgroups
 from streams.ops.checkup import Finding, _within, clock, exit_code, judged_database, judged_topic, memory
+from streams.resources.cgroups import Cgroups
 from streams.settings import Settings
 
 GOOD_TOPIC = {"min.insync.replicas": "1", "cleanup.policy": "delete", "max.message.bytes": "8388608",

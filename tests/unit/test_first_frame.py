@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.patience import Patience
+from streams.runtime.waiting import Patience
 from streams.sources.firehose.first_frame import CERTAIN, LIKELY, PING_EVERY, FirstFrame
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ops.idleness import CPU, DISK, MEMORY, IdleJudge, Sample, reason
-from streams.ops.machine import disk_bytes
-from streams.ops.own_processes import in_container, is_ours, is_server, server_addresses
+from streams.resources.idleness import CPU, DISK, MEMORY, IdleJudge, Sample, reason
+from streams.resources.machine import disk_bytes
+from streams.resources.own_processes import in_container, is_ours, is_server, server_addresses
 
 QUIET = Sample(0.0, memory_pressure=0.0, io_pressure=0.0, our_io=0.0)
 

@@ -23,7 +23,7 @@ from streams.ingest_pace import (
     loss,
     needed_speed,
 )
-from streams.ops.ingest_budget import LEAST, ingest_budget
+from streams.resources.ingest_budget import LEAST, ingest_budget
 from streams.settings import Settings
 
 MB = 1e6

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import memory
 from streams.errors import SettingsError
-from streams.memory import (
+from streams.resources import memory_budgets
+from streams.resources.machine import Machine
+from streams.resources.memory_budgets import (
     FETCH_FACTOR,
     INGEST_AT_REST,
     LARGEST_FRAME,
@@ -35,7 +36,6 @@ from streams.memory import (
     ingest_budgets,
     worker_budgets,
 )
-from streams.ops.machine import Machine
 from streams.settings import Settings
 from streams.throttle import Throttle
 from tests.patience import PATIENCE
@@ -56,7 +56,7 @@ def test_the_default_limit_leaves_what_speed_needs() -> None:
     """4,000 records of half a kilobyte, twice over, and a fetch of 512 KB for each of 8 partitions."""
     budgets = worker_budgets(512 * MB)
     assert budgets.fetched >= 8 * 512 * 1024
-    assert budgets.slices >= 16 * 1000 * (500 + memory.RECORD_OVERHEAD)
+    assert budgets.slices >= 16 * 1000 * (500 + memory_budgets.RECORD_OVERHEAD)
     assert budgets.staged >= 2 * budgets.batch == 2 * 8 * MB
     small = worker_budgets(256 * MB)
     assert small.fetched >= 8 * 512 * 1024
@@ -173,7 +173,7 @@ def test_the_watch_frees_tells_the_account_and_says_so_once(caplog: pytest.LogCa
         freed += 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "release_memory", release)
+        patch.setattr(memory_budgets, "release_memory", release)
         assert not watch.look()
         rss = 120 * MB
         for now in (1.0, 2.0, 3.0):  # noqa: B007 (the watch reads it)
@@ -217,7 +217,7 @@ def test_the_hog_takes_what_was_asked_for_and_lets_it_go() -> None:
     code = """if True:
         import asyncio, os, psutil
         from streams.memory_hog import hog_memory
-        from streams.memory import tune_allocator
+        from streams.resources.memory_budgets import tune_allocator
         tune_allocator()
         rss = psutil.Process().memory_info
         async def run():

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from streams import patience
-from streams.patience import SAY_EVERY, Patience
+from streams.runtime import waiting as patience
+from streams.runtime.waiting import SAY_EVERY, Patience
 from tests.patience import PATIENCE
 
 

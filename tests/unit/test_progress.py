@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streams.agents import make_app
-from streams.memory import memory_line
 from streams.ops.progress import Reporter
+from streams.resources.memory_budgets import memory_line
 from streams.settings import Settings
 from streams.sink_postgres import Written
 from streams.tables import MAX_COLLECTIONS, OTHERS, Tables, merge_counts

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ops.idleness import Sample
-from streams.ops.machine import Machine
+from streams.resources.idleness import Sample
+from streams.resources.machine import Machine
 from streams.settings import PROFILES, Settings
 from streams.throttle import LARGEST_BATCH, Pacer, Throttle, describe
 from tests.patience import PATIENCE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from streams.patience import Patience
+from streams.runtime.waiting import Patience
 
 #: Seconds for the first frame of a connection where there must be one; then a new connection is tried.
 CERTAIN: Final = 600.0

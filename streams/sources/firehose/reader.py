@@ -14,15 +14,15 @@ from typing import Any, Final
 
 import structlog
 
-from streams.crashpoint import crash_point
 from streams.errors import RelayError
 from streams.ingest_pace import Look
 from streams.kafka.publisher import Publisher
 from streams.messages import Position, Run, Watermark
-from streams.patience import Ended, Patience
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.events import frame_seq
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
+from streams.runtime.drills import crash_point
+from streams.runtime.waiting import Ended, Patience
 from streams.settings import Settings
 from streams.sources.firehose.first_frame import FirstFrame
 from streams.sources.firehose.foreign import Doubt, ForeignStreamError

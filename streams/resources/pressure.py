@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from streams.ops.cgroups import Cgroups
+from streams.resources.cgroups import Cgroups
 
 PROC: Final = Path("/proc/pressure")
 _SOME: Final = re.compile(r"^some avg10=([\d.]+)", re.MULTILINE)

@@ -22,8 +22,8 @@ import psutil
 
 from streams.environment.database_url import parse
 from streams.errors import SettingsError
-from streams.ops.process_table import PROC, Key, Table, read_command
-from streams.ops.shares import with_children
+from streams.resources.process_table import PROC, Key, Table, read_command
+from streams.resources.shares import with_children
 from streams.settings import Settings
 
 #: Seconds between two searches of all command lines and ports.

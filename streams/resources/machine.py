@@ -18,13 +18,13 @@ from typing import Final
 
 import psutil
 
-from streams.ops.cgroups import Cgroups, find_cgroups
-from streams.ops.idleness import Sample
-from streams.ops.own_processes import OwnProcesses
-from streams.ops.pressure import pressure
 from streams.ops.process_state import Other
-from streams.ops.process_table import PROC, Key, ProcessTable, Table, read_io_bytes, read_machine
-from streams.ops.shares import NOT_SEEN, by_name, largest, spent
+from streams.resources.cgroups import Cgroups, find_cgroups
+from streams.resources.idleness import Sample
+from streams.resources.own_processes import OwnProcesses
+from streams.resources.pressure import pressure
+from streams.resources.process_table import PROC, Key, ProcessTable, Table, read_io_bytes, read_machine
+from streams.resources.shares import NOT_SEEN, by_name, largest, spent
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
