@@ -23,10 +23,10 @@ from streams.errors import StreamsError
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
-from streams.ops.memory_limit import memory_limit
 from streams.replay import Options, Replay
 from streams.resources.machine import resident
-from streams.resources.memory_budgets import check_limit, tune_allocator
+from streams.resources.memory_budgets import check_limit, memory_limit
+from streams.resources.memory_watch import tune_allocator
 from streams.resources.niceness import step_back
 from streams.runtime.logs import say_neighbours, set_up_logging
 from streams.runtime.signals import on_stop_signals

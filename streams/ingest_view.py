@@ -10,7 +10,7 @@ from streams.ingest_pace import IngestPace
 from streams.messages import NOTHING_SHOWN
 from streams.ops.ingest_progress import Standing
 from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
-from streams.resources.memory_budgets import MemoryWatch
+from streams.resources.memory_watch import MemoryWatch
 from streams.sources.firehose.intake import Counts
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import RunStart

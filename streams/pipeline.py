@@ -24,11 +24,9 @@ from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
-from streams.memory_hog import hog_memory
 from streams.ops.child import Child, ingest_command
 from streams.ops.estimate import say_estimates
 from streams.ops.heartbeat import Heartbeat, pause_line
-from streams.ops.memory_limit import effective_memory_limit, memory_limit
 from streams.ops.process_state import Memory, WorkerMode, WorkerState
 from streams.ops.progress import REPORT_SECONDS, Reporter, Speed
 from streams.ops.worker import Worker
@@ -37,9 +35,11 @@ from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, pause_of
 from streams.protocol.collection_filter import compile_patterns
+from streams.resources.in_flight import Account
 from streams.resources.machine import Machine
-from streams.resources.memory_budgets import Account, check_limit, memory_line, settle_memory, tune_allocator
-from streams.runtime.drills import crash_point
+from streams.resources.memory_budgets import check_limit, effective_memory_limit, memory_limit
+from streams.resources.memory_watch import memory_line, settle_memory, tune_allocator
+from streams.runtime.drills import crash_point, hog_memory
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written

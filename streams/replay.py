@@ -27,15 +27,15 @@ from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.watermarks import read_state
-from streams.memory_hog import hog_memory
 from streams.ops.heartbeat import Heartbeat, pause_line
 from streams.ops.ingest_progress import IngestProgress
-from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.ops.process_state import IngestMode, IngestState, ingest_mode
 from streams.postgres.processes import Pause
+from streams.resources.in_flight import Account
 from streams.resources.machine import resident
-from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, Account, MemoryWatch, ingest_budgets, settle_memory
-from streams.runtime.drills import crash_point
+from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, container_says, effective_memory_limit, ingest_budgets
+from streams.resources.memory_watch import MemoryWatch, settle_memory
+from streams.runtime.drills import crash_point, hog_memory
 from streams.runtime.waiting import Ended, Patience
 from streams.settings import Settings
 from streams.sources.firehose.intake import Counts

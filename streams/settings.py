@@ -1,7 +1,8 @@
 """Every setting of the product, in one typed class; the field descriptions are the README's options table.
 
 Values come from the environment, then from a ``.env`` file in the working directory, then from
-``BACKFILL_PROFILE``'s preset, then from the defaults. Nothing else in the product reads the environment.
+``BACKFILL_PROFILE``'s preset, then from the defaults. Besides, only CRASH_AT and MEMORY_HOG are read from the environment
+(``runtime/drills.py``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """When may the next batch start, and how large may it be: pace, concurrency, memory and idleness.
 
-The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, and ``MemoryJudge`` of ``memory.py``);
-``Throttle`` feeds them and waits. It knows nothing of slices, Kafka or Postgres. A wait ends in the moment when it may,
-and asks ``still_ours`` ten times a second.
+The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, and ``MemoryJudge`` of
+``memory_watch.py``); ``Throttle`` feeds them and waits. It knows nothing of slices, Kafka or Postgres. A wait ends in
+the moment when it may, and asks ``still_ours`` ten times a second.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from streams.ops import process_state
-from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
+from streams.resources.in_flight import Account
 from streams.resources.machine import Machine
-from streams.resources.memory_budgets import Account, MemoryWatch, worker_budgets
+from streams.resources.memory_budgets import container_says, effective_memory_limit, worker_budgets
+from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from streams.ops.process_state import IngestState, Machine, Memory, Other, WorkerState
+from streams.ops.process_state import IngestState, Machine, Memory, WorkerState
 from streams.ops.status import Counted, Letter, Partition, Process, Rates, Status, Stretch
+from streams.resources.others import Other
 from streams.web.figures import Durations, Held, IngestFigures, WorkerFigures
 from streams.web.history import SLOTS, History, Sample
 

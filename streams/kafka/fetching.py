@@ -18,7 +18,8 @@ from faust.types import TP
 
 from streams.kafka.host import Host
 from streams.kafka.persistence import wait_at_bootstrap
-from streams.resources.memory_budgets import RECORD_OVERHEAD, Account
+from streams.resources.in_flight import Account
+from streams.resources.memory_budgets import RECORD_OVERHEAD
 
 #: Bytes that are taken at once. A fetch that is larger only waits in a list.
 TAKE_BYTES: Final = 8 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from streams.resources.memory_budgets import Account
+from streams.resources.in_flight import Account
 
 
 class Host(Protocol):

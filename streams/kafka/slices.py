@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 from faust.types import TP
 
 from streams.errors import MismatchError
-from streams.resources.memory_budgets import Hold
+from streams.resources.in_flight import Hold
 
 #: Most records of a slice. A slice costs about 1 ms whatever its size; more than this only adds latency.
 SLICE_RECORDS: Final = 1000

@@ -32,7 +32,8 @@ from streams.kafka.persistence import Producer, until_answered
 from streams.kafka.slice_schema import SliceMessage, SliceSchema
 from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
 from streams.kafka.stampede import install
-from streams.resources.memory_budgets import RECORD_OVERHEAD, Hold
+from streams.resources.in_flight import Hold
+from streams.resources.memory_budgets import RECORD_OVERHEAD
 from streams.runtime.loop_guard import STALL_SECONDS, LoopGuard
 
 log = logging.getLogger(__name__)

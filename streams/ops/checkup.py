@@ -27,12 +27,18 @@ from streams.kafka.members import members
 from streams.kafka.topic import describe_topic
 from streams.kafka.topic_limits import command, effective_configs, judge
 from streams.kafka.versions import OLDEST, is_too_old
-from streams.ops.memory_limit import container_says, memory_limit
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.postgres.session import Pooling
 from streams.resources.cgroups import Cgroups, find_cgroups
-from streams.resources.memory_budgets import WORKER_AT_REST, WORKER_GROWTH, LimitError, check_limit
+from streams.resources.memory_budgets import (
+    WORKER_AT_REST,
+    WORKER_GROWTH,
+    LimitError,
+    check_limit,
+    container_says,
+    memory_limit,
+)
 from streams.settings import Settings
 from streams.sources.firehose.handshake import NotNow
 from streams.sources.firehose.looking import look

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from streams.resources.others import Other
+
 #: Why a worker goes at the pace that it goes; the first that is true counts.
 WorkerMode = Literal[
     "starting",  # no partition yet, or a rebalance
@@ -47,13 +49,6 @@ class Memory(msgspec.Struct, frozen=True):
     limit: int
     in_flight: int = 0
     budget: int = 0
-
-
-class Other(msgspec.Struct, frozen=True):
-    """Other work: processes of one name, and the share of the cores that they use together."""
-
-    name: str
-    share: float
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -125,12 +120,6 @@ def order_text(repeated: int, late: int) -> str:
     """What the relay sent twice, and out of order; empty where it did neither."""
     parts = (f"{repeated:,} sent again and passed over" if repeated else "", f"{late:,} out of order" if late else "")
     return ", ".join(filter(None, parts))
-
-
-def others_in_words(share: float, top: tuple[Other, ...]) -> str:
-    """Return what others use of the machine, and who they are."""
-    named = ", ".join(f"{other.name} {other.share * 100:.0f} %" for other in top)
-    return f"others use {share * 100:.0f} % of the machine" + (f" ({named})" if named else "")
 
 
 def plan_text(mode: str, days: int) -> str:

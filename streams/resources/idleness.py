@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from streams.ops.process_state import Other, others_in_words
+from streams.resources.others import Other, others_in_words
 
 
 @dataclass(frozen=True, slots=True)

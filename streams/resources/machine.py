@@ -18,9 +18,9 @@ from typing import Final
 
 import psutil
 
-from streams.ops.process_state import Other
 from streams.resources.cgroups import Cgroups, find_cgroups
 from streams.resources.idleness import Sample
+from streams.resources.others import Other
 from streams.resources.own_processes import OwnProcesses
 from streams.resources.pressure import pressure
 from streams.resources.process_table import PROC, Key, ProcessTable, Table, read_io_bytes, read_machine

@@ -1,26 +1,18 @@
-"""Memory bounded by construction: what the limit allows each kind of bytes in flight, what is there, what RSS demands.
+"""How much memory a process of ours may have, and how much of it each kind of bytes in flight.
 
-``worker_budgets`` and ``ingest_budgets`` divide BACKFILL_MAX_MEMORY_MB (pure); an ``Account`` counts what is in flight
-against them, once a slice or batch, never once an event; a ``MemoryWatch`` looks at RSS besides, once a second, because
-no count is the truth. All constants about sizes stand here, each with its reason.
+``effective_memory_limit``: BACKFILL_MAX_MEMORY_MB, or less where the container has less. ``worker_budgets`` and
+``ingest_budgets`` divide it (pure). All constants about sizes stand here, each with its reason. What is in flight is
+counted in ``in_flight.py``; ``memory_watch.py`` looks at RSS besides.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
-import gc
-import logging
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from streams.errors import SettingsError
-
-log = logging.getLogger(__name__)
+from streams.resources.cgroups import Cgroups, find_cgroups
+from streams.settings import Settings
 
 MB: Final = 1 << 20
 
@@ -52,9 +44,6 @@ CONTAINER_PERCENT: Final = 90
 # -- the least that can go through at all, while nothing can be freed
 
 SMALLEST_IN_FLIGHT: Final = 1 * MB
-
-Kind = Literal["fetched", "slices", "staged", "unacknowledged"]
-State = Literal["go", "pause", "small"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,211 +170,24 @@ def _megabytes(nbytes: int) -> int:
     return -(-nbytes // MB)
 
 
-# -- the account
+def memory_limit(settings: Settings, cgroups: Cgroups | None = None) -> MemoryLimit:
+    """The limit of this process, and whose it is. Where a worker starts the ingest, the two share the container's."""
+    container = (find_cgroups() if cgroups is None else cgroups).memory_limit()
+    processes = 2 if settings.backfill_days != 0 and settings.worker_id == 0 else 1
+    return MemoryLimit(settings.memory_bytes, container, processes)
 
 
-class Hold:
-    """Bytes that count until this object is gone: what is counted keeps it, so the count cannot outlive the bytes."""
-
-    __slots__ = ("_given", "nbytes")
-
-    def __init__(self, given: deque[int], nbytes: int) -> None:
-        self._given, self.nbytes = given, nbytes
-
-    def __del__(self) -> None:
-        self._given.append(self.nbytes)  # in any thread, at any instruction: nothing but this
+def effective_memory_limit(settings: Settings, cgroups: Cgroups | None = None) -> int:
+    """The limit of this process in bytes."""
+    return memory_limit(settings, cgroups).nbytes
 
 
-class Account:
-    """The bytes in flight, by kind, against the budgets. ``peak`` is the most that they were."""
-
-    def __init__(self, budgets: Mapping[Kind, int]) -> None:
-        self.budgets = dict(budgets)
-        self._bytes: dict[Kind, int] = dict.fromkeys(budgets, 0)
-        self._given: dict[Kind, deque[int]] = {kind: deque() for kind in budgets}
-        self.peak = 0
-        self.state: State = "go"
-
-    @classmethod
-    def of_worker(cls, budgets: WorkerBudgets) -> Account:
-        """A worker's."""
-        return cls({"fetched": budgets.fetched, "slices": budgets.slices, "staged": budgets.staged})
-
-    @classmethod
-    def of_ingest(cls, budgets: IngestBudgets) -> Account:
-        """An ingest's."""
-        return cls({"unacknowledged": budgets.unacknowledged})
-
-    def __getitem__(self, kind: Kind) -> int:
-        """The bytes of this kind now."""
-        given = self._given[kind]
-        while given:
-            self._bytes[kind] -= given.popleft()
-        return self._bytes[kind]
-
-    def hold(self, kind: Kind, nbytes: int) -> Hold:
-        """Count so many bytes until the hold is dropped. On the event loop only."""
-        self.add(kind, nbytes)
-        return Hold(self._given[kind], nbytes)
-
-    def add(self, kind: Kind, nbytes: int) -> None:
-        """So many more, or less. On the event loop only."""
-        self._bytes[kind] += nbytes
-        if nbytes > 0:
-            self.peak = max(self.peak, self.in_flight)
-
-    def set(self, kind: Kind, nbytes: int) -> None:
-        """So many now: for one who counts by himself, in any thread."""
-        self._bytes[kind] = nbytes
-
-    @property
-    def in_flight(self) -> int:
-        """All bytes in flight."""
-        return sum(self[kind] for kind in self._bytes)
-
-    @property
-    def budget(self) -> int:
-        """All that may be in flight."""
-        return sum(self.budgets.values())
-
-    def room(self, kind: Kind) -> int:
-        """So many bytes of this kind may still be taken: 0 while memory is short, little while none can be freed."""
-        if self.state == "pause":
-            return 0
-        budget = self.budgets[kind] if self.state == "go" else min(self.budgets[kind], SMALLEST_IN_FLIGHT)
-        return max(0, budget - self[kind])
-
-
-class Gate:
-    """Lets transactions in while their values together are within the budget, in the order of asking."""
-
-    def __init__(self, account: Account, kind: Kind = "staged") -> None:
-        self._account, self._kind = account, kind
-        self._turn = asyncio.Lock()
-        self._left = asyncio.Event()
-
-    @asynccontextmanager
-    async def entered(self, nbytes: int) -> AsyncIterator[None]:
-        """Wait until there is room. One that is larger than all the room goes alone."""
-        account, kind = self._account, self._kind
-        async with self._turn:
-            while account[kind] and account[kind] + nbytes > account.budgets[kind]:
-                self._left.clear()
-                await self._left.wait()
-            account.add(kind, nbytes)
-        try:
-            yield
-        finally:
-            account.add(kind, -nbytes)
-            self._left.set()
-
-
-# -- RSS
-
-
-class MemoryJudge:
-    """What to do at so much RSS: ``go``, ``pause``, or ``small``: go on with the smallest batches.
-
-    Above the limit it pauses until RSS is below RESUME of it. A pause of PATIENCE seconds has freed nothing that can be
-    freed: then work goes on with the smallest batches, until RSS is below again.
-    """
-
-    RESUME, PATIENCE = 0.9, 30.0
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.state: State = "go"
-        self._since = 0.0
-
-    def sample(self, now: float, rss: int) -> State:
-        """Take in RSS in bytes; returns the judgement."""
-        if self.state == "go":
-            if rss > self.limit:
-                self.state, self._since = "pause", now
-        elif rss < self.limit * self.RESUME:
-            self.state = "go"
-        elif now - self._since >= self.PATIENCE:
-            self.state = "small"
-        return self.state
-
-
-class MemoryWatch:
-    """Looks at RSS, frees what can be freed, tells the account, says it once."""
-
-    #: Seconds between two attempts to free something: a collection of everything takes a tenth of a second.
-    RELEASE_EVERY: Final = 5.0
-
-    def __init__(
-        self, limit: int, rss: Callable[[], int], account: Account, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._judge = MemoryJudge(limit)
-        self._rss, self._clock = rss, clock
-        self._released = float("-inf")
-        self.account = account
-        self.rss = 0
-
-    @property
-    def limit(self) -> int:
-        """Most bytes of RSS."""
-        return self._judge.limit
-
-    @property
-    def state(self) -> State:
-        """What to do."""
-        return self._judge.state
-
-    def look(self) -> bool:
-        """Look once; whether the judgement has changed."""
-        now = self._clock()
-        self.rss = self._rss()
-        if (self.rss > self.limit or self.state == "pause") and now - self._released >= self.RELEASE_EVERY:
-            release_memory()
-            self.rss, self._released = self._rss(), now
-        was = self._judge.state
-        state = self.account.state = self._judge.sample(now, self.rss)
-        if state != was:
-            log.log(logging.INFO if state == "go" else logging.WARNING, "[BACKFILL] Memory: %s", self.says)
-        return state != was
-
-    @property
-    def says(self) -> str:
-        """What is done, and why."""
-        line = memory_line(self.rss, self.limit)
-        if self.state == "pause":
-            return f"{line}: pausing until some is freed"
-        if self.state == "small":
-            return f"{line}: nothing was freed in {MemoryJudge.PATIENCE:.0f} s: going on with the smallest batches"
-        return f"{line}: going on"
-
-
-def memory_line(rss: int, limit: int) -> str:
-    """``245MB / 512MB limit``."""
-    return f"{rss >> 20}MB / {limit >> 20}MB limit"
-
-
-#: mallopt(3)'s names. A threshold that is set no longer grows by itself: a freed buffer of a megabyte goes back to the
-#: system at once, where by default the allocator would keep up to 32 MB for the next. It is above asyncio's 256 KB for
-#: each read from a socket, and the heap is trimmed by megabytes only: else each read is a call to the system more.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-
-
-def tune_allocator() -> None:
-    """Ask the C library to give large blocks back at once, and not to keep an arena a thread. glibc only."""
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 * MB)
-        libc.mallopt(_M_TRIM_THRESHOLD, 4 * MB)
-        libc.mallopt(_M_ARENA_MAX, 2)
-
-
-def settle_memory() -> None:
-    """After the start: what is there now stays, and no later collection looks at it (a tenth of a second each)."""
-    release_memory()
-    gc.freeze()
-
-
-def release_memory() -> None:
-    """Give back what can be given back: cycles, and the allocator's free pages."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+def container_says(settings: Settings, cgroups: Cgroups | None = None) -> str | None:
+    """A sentence where it is the container's limit that counts, else None."""
+    limit = memory_limit(settings, cgroups)
+    if limit.container is None or not limit.is_containers:
+        return None
+    return (
+        f"The container has {limit.container >> 20} MB: this process may have {limit.nbytes >> 20} MB of it, "
+        f"not the {settings.backfill_max_memory_mb} MB of BACKFILL_MAX_MEMORY_MB."
+    )

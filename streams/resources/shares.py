@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 
-from streams.ops.process_state import Other
+from streams.resources.others import Other
 from streams.resources.process_table import Key, Table
 from streams.text import shown
 

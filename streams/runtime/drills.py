@@ -1,12 +1,18 @@
-"""Named places to die at: ``CRASH_AT=NAME`` or ``NAME:COUNT`` kills this process there, the COUNT-th time it comes by.
+"""Faults that can be switched on, for the tests and for whoever wants to see what then happens.
 
-For the tests, and for whoever wants to see it: what holds after SIGKILL at each of these holds at any instruction
-between them. Without CRASH_AT a crash point is one comparison, and none stands where it would be passed for each event.
+``CRASH_AT=NAME`` or ``NAME:COUNT`` kills this process at a named place, the COUNT-th time it comes by. What holds after
+SIGKILL at each of these holds at any instruction between them. Without CRASH_AT a crash point is one comparison, and
+none stands where it would be passed for each event.
+
+``MEMORY_HOG=MB:AFTER:FOR`` takes so many MB, so late, for so long (seconds). The process takes the memory itself, as a
+leak would. Without MEMORY_HOG this is one comparison at the start.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import signal
 import sys
 from typing import Final
@@ -56,3 +62,31 @@ def _pass() -> None:
     _left -= 1
     if _left <= 0:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+_FORM: Final = re.compile(r"(\d{1,6}):(\d{1,6}(?:\.\d+)?):(\d{1,6}(?:\.\d+)?)")
+
+
+def _hog_asked(text: str) -> tuple[int, float, float] | None:
+    """MB, after and for, or None. Ends the process where it is neither."""
+    if not text:
+        return None
+    found = _FORM.fullmatch(text)
+    if found is None:
+        sys.exit(f"MEMORY_HOG={text!r} is not MB:AFTER:FOR, as 300:5:20 (MB, seconds from the start, seconds).")
+    return int(found[1]), float(found[2]), float(found[3])
+
+
+_hog: Final = _hog_asked(os.environ.get("MEMORY_HOG", ""))
+
+
+async def hog_memory() -> None:
+    """Take the memory that was asked for, hold it, and let it go."""
+    if _hog is None:
+        return
+    megabytes, after, seconds = _hog
+    if after:
+        await asyncio.sleep(after)
+    held = b"\x01" * (megabytes << 20)  # not zeros: those would not be resident
+    await asyncio.sleep(seconds)
+    del held

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from streams.ops.process_state import Machine, others_in_words
+from streams.ops.process_state import Machine
+from streams.resources.others import others_in_words
 from streams.text import UNKNOWN, number, share, size, stranger
 from streams.web.drawing import HEIGHT, Block, ceiling, line, plain, span
 from streams.web.figures import Figures

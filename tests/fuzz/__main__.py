@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from streams.resources.memory_budgets import tune_allocator
+from streams.resources.memory_watch import tune_allocator
 from tests.fuzz.rows import in_own_postgres
 from tests.fuzz.run import MAX_GROWTH, Fuzzer, Result
 from tests.peak import peak_bytes

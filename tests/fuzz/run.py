@@ -18,7 +18,7 @@ from typing import Any, Final
 import psutil
 
 from streams.local.recording import write_frames
-from streams.resources.memory_budgets import release_memory
+from streams.resources.memory_watch import release_memory
 from tests.fuzz import check, frames, messages, slices
 from tests.fuzz.through import Watch, Worker, must
 

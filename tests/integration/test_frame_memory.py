@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from streams.resources.memory_budgets import tune_allocator
+from streams.resources.memory_watch import tune_allocator
 from tests.fuzz.cbor import Raw, dump, head
 from tests.fuzz.frames import commit_of
 from tests.fuzz.through import Ingest

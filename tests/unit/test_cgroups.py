@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.ops.memory_limit import container_says, effective_memory_limit
 from streams.resources.cgroups import Cgroups, find_cgroups
+from streams.resources.memory_budgets import container_says, effective_memory_limit
 from streams.resources.pressure import pressure, some_avg10
 from streams.settings import Settings
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.ops.process_state import Other
 from streams.resources import own_processes
 from streams.resources.cgroups import Cgroups
 from streams.resources.idleness import IdleJudge, Sample, reason
 from streams.resources.machine import Machine
+from streams.resources.others import Other
 from streams.resources.process_table import Process, parse_stat
 from streams.resources.shares import NOT_SEEN, spent
 from streams.settings import Settings

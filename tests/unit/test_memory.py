@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.errors import SettingsError
-from streams.resources import memory_budgets
+from streams.resources import memory_budgets, memory_watch
+from streams.resources.in_flight import Account, Gate
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import (
     FETCH_FACTOR,
@@ -26,16 +27,13 @@ from streams.resources.memory_budgets import (
     SMALLEST_IN_FLIGHT,
     STAGED_FACTOR,
     WORKER_AT_REST,
-    Account,
-    Gate,
     LimitError,
-    MemoryJudge,
     MemoryLimit,
-    MemoryWatch,
     check_limit,
     ingest_budgets,
     worker_budgets,
 )
+from streams.resources.memory_watch import MemoryJudge, MemoryWatch
 from streams.settings import Settings
 from streams.throttle import Throttle
 from tests.patience import PATIENCE
@@ -173,7 +171,7 @@ def test_the_watch_frees_tells_the_account_and_says_so_once(caplog: pytest.LogCa
         freed += 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory_budgets, "release_memory", release)
+        patch.setattr(memory_watch, "release_memory", release)
         assert not watch.look()
         rss = 120 * MB
         for now in (1.0, 2.0, 3.0):  # noqa: B007 (the watch reads it)
@@ -206,7 +204,7 @@ async def test_a_pause_is_a_wait_and_no_stall(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["lots", "300", "300:1", "300:1:-5", "300:1:5:6"])
 def test_a_hog_that_is_none_is_refused(text: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import streams.memory_hog"],
+        [sys.executable, "-c", "import streams.runtime.drills"],
         env={**os.environ, "MEMORY_HOG": text}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
@@ -216,8 +214,8 @@ def test_a_hog_that_is_none_is_refused(text: str) -> None:
 def test_the_hog_takes_what_was_asked_for_and_lets_it_go() -> None:
     code = """if True:
         import asyncio, os, psutil
-        from streams.memory_hog import hog_memory
-        from streams.resources.memory_budgets import tune_allocator
+        from streams.runtime.drills import hog_memory
+        from streams.resources.memory_watch import tune_allocator
         tune_allocator()
         rss = psutil.Process().memory_info
         async def run():
