@@ -24,11 +24,11 @@ from streams.kafka.topic import ensure_topic
 from streams.local.compare import compare
 from streams.local.oracle import load_oracle
 from streams.local.process import family
+from streams.local.processes import IngestProcess, WorkerProcess
 from streams.local.stack import Stack
-from streams.ops.processes import IngestProcess, WorkerProcess
-from streams.ops.standing import StandingReader, standing_reader
 from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
+from streams.status.lag import StandingReader, standing_reader
 
 #: Seconds that one run may take.
 LIMIT = 300.0

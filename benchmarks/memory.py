@@ -22,11 +22,11 @@ from benchmarks.end_to_end import LIMIT, Start, start_relay
 from streams.kafka.topic import ensure_topic
 from streams.local.compare import compare
 from streams.local.oracle import load_oracle
+from streams.local.processes import IngestProcess, WorkerProcess
 from streams.local.stack import Stack
-from streams.ops.processes import IngestProcess, WorkerProcess
-from streams.ops.standing import StandingReader, standing_reader
 from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
+from streams.status.lag import StandingReader, standing_reader
 
 MB = 1 << 20
 

@@ -21,9 +21,9 @@ from streams.kafka.persistence import TableManager
 from streams.kafka.slice_schema import SliceSchema
 from streams.kafka.slices import Slice
 from streams.kafka.topic import MAX_MESSAGE_BYTES
-from streams.ops.worker import Worker
 from streams.pipeline import Pipeline, broker_urls
 from streams.settings import Settings, load_settings
+from streams.worker.faust_worker import Worker
 
 #: Where a listing command would look for the broker that is not there: nowhere.
 NO_BROKER: Final = "127.0.0.1:9"

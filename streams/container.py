@@ -1,7 +1,7 @@
 """The container's command: the worker where BACKFILL_DAYS asks for one, else a sentence and exit code 0.
 
 It becomes the worker (exec), so that the signals of ``docker stop`` reach it. It never does anything else. A start that
-was refused for a setting is not repeated (``streams/ops/refusal.py``).
+was refused for a setting is not repeated (``streams/worker/refusal.py``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from streams.errors import StreamsError
-from streams.ops import refusal
 from streams.settings import load_settings
+from streams.worker import refusal
 
 #: ``--quiet``: without Faust's banner, which no reader of JSON lines understands. Our own lines are not affected.
 COMMAND: Final = ("faust", "--quiet", "-A", "streams.agents", "worker")

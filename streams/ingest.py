@@ -20,6 +20,7 @@ import structlog
 
 from streams import __version__
 from streams.errors import StreamsError
+from streams.ingestion.web import IngestWeb
 from streams.kafka.lock import ingest_lock
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
@@ -33,7 +34,6 @@ from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings, load_settings
 from streams.sources.firehose.plan import Request
 from streams.text import EPOCH, parse_moment
-from streams.web.ingest_side import IngestWeb
 
 log = structlog.get_logger("streams.ingest")
 

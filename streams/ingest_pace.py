@@ -17,11 +17,11 @@ from typing import Final, Protocol
 
 import structlog
 
-from streams.ops import process_state
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import Machine
 from streams.settings import Settings
+from streams.status import process
 from streams.text import span
 from streams.throttle import SAMPLE_SECONDS, shown_machine
 
@@ -232,7 +232,7 @@ class IngestPace:
     # -- what people see
 
     @property
-    def machine(self) -> process_state.Machine | None:
+    def machine(self) -> process.Machine | None:
         """What others use of the machine; None before the first look at it."""
         return None if self._seen is None else shown_machine(self._seen, self._judge)
 
@@ -257,7 +257,7 @@ class IngestPace:
         return f"{outlook.rate / 1e6:.1f} MB/s: {because}"
 
     @property
-    def mode(self) -> tuple[process_state.IngestMode, str]:
+    def mode(self) -> tuple[process.IngestMode, str]:
         """Whether a limit holds, and why it reads as fast as it does."""
         return "paced" if self.is_paced else "full speed", self.why
 

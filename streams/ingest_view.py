@@ -8,13 +8,13 @@ import structlog
 
 from streams.ingest_pace import IngestPace
 from streams.messages import NOTHING_SHOWN
-from streams.ops.ingest_progress import Standing
-from streams.ops.process_state import IngestMode, IngestState, Memory, plan_text
 from streams.resources.memory_watch import MemoryWatch
 from streams.sources.firehose.intake import Counts
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import RunStart
+from streams.status.process import IngestMode, IngestState, Memory, plan_text
 from streams.text import as_time, moment
+from streams.ui.terminal.ingest_bar import Standing
 
 log = structlog.get_logger("streams.ingest")
 

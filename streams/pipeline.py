@@ -24,13 +24,6 @@ from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.transport import Consumer
 from streams.lanes import Lanes, SliceEvent
-from streams.ops.child import Child, ingest_command
-from streams.ops.estimate import say_estimates
-from streams.ops.heartbeat import Heartbeat, pause_line
-from streams.ops.process_state import Memory, WorkerMode, WorkerState
-from streams.ops.progress import REPORT_SECONDS, Reporter, Speed
-from streams.ops.worker import Worker
-from streams.ops.worker_progress import SHOW_EVERY, WorkerProgress
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, pause_of
@@ -43,9 +36,16 @@ from streams.runtime.drills import crash_point, hog_memory
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
+from streams.status.estimate import say_estimates
+from streams.status.heartbeat import Heartbeat, pause_line
+from streams.status.process import Memory, WorkerMode, WorkerState
 from streams.tables import Tables
 from streams.throttle import Throttle
-from streams.web.worker_side import WorkerWeb
+from streams.ui.terminal.worker_line import SHOW_EVERY, WorkerProgress
+from streams.worker.faust_worker import Worker
+from streams.worker.ingest_child import Child, ingest_command
+from streams.worker.report import REPORT_SECONDS, Reporter, Speed
+from streams.worker.web import WorkerWeb
 
 log = logging.getLogger(__name__)
 

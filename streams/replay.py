@@ -27,9 +27,6 @@ from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.watermarks import read_state
-from streams.ops.heartbeat import Heartbeat, pause_line
-from streams.ops.ingest_progress import IngestProgress
-from streams.ops.process_state import IngestMode, IngestState, ingest_mode
 from streams.postgres.processes import Pause
 from streams.resources.in_flight import Account
 from streams.resources.machine import resident
@@ -44,6 +41,9 @@ from streams.sources.firehose.reader import NOT_TAKEN, RunReader
 from streams.sources.firehose.reading import Reading
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.start import ResumePoint, plan_start, report_plan, resume_point
+from streams.status.heartbeat import Heartbeat, pause_line
+from streams.status.process import IngestMode, IngestState, ingest_mode
+from streams.ui.terminal.ingest_bar import IngestProgress
 
 log = structlog.get_logger("streams.ingest")
 

@@ -16,16 +16,16 @@ from streams.errors import RelayError, StreamsError
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.local.demo import EVERYTHING, NAMES, DemoRelay, begin_empty, verdict
+from streams.local.display import Display, summary
+from streams.local.processes import IngestProcess, WorkerProcess
 from streams.local.stack import Stack
-from streams.ops.display import Display, summary
-from streams.ops.processes import IngestProcess, WorkerProcess
-from streams.ops.standing import StandingReader, standing_reader
 from streams.runtime.logs import print_anywhere
 from streams.runtime.signals import on_stop_signals
 from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_neighbours
 from streams.sources.firehose.handshake import NotNow
 from streams.sources.firehose.looking import look
 from streams.sources.firehose.relay import relay_name
+from streams.status.lag import StandingReader, standing_reader
 
 _EXAMPLES = """examples:
   make run                                          the last day of the default relay

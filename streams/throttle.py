@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from streams.ops import process_state
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.in_flight import Account
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import container_says, effective_memory_limit, worker_budgets
 from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
+from streams.status import process
 
 log = logging.getLogger(__name__)
 
@@ -140,12 +140,12 @@ class Throttle:
         return bool(self._queue) or self._gated or self._paused or self.memory.state == "pause"
 
     @property
-    def machine(self) -> process_state.Machine | None:
+    def machine(self) -> process.Machine | None:
         """What others use of the machine; None before the first look at it."""
         return None if self._seen is None else shown_machine(self._seen, self._idle)
 
     @property
-    def mode(self) -> process_state.WorkerMode:
+    def mode(self) -> process.WorkerMode:
         """Why it goes as it goes, in a word or two."""
         if self._paused:
             return "paused"
@@ -277,9 +277,9 @@ class Throttle:
             self._wake()
 
 
-def shown_machine(sample: Sample, judge: IdleJudge) -> process_state.Machine:
+def shown_machine(sample: Sample, judge: IdleJudge) -> process.Machine:
     """A sample and its judgement, as other programs see it."""
-    return process_state.Machine(
+    return process.Machine(
         others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
         memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure, top=sample.top,
     )  # fmt: skip

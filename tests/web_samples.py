@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from streams.ops.process_state import IngestState, Machine, Memory, WorkerState
-from streams.ops.status import Counted, Letter, Partition, Process, Rates, Status, Stretch
 from streams.resources.others import Other
-from streams.web.figures import Durations, Held, IngestFigures, WorkerFigures
-from streams.web.history import SLOTS, History, Sample
+from streams.status.model import Counted, Letter, Partition, Process, Rates, Status, Stretch
+from streams.status.process import IngestState, Machine, Memory, WorkerState
+from streams.ui.web.figures import Durations, Held, IngestFigures, WorkerFigures
+from streams.ui.web.history import SLOTS, History, Sample
 
 NOW = dt.datetime(2026, 11, 25, 14, 3, 20, tzinfo=dt.UTC)
 MB = 1 << 20

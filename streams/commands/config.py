@@ -7,9 +7,9 @@ import click
 from streams.commands.filters import as_json as json_option
 from streams.commands.filters import json_lines
 from streams.commands.running import run_command
-from streams.ops.configuration import Shown, shown_settings
 from streams.settings import Settings, names_of_neighbours, places, read_stack_state
 from streams.text import shown
+from streams.ui.terminal.config import Shown, shown_settings
 
 _EPILOG = """\b
 Examples:

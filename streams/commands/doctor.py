@@ -10,10 +10,10 @@ import msgspec
 from rich.text import Text
 
 from streams.commands.running import run_command
-from streams.ops.checkup import Finding, check_up, exit_code
-from streams.ops.status_text import console_for
 from streams.settings import Settings
+from streams.status.doctor import Finding, check_up, exit_code
 from streams.text import shown
+from streams.ui.terminal.status_page import console_for
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

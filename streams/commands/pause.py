@@ -8,9 +8,9 @@ import socket
 import click
 
 from streams.commands.running import open_database, run_command
-from streams.ops.process_state import BEAT_SECONDS, DOWN_AFTER
 from streams.postgres.processes import end_pause, pause_of, processes, set_pause
 from streams.settings import Settings
+from streams.status.process import BEAT_SECONDS, DOWN_AFTER
 from streams.text import shown, told
 
 _PAUSE_EPILOG = """\b

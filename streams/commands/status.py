@@ -18,11 +18,11 @@ from rich.text import Text
 
 from streams.commands.running import run_command
 from streams.errors import EXIT_TROUBLES, BrokerError, DatabaseError
-from streams.ops.gathering import StatusReader, status_reader
-from streams.ops.status import Status
-from streams.ops.status_text import console_for, page
 from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings
+from streams.status.model import Status
+from streams.status.reader import StatusReader, status_reader
+from streams.ui.terminal.status_page import console_for, page
 
 #: Seconds between two looks on a terminal, between two blocks elsewhere.
 EVERY = 1.0

@@ -17,7 +17,7 @@ from streams.kafka.topic import describe_topic
 from streams.kafka.watermarks import read_state
 from streams.local.compare import compare
 from streams.local.oracle import load_oracle
-from streams.ops.processes import end_with_parent
+from streams.local.processes import end_with_parent
 from streams.postgres.database import Connection, Database
 from streams.postgres.session import reading
 from streams.settings import Settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams.kafka.topic import ensure_topic
-from streams.ops.checkup import Finding, kafka, postgres
+from streams.status.doctor import Finding, kafka, postgres
 from tests.conftest import SettingsFactory, migrated
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streams.ops import child as module
-from streams.ops.child import Child, ingest_command
+from streams.worker import ingest_child as module
+from streams.worker.ingest_child import Child, ingest_command
 from tests.patience import PATIENCE
 
 EXIT = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); n = len(p.read_text()) if p.exists() else 0; "
@@ -70,7 +70,7 @@ def test_a_child_reads_the_end_of_its_input_when_its_parent_is_killed(tmp_path: 
     pid_file = tmp_path / "pid"
     waits = "import sys, os, pathlib; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); sys.stdin.read()"
     parent_code = (
-        "import asyncio, sys\nfrom streams.ops.child import Child\n"
+        "import asyncio, sys\nfrom streams.worker.ingest_child import Child\n"
         f"asyncio.run(Child([sys.executable, '-c', {waits!r}, {str(pid_file)!r}], print).run())"
     )
     parent = subprocess.Popen(command(parent_code))

@@ -10,11 +10,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from streams.ops.heartbeat import Heartbeat
-from streams.ops.process_state import BEAT_SECONDS, Memory, WorkerState
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, end_pause, pause_of, processes, set_pause
 from streams.settings import Settings
+from streams.status.heartbeat import Heartbeat
+from streams.status.process import BEAT_SECONDS, Memory, WorkerState
 from tests.conftest import SettingsFactory, migrated
 from tests.patience import PATIENCE
 
@@ -116,7 +116,7 @@ async def test_a_database_that_is_away_is_neither_told_nor_waited_for(
 async def test_without_a_database_there_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:9", local_dir=tmp_path)  # type: ignore[call-arg]
     heard = Heard()
-    with caplog.at_level(logging.DEBUG, "streams.ops.heartbeat"):
+    with caplog.at_level(logging.DEBUG, "streams.status.heartbeat"):
         heartbeat = Heartbeat(made, "ingest", state, heard.pauses.append)
         await heartbeat.first()
         await heartbeat.end()

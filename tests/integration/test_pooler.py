@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 
 from streams.errors import DatabaseError, StreamsError
-from streams.ops.checkup import check_up, postgres
 from streams.postgres import database as database_module
 from streams.postgres.database import Database
 from streams.postgres.session import Pooling
+from streams.status.doctor import check_up, postgres
 from tests.conftest import SettingsFactory, migrated
 from tests.pgbouncer import needed, pgbouncer
 

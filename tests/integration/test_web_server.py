@@ -17,10 +17,10 @@ import aiohttp
 import pytest
 
 from streams.errors import BrokerError, SettingsError
-from streams.ops.status import Status
-from streams.web import events
-from streams.web.port import TRIES, address, hold_port
-from streams.web.server import WebServer
+from streams.status.model import Status
+from streams.ui.web import events
+from streams.ui.web.port import TRIES, address, hold_port
+from streams.ui.web.server import WebServer
 from tests import web_samples as samples
 from tests.acceptance.commands import free_port
 from tests.patience import PATIENCE

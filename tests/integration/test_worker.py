@@ -293,7 +293,7 @@ async def test_two_workers_share_and_one_takes_over(deployment: Deployment, sett
 EARLY = """
 import os, signal, sys
 from faust.cli.faust import cli
-from streams.ops.worker import Worker
+from streams.worker.faust_worker import Worker
 
 def checked(frame, event, argument):
     if event == "return" and frame.f_code is Worker._check.__code__:

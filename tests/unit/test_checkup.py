@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from streams.errors import BrokerError, DatabaseError, SettingsError
-from streams.ops.checkup import Finding, _within, clock, exit_code, judged_database, judged_topic, memory
 from streams.resources.cgroups import Cgroups
 from streams.settings import Settings
+from streams.status.doctor import Finding, _within, clock, exit_code, judged_database, judged_topic, memory
 
 GOOD_TOPIC = {"min.insync.replicas": "1", "cleanup.policy": "delete", "max.message.bytes": "8388608",
               "message.timestamp.type": "LogAppendTime", "retention.ms": "604800000"}  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from streams.ops.configuration import redacted, shown_settings
 from streams.settings import Settings, setting_names
+from streams.ui.terminal.config import redacted, shown_settings
 
 
 def shown(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.messages import NOT_KEPT, OLD_NOT_SHOWN
-from streams.ops.coverage import GapTimes, Times, stretches
+from streams.status.coverage import GapTimes, Times, stretches
 
 DAY = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 

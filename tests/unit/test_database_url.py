@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from streams.environment.database_url import Address, AddressError, clean, parse
 from streams.environment.database_words import INSTEAD, PASSED_OVER, SSL, VALUES
 from streams.errors import SettingsError
-from streams.ops.configuration import as_shown, redacted
 from streams.postgres.database import Database
 from streams.settings import load_settings
+from streams.ui.terminal.config import as_shown, redacted
 
 SECRET = "s3cretX"
 HOST = "db.example:5432"

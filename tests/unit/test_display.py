@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from streams.ops.display import Display, summary
-from streams.ops.standing import Holdings, SinkStanding
+from streams.local.display import Display, summary
 from streams.settings import Settings
+from streams.status.lag import Holdings, SinkStanding
 
 
 def said(folder: Path, dsn: str) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 
 from streams.environment.names import OUR_PREFIXES
 from streams.errors import SettingsError
-from streams.ops.configuration import shown_settings
 from streams.settings import Settings, load_settings, places, setting_names
+from streams.ui.terminal.config import shown_settings
 from tests.unit.test_brokers import REFUSED, UNDERSTOOD
 from tests.unit.test_names import COMPANIONS, LINKS, SERVICES
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streams.ops.estimate import Left, estimate
 from streams.settings import Settings
+from streams.status.estimate import Left, estimate
 
 AGGRESSIVE = {"backfill_profile": "aggressive", "backfill_use_idle": False}
 FAST = "at 1,000.0 events/s that takes 9s. The limit is"

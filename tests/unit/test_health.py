@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from streams.web.guard import names_loopback
-from streams.web.health import STUCK_SECONDS, Progress, ingest_checks, is_ready, progress_of, worker_checks
+from streams.ui.web.guard import names_loopback
+from streams.ui.web.health import STUCK_SECONDS, Progress, ingest_checks, is_ready, progress_of, worker_checks
 from tests import web_samples as samples
 
 STUCK = STUCK_SECONDS + 1

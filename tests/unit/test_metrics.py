@@ -17,10 +17,10 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from streams.ops.status import Paused, Process, Status
-from streams.web.deployment_metrics import DeploymentFigures
-from streams.web.figures import Figures
-from streams.web.metrics import PREFIX, ProcessFigures
+from streams.status.model import Paused, Process, Status
+from streams.ui.web.deployment_metrics import DeploymentFigures
+from streams.ui.web.figures import Figures
+from streams.ui.web.metrics import PREFIX, ProcessFigures
 from tests import web_samples as samples
 from tests.promql import Scrape, Vector, fires, scraped, silent, together
 from tests.web_samples import before

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from streams import text as words
-from streams.ops.status import Counted, Paused, Rates, Status
-from streams.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, span
-from streams.web.figures import Figures
-from streams.web.history import SLOTS, History
-from streams.web.page import FILES, get, read_file, render
-from streams.web.view import View, view
+from streams.status.model import Counted, Paused, Rates, Status
+from streams.ui.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, span
+from streams.ui.web.figures import Figures
+from streams.ui.web.history import SLOTS, History
+from streams.ui.web.page import FILES, get, read_file, render
+from streams.ui.web.view import View, view
 from tests import web_samples as samples
 from tests.web_samples import NOW, before, history, ingest_figures, worker_figures
 

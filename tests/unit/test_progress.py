@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streams.agents import make_app
-from streams.ops.progress import Reporter
 from streams.resources.memory_watch import memory_line
 from streams.settings import Settings
 from streams.sink_postgres import Written
 from streams.tables import MAX_COLLECTIONS, OTHERS, Tables, merge_counts
+from streams.worker.report import Reporter
 
 
 @dataclass

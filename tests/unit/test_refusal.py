@@ -10,7 +10,7 @@ import pytest
 
 from streams import container
 from streams.errors import BrokerError, SettingsError
-from streams.ops import refusal
+from streams.worker import refusal
 
 
 class Execed(Exception):  # noqa: N818 (nothing went wrong)

@@ -9,9 +9,9 @@ from websockets.uri import parse_uri
 
 from streams.environment.relay_address import ENDPOINT, relay_address
 from streams.errors import SettingsError
-from streams.ops.configuration import as_shown
 from streams.settings import load_settings
 from streams.sources.firehose.relay import cursor_url, relay_name
+from streams.ui.terminal.config import as_shown
 
 WSS = f"wss://bsky.network{ENDPOINT}"
 

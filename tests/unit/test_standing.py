@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.ops.standing import PartitionStanding, SinkStanding
+from streams.status.lag import PartitionStanding, SinkStanding
 
 
 def partition(begin: int, next_offset: int, end: int) -> PartitionStanding:

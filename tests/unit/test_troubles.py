@@ -12,14 +12,14 @@ from rich.console import Console
 
 from streams import __version__
 from streams.messages import NOT_KEPT
-from streams.ops.coverage import GapTimes
-from streams.ops.gathering import Speeds, of_interest, seconds_left
-from streams.ops.process_state import IngestState, Machine, Memory, WorkerState, ingest_mode
-from streams.ops.status import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
-from streams.ops.status_text import page, strip
-from streams.ops.troubles import Beside, reaches_head, troubles
 from streams.postgres.processes import Seen
 from streams.resources.others import Other
+from streams.status.coverage import GapTimes
+from streams.status.model import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
+from streams.status.process import IngestState, Machine, Memory, WorkerState, ingest_mode
+from streams.status.reader import Speeds, of_interest, seconds_left
+from streams.status.troubles import Beside, reaches_head, troubles
+from streams.ui.terminal.status_page import page, strip
 
 NOW = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
 EVIL = "\x1b[31mevil\x07\u202e[bold]x[/bold]"

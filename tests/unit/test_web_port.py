@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from streams.web.port import address, elsewhere, hold_port, is_loopback
+from streams.ui.web.port import address, elsewhere, hold_port, is_loopback
 from tests.acceptance.commands import free_port
 
 

@@ -17,17 +17,17 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from streams.web.deployment_metrics import DeploymentFigures
-from streams.web.events import Events
-from streams.web.figures import Figures, IngestFigures, WorkerFigures
-from streams.web.guard import add_headers, guard
-from streams.web.health import Check, Progress, ingest_checks, is_ready, progress_of, worker_checks
-from streams.web.history import EVERY, History
-from streams.web.metrics import ProcessFigures
-from streams.web.page import FILES, read_file, render
-from streams.web.port import address, is_loopback
-from streams.web.view import View, view
-from streams.web.watcher import Reader, Watcher
+from streams.ui.web.deployment_metrics import DeploymentFigures
+from streams.ui.web.events import Events
+from streams.ui.web.figures import Figures, IngestFigures, WorkerFigures
+from streams.ui.web.guard import add_headers, guard
+from streams.ui.web.health import Check, Progress, ingest_checks, is_ready, progress_of, worker_checks
+from streams.ui.web.history import EVERY, History
+from streams.ui.web.metrics import ProcessFigures
+from streams.ui.web.page import FILES, read_file, render
+from streams.ui.web.port import address, is_loopback
+from streams.ui.web.view import View, view
+from streams.ui.web.watcher import Reader, Watcher
 
 log = logging.getLogger(__name__)
 

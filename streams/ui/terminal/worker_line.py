@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from streams.ops.process_state import WorkerState
+from streams.status.process import WorkerState
 
 #: Seconds between two pictures.
 SHOW_EVERY: Final = 0.5

@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from streams.ops.process_state import IngestState, WorkerState
-from streams.ops.status import Status
-from streams.ops.troubles import reaches_head
+from streams.status.model import Status
+from streams.status.process import IngestState, WorkerState
+from streams.status.troubles import reaches_head
 from streams.text import clock, duration, number, stranger
-from streams.web.figures import Figures
+from streams.ui.web.figures import Figures
 
 #: Messages that may be on their way at any moment, while all is applied that can be.
 _AT_REST: Final = 50

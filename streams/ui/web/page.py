@@ -9,10 +9,10 @@ from typing import Final
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from streams.web.history import MINUTES
-from streams.web.view import View
+from streams.ui.web.history import MINUTES
+from streams.ui.web.view import View
 
-_FILES: Final = resources.files("streams.web")
+_FILES: Final = resources.files("streams.ui.web")
 #: What the page consists of besides itself, with its type.
 FILES: Final = {
     "page.css": "text/css; charset=utf-8",

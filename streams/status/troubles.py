@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from streams.messages import NOT_KEPT
-from streams.ops.coverage import GapTimes
-from streams.ops.status import Letter, Process, Status
+from streams.status.coverage import GapTimes
+from streams.status.model import Letter, Process, Status
 from streams.text import shown, span
 
 #: Seconds that a gap or a dead letter counts as a trouble.

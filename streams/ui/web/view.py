@@ -12,16 +12,16 @@ from typing import Final
 import msgspec
 
 from streams import __version__
-from streams.ops.process_state import IngestState, WorkerState, order_text
-from streams.ops.status import Partition, Process, Status
-from streams.ops.troubles import replaced
+from streams.status.model import Partition, Process, Status
+from streams.status.process import IngestState, WorkerState, order_text
+from streams.status.troubles import replaced
 from streams.text import UNKNOWN, ago, clock, duration, number, plural, size, stranger
-from streams.web.charts import Charts, charts
-from streams.web.coverage_view import Coverage, coverage
-from streams.web.drawing import bar
-from streams.web.figures import Figures
-from streams.web.headline import Headline, headline
-from streams.web.history import History
+from streams.ui.web.charts import Charts, charts
+from streams.ui.web.coverage_view import Coverage, coverage
+from streams.ui.web.drawing import bar
+from streams.ui.web.figures import Figures
+from streams.ui.web.headline import Headline, headline
+from streams.ui.web.history import History
 
 #: Most rows of each list.
 MOST_PARTITIONS: Final = 32

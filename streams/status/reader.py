@@ -31,19 +31,19 @@ from aiokafka.errors import (
 from streams import __version__
 from streams.errors import DatabaseError, MismatchError
 from streams.kafka.access import explained, kafka_client_options
-from streams.kafka.changelog import Changelog
 from streams.kafka.members import changelog, members
 from streams.kafka.topic import assign_paused, describe_topic
 from streams.kafka.watermarks import last_watermark
-from streams.ops.coverage import GapTimes, Times, stretches
-from streams.ops.process_state import DOWN_AFTER, IngestState, WorkerState, plan_text
-from streams.ops.standing import SinkStanding, StandingReader
-from streams.ops.status import Counted, Letter, Partition, Paused, Process, Rates, Status
-from streams.ops.troubles import Beside, reaches_head, troubles
 from streams.postgres.database import Connection, Database
 from streams.postgres.processes import Pause, Seen, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
+from streams.status.coverage import GapTimes, Times, stretches
+from streams.status.lag import SinkStanding, StandingReader
+from streams.status.model import Counted, Letter, Partition, Paused, Process, Rates, Status
+from streams.status.process import DOWN_AFTER, IngestState, WorkerState, plan_text
+from streams.status.table_counts import Changelog
+from streams.status.troubles import Beside, reaches_head, troubles
 from streams.text import as_time
 
 #: Seconds that Kafka, or Postgres, may take to answer.

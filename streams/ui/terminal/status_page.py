@@ -10,10 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streams.ops.process_state import order_text
-from streams.ops.status import Process, Status, Stretch
-from streams.ops.troubles import process_name, replaced
 from streams.resources.others import others_in_words
+from streams.status.model import Process, Status, Stretch
+from streams.status.process import order_text
+from streams.status.troubles import process_name, replaced
 from streams.text import shown, span
 
 #: Columns where the output is no terminal.

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from streams.messages import NOT_KEPT, NOT_KNOWN
-from streams.ops.status import Stretch
+from streams.status.model import Stretch
 
 _Kind = Literal["covered", "pending", "to come", "gap", "not kept"]
 

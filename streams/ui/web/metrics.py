@@ -15,8 +15,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from streams import __version__
-from streams.ops.process_state import IngestMode, Machine, Memory, WorkerMode
-from streams.web.figures import BUCKETS, Figures, IngestFigures, WorkerFigures
+from streams.status.process import IngestMode, Machine, Memory, WorkerMode
+from streams.ui.web.figures import BUCKETS, Figures, IngestFigures, WorkerFigures
 
 #: What every name begins with.
 PREFIX: Final = "atproto_streams"

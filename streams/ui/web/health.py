@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from streams.web.figures import Figures, IngestFigures, WorkerFigures
+from streams.ui.web.figures import Figures, IngestFigures, WorkerFigures
 
 #: Seconds without progress, with work to do and no reason to wait, after which a process is not ready.
 STUCK_SECONDS: Final = 60.0

@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, Protocol
 
 from streams.errors import StreamsError
-from streams.ops.status import Status
 from streams.runtime.tasks import end_tasks
+from streams.status.model import Status
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ import msgspec
 
 from streams import __version__
 from streams.errors import SettingsError, StreamsError
-from streams.ops.process_state import BEAT_SECONDS, DOWN_AFTER, IngestState, WorkerState
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, Self, beat, count_workers, last_beat
 from streams.settings import Settings
+from streams.status.process import BEAT_SECONDS, DOWN_AFTER, IngestState, WorkerState
 from streams.text import shown
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from streams.ops.status import Status, Stretch
+from streams.status.model import Status, Stretch
 from streams.text import clock, duration, stranger
-from streams.web.drawing import HEIGHT, Block, plain, span
+from streams.ui.web.drawing import HEIGHT, Block, plain, span
 
 #: Most stretches that are drawn, and gaps that are told.
 MOST_STRETCHES: Final = 200

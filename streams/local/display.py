@@ -11,12 +11,12 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from streams.ops.configuration import redacted
-from streams.ops.process_state import order_text
-from streams.ops.standing import Holdings, SinkStanding
 from streams.settings import Settings, read_stack_state
 from streams.sources.firehose.relay import relay_name
+from streams.status.lag import Holdings, SinkStanding
+from streams.status.process import order_text
 from streams.text import shown
+from streams.ui.terminal.config import redacted
 
 LINE_EVERY: Final = 5.0
 #: Collections named in the summary.

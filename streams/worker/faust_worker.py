@@ -15,10 +15,10 @@ from faust.worker import logger as faust_logger
 from mode.utils.logging import level_number
 
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
-from streams.ops import refusal
 from streams.resources.niceness import step_back
 from streams.runtime.logs import keep_secrets, say_neighbours, set_up_logging
 from streams.settings import Settings
+from streams.worker import refusal
 
 log = logging.getLogger(__name__)
 

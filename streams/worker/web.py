@@ -12,12 +12,12 @@ from typing import Generic, Protocol, TypeVar
 import faust
 from faust.types import TP
 
-from streams.ops.gathering import status_reader
-from streams.ops.process_state import WorkerState
 from streams.settings import Settings
-from streams.web.figures import Durations, Held, WorkerFigures
-from streams.web.port import address, elsewhere, hold_port
-from streams.web.server import WebServer
+from streams.status.process import WorkerState
+from streams.status.reader import status_reader
+from streams.ui.web.figures import Durations, Held, WorkerFigures
+from streams.ui.web.port import address, elsewhere, hold_port
+from streams.ui.web.server import WebServer
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from typing import Final
 
 import msgspec
 
-from streams.ops.process_state import Machine
 from streams.resources.others import others_in_words
+from streams.status.process import Machine
 from streams.text import UNKNOWN, number, share, size, stranger
-from streams.web.drawing import HEIGHT, Block, ceiling, line, plain, span
-from streams.web.figures import Figures
-from streams.web.history import SLOTS, History
+from streams.ui.web.drawing import HEIGHT, Block, ceiling, line, plain, span
+from streams.ui.web.figures import Figures
+from streams.ui.web.history import SLOTS, History
 
 #: Modes in which work goes as fast as it can, and those in which it goes slowly on purpose; all others wait.
 _FULL: Final = frozenset({"whole slices", "full speed"})

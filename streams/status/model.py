@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from streams.ops.process_state import IngestState, WorkerState
+from streams.status.process import IngestState, WorkerState
 
 
 class Partition(msgspec.Struct, frozen=True):

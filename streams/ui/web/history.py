@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from streams.web.figures import Figures
+from streams.ui.web.figures import Figures
 
 #: Seconds between two samples, and how many are kept.
 EVERY: Final = 5.0

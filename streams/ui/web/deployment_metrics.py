@@ -8,9 +8,9 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from streams.ops.status import Status
-from streams.ops.troubles import replaced
-from streams.web.metrics import PREFIX, gauge
+from streams.status.model import Status
+from streams.status.troubles import replaced
+from streams.ui.web.metrics import PREFIX, gauge
 
 _NAME: Final = f"{PREFIX}_deployment"
 

@@ -6,12 +6,12 @@ from typing import Protocol
 
 import structlog
 
-from streams.ops.gathering import status_reader
-from streams.ops.process_state import IngestState
 from streams.settings import Settings
-from streams.web.figures import IngestFigures
-from streams.web.port import address, elsewhere, hold_port
-from streams.web.server import WebServer
+from streams.status.process import IngestState
+from streams.status.reader import status_reader
+from streams.ui.web.figures import IngestFigures
+from streams.ui.web.port import address, elsewhere, hold_port
+from streams.ui.web.server import WebServer
 
 log = structlog.get_logger("streams.ingest")
 

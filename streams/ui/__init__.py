@@ -1,0 +1,1 @@
+"""What people see, and the machines that watch for them."""

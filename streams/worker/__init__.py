@@ -1,0 +1,1 @@
+"""The process behind ``faust -A streams.agents worker``: its start, slices into transactions, what runs beside."""
