@@ -19,11 +19,11 @@ import structlog
 
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
-from streams.resources.machine import Machine
+from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.settings import Settings
 from streams.status import process
+from streams.status.process import shown_machine
 from streams.text import span
-from streams.throttle import SAMPLE_SECONDS, shown_machine
 
 log = structlog.get_logger("streams.ingest")
 

@@ -18,11 +18,12 @@ from typing import Final
 
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.in_flight import Account
-from streams.resources.machine import Machine
+from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.resources.memory_budgets import container_says, effective_memory_limit, worker_budgets
 from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
 from streams.status import process
+from streams.status.process import shown_machine
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ log = logging.getLogger(__name__)
 LARGEST_BATCH: Final = 4000
 #: While memory is short: records a transaction.
 SMALLEST_BATCH: Final = 100
-#: Seconds between two looks at the memory and at the machine.
-SAMPLE_SECONDS: Final = 1.0
 #: Longest time between two questions whether the slice is still ours, in seconds.
 ASK_SECONDS: Final = 0.1
 #: What the network makes, in events a second.
@@ -275,14 +274,6 @@ class Throttle:
                 "busy" if was else "idle", reason(sample), "pacing" if was else "whole slices, no waits",
             )  # fmt: skip
             self._wake()
-
-
-def shown_machine(sample: Sample, judge: IdleJudge) -> process.Machine:
-    """A sample and its judgement, as other programs see it."""
-    return process.Machine(
-        others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
-        memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure, top=sample.top,
-    )  # fmt: skip
 
 
 def describe(pacer: Pacer, use_idle: bool) -> str:

@@ -34,6 +34,8 @@ _FADE: Final = 0.9
 
 #: What servers of ours we cannot see (in other containers) use for each of our CPU seconds, at most (README: Speed).
 UNSEEN: Final = 1.5
+#: Seconds between two looks at the memory and at the machine.
+SAMPLE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from streams.resources.idleness import IdleJudge, Sample
 from streams.resources.others import Other
 
 #: Why a worker goes at the pace that it goes; the first that is true counts.
@@ -150,3 +151,11 @@ def ingest_mode(
         (not connected, "no relay", "it connects to the relay again"),
     )
     return next(((mode, why) for holds, mode, why in ways if holds), pace)
+
+
+def shown_machine(sample: Sample, judge: IdleJudge) -> Machine:
+    """A sample and its judgement, as other programs see it."""
+    return Machine(
+        others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
+        memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure, top=sample.top,
+    )  # fmt: skip

@@ -14,10 +14,12 @@ from streams import __version__
 from streams.messages import NOT_KEPT
 from streams.postgres.processes import Seen
 from streams.resources.others import Other
+from streams.runtime.rates import Speeds
 from streams.status.coverage import GapTimes
 from streams.status.model import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
+from streams.status.postgres_side import of_interest
 from streams.status.process import IngestState, Machine, Memory, WorkerState, ingest_mode
-from streams.status.reader import Speeds, of_interest, seconds_left
+from streams.status.reader import seconds_left
 from streams.status.troubles import Beside, reaches_head, troubles
 from streams.ui.terminal.status_page import page, strip
 

@@ -1,0 +1,95 @@
+"""What Postgres says of a deployment, beside the offsets."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from streams.errors import MismatchError
+from streams.postgres.database import Connection, Database
+from streams.postgres.processes import Pause, Seen, pause_of, processes
+from streams.postgres.queries import query
+from streams.settings import Settings
+from streams.status.coverage import GapTimes
+from streams.status.model import Letter
+from streams.status.process import DOWN_AFTER
+
+#: Dead letters that are shown.
+LETTERS: Final = 10
+#: A process that did not end in order is shown for so long after it was last seen, in seconds.
+SHOW_LOST: Final = 600.0
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """What Postgres holds, beside the offsets."""
+
+    schema: str | None
+    seen: list[Seen]
+    pause: Pause | None
+    runs: list[Any]
+    dead_letters: int
+    gaps: int
+    letters: tuple[Letter, ...]
+    gap_rows: tuple[GapTimes, ...]
+    cursor: str | None
+
+
+async def read_rows(database: Database, settings: Settings) -> Rows:
+    """Everything from Postgres but the offsets. What is not there yet is empty."""
+    topic, group = settings.kafka_topic, settings.sink_group
+    schema: str | None = None
+    try:
+        await database.check()
+    except MismatchError as error:
+        schema = str(error)
+
+    async def call(connection: Connection) -> list[list[Any]]:
+        return [
+            await _fetch(connection, name, *arguments)
+            for name, arguments in (
+                ("status_runs", (topic,)),
+                ("status_counts", (topic,)),
+                ("status_letters", (topic, LETTERS)),
+                ("status_gaps", (topic,)),
+                ("cursor_text", (settings.cursor_service,)),
+            )
+        ]
+
+    runs, counts, letters, gaps, cursor = await database.run(call)
+    seen: list[Seen] = []
+    pause: Pause | None = None
+    with contextlib.suppress(MismatchError):  # a schema from before they were
+        seen = of_interest(await processes(database, topic, group, DOWN_AFTER))
+        pause = await pause_of(database, topic, group)
+    return Rows(
+        schema=schema,
+        seen=seen,
+        pause=pause,
+        runs=runs,
+        dead_letters=counts[0]["dead_letters"] if counts else 0,
+        gaps=counts[0]["gaps"] if counts else 0,
+        letters=tuple(Letter(*row) for row in letters),
+        gap_rows=tuple(GapTimes(*row) for row in gaps),
+        cursor=cursor[0]["cursor"] if cursor else None,
+    )
+
+
+async def _fetch(connection: Connection, name: str, *arguments: object) -> list[Any]:
+    try:
+        return list(await connection.fetch(query(name), *arguments))
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedColumnError):
+        return []
+
+
+def of_interest(seen: list[Seen]) -> list[Seen]:
+    """Those that are there; the last of a kind of which none is; workers that did not end in order, for a while."""
+    kept, kinds = [], {one.kind for one in seen if one.alive}
+    for one in seen:
+        lost = one.kind == "worker" and one.ended_at is None and one.seconds_ago < SHOW_LOST
+        if one.alive or lost or one.kind not in kinds:
+            kept.append(one)
+        kinds.add(one.kind)
+    return kept
