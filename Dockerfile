@@ -23,4 +23,4 @@ STOPSIGNAL SIGTERM
 # The event loop answers.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s \
   CMD ["python", "-c", "from http.client import HTTPConnection as C; from os import environ; c = C('127.0.0.1', int(environ.get('WORKER_WEB_PORT') or 6066), timeout=8); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
-ENTRYPOINT ["python", "-m", "streams.container"]
+ENTRYPOINT ["python", "-m", "streams.worker.container"]

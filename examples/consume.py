@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from streams.errors import SettingsError, StreamsError
-from streams.kafka.access import kafka_client_options
+from streams.kafka.client import kafka_client_options
 from streams.settings import load_settings
 
 Event = dict[str, Any]

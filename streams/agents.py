@@ -14,16 +14,16 @@ from mode import CrashingSupervisor
 
 from streams.commands import add_commands
 from streams.errors import SettingsError, StreamsError
-from streams.kafka import transport
-from streams.kafka.access import tls_context
-from streams.kafka.members import group_id
-from streams.kafka.persistence import TableManager
-from streams.kafka.slice_schema import SliceSchema
-from streams.kafka.slices import Slice
+from streams.kafka.client import tls_context
+from streams.kafka.groups import group_id
 from streams.kafka.topic import MAX_MESSAGE_BYTES
-from streams.pipeline import Pipeline, broker_urls
 from streams.settings import Settings, load_settings
+from streams.worker import transport
 from streams.worker.faust_worker import Worker
+from streams.worker.persistence import TableManager
+from streams.worker.pipeline import Pipeline, broker_urls
+from streams.worker.slice_schema import SliceSchema
+from streams.worker.slices import Slice
 
 #: Where a listing command would look for the broker that is not there: nowhere.
 NO_BROKER: Final = "127.0.0.1:9"
@@ -79,7 +79,7 @@ def make_app(settings: Settings) -> faust.App:
         topic_partitions=settings.kafka_partitions,
         topic_replication_factor=1,  # the topic's own, once it is known
         topic_disable_leader=True,
-        topic_allow_declare=False,  # the tables' changelogs are made by our checks (streams/kafka/table_topics.py)
+        topic_allow_declare=False,  # the tables' changelogs are made by our checks (streams/worker/table_topics.py)
         producer_linger=0.05,
         producer_max_request_size=MAX_MESSAGE_BYTES,
         # Loopback, and a bare index: nothing that serves what is in tables.

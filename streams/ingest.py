@@ -21,7 +21,7 @@ import structlog
 from streams import __version__
 from streams.errors import StreamsError
 from streams.ingestion.web import IngestWeb
-from streams.kafka.lock import ingest_lock
+from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.replay import Options, Replay

@@ -19,12 +19,12 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from streams.errors import BrokerError, MismatchError, RelayError
 from streams.ingest_pace import IngestPace
 from streams.ingest_view import Facts, ingest_state, report_end, standing
-from streams.kafka.access import explained, is_away
-from streams.kafka.guard import TopicGuard
+from streams.kafka.client import explained, is_away
 from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
 from streams.kafka.refusals import Refusals
 from streams.kafka.retention import LOOK_EVERY, RetentionGuard
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic
+from streams.kafka.topic_guard import TopicGuard
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.watermarks import read_state
 from streams.postgres.processes import Pause

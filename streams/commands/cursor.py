@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from streams.commands.running import open_database, refuse_while_workers_run, run_command
 from streams.errors import MismatchError
-from streams.kafka.access import broker_error
+from streams.kafka.client import broker_error
 from streams.kafka.topic import find_topic, reader
 from streams.postgres.positions import CursorRow, Standing, cursors, lowest, set_cursor, standings
 from streams.settings import Settings

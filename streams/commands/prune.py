@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from streams.commands.running import open_database, run_command
 from streams.errors import SettingsError
-from streams.kafka.access import admin_client, broker_error
+from streams.kafka.client import admin_client, broker_error
 from streams.kafka.retention import topic_retention
 from streams.kafka.topic import find_topic
 from streams.postgres.database import Connection, Database

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from streams.commands import filters
 from streams.commands.running import open_database, refuse_while_workers_run, run_command
 from streams.errors import SettingsError
-from streams.kafka.access import broker_error
+from streams.kafka.client import broker_error
 from streams.kafka.start_at import Resolved, StartAt, resolve
 from streams.kafka.topic import TopicInfo, find_topic, reader
 from streams.postgres.positions import Moved, move_back

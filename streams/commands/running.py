@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from streams.errors import DatabaseError, HeldError, StreamsError
-from streams.kafka.members import running_workers
+from streams.kafka.groups import running_workers
 from streams.postgres.database import Database
 from streams.runtime.logs import print_anywhere, set_up_logging
 from streams.settings import Settings, load_settings

@@ -1,1 +1,1 @@
-"""The Kafka side: the topic, its messages, and the transports in and out of it."""
+"""The topic, and how it is reached: as a client, as a writer, as one who looks. No Faust."""

@@ -22,13 +22,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import BrokerError, HeldError, MismatchError, SettingsError
-from streams.kafka.access import admin_client, broker_error
+from streams.kafka.client import admin_client, broker_error
 from streams.kafka.disk import broker_folder, check_disk
-from streams.kafka.lock import ingest_lock
-from streams.kafka.outlet import Lane, Outlet
+from streams.kafka.ingest_lock import ingest_lock
+from streams.kafka.log_end import Silence
+from streams.kafka.producer import Lane, Outlet
 from streams.kafka.progress import Progress
 from streams.kafka.retention import topic_retention
-from streams.kafka.silence import Silence
 from streams.kafka.topic import (
     MAX_MESSAGE_BYTES,
     TopicInfo,

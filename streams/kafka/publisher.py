@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streams.errors import MismatchError
-from streams.kafka.access import kafka_client_options
+from streams.kafka.client import kafka_client_options
 from streams.kafka.oversized import Record, letter_for
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, partition_for
 from streams.messages import ControlMessage, Position, Watermark, encode_control

@@ -8,7 +8,7 @@ from typing import Final
 from aiokafka.errors import InvalidTimestampError
 
 from streams.errors import BrokerError
-from streams.kafka.access import is_away
+from streams.kafka.client import is_away
 from streams.kafka.publisher import TOO_LARGE
 
 #: Times that Kafka may refuse what we send for one reason, while nothing gets further: then that reason is the end.

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from streams.kafka.access import admin_client
+from streams.kafka.client import admin_client
 from streams.kafka.disk import broker_folder
 from streams.kafka.topic import TopicInfo, read_from, reader
 from streams.settings import Settings

@@ -21,7 +21,7 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerError, MismatchError
-from streams.kafka.access import START_PATIENCE, asked, broker_error, kafka_client_options
+from streams.kafka.client import START_PATIENCE, asked, broker_error, kafka_client_options
 from streams.runtime.drills import crash_point
 from streams.settings import Settings
 

@@ -17,7 +17,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from streams.errors import BrokerError, MismatchError
-from streams.kafka.access import asked, is_away
+from streams.kafka.client import asked, is_away
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo
 from streams.kafka.versions import OLDEST, is_too_old
 from streams.settings import Settings

@@ -7,7 +7,7 @@ from typing import Final
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaError
 
-from streams.kafka.access import REFUSAL_MS, kafka_client_options
+from streams.kafka.client import REFUSAL_MS, kafka_client_options
 from streams.settings import Settings
 
 #: The oldest version of Kafka that we work with (docs/operating.md): the first that takes batches packed by zstd.

@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import MismatchError
-from streams.kafka.access import broker_error
-from streams.kafka.silence import Silence
+from streams.kafka.client import broker_error
+from streams.kafka.log_end import Silence
 from streams.kafka.topic import TopicInfo, check_partitions, read_from, reader
 from streams.messages import FORMAT_VERSION, Watermark, decode_control
 from streams.settings import Settings

@@ -12,7 +12,7 @@ from typing import Final
 from aiokafka.errors import KafkaError
 
 from streams.errors import MismatchError, RelayError
-from streams.kafka.access import admin_client, broker_error
+from streams.kafka.client import admin_client, broker_error
 from streams.kafka.topic import describe_topic
 from streams.kafka.watermarks import read_state
 from streams.local.compare import compare

@@ -18,11 +18,11 @@ from faust.types import TP
 
 from streams.errors import HeldError
 from streams.kafka.progress import Progress
-from streams.kafka.slices import Slice, rewound, split
-from streams.lanes import Lanes
 from streams.postgres.rebuilt import Begin
 from streams.sink_postgres import Fenced, PostgresSink, Written
-from streams.throttle import Throttle
+from streams.worker.lanes import Lanes
+from streams.worker.slices import Slice, rewound, split
+from streams.worker.throttle import Throttle
 
 log = logging.getLogger(__name__)
 

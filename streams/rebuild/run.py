@@ -15,10 +15,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.errors import DatabaseError, MismatchError, SettingsError
-from streams.kafka.access import broker_error
-from streams.kafka.guard import TopicGuard
-from streams.kafka.silence import Silence
+from streams.kafka.client import broker_error
+from streams.kafka.log_end import Silence
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
+from streams.kafka.topic_guard import TopicGuard
 from streams.messages import decode_message
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
 from streams.postgres.rebuilt import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
@@ -32,7 +32,7 @@ from streams.runtime.drills import crash_point
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink
-from streams.throttle import Throttle
+from streams.worker.throttle import Throttle
 
 T = TypeVar("T")
 Tell = Callable[[str], None]

@@ -21,9 +21,9 @@ from aiokafka.errors import KafkaError
 
 from streams import __version__
 from streams.errors import BrokerError, DatabaseError, MismatchError, RelayError, SettingsError, StreamsError
-from streams.kafka.access import explained, kafka_client_options
+from streams.kafka.client import explained, kafka_client_options
 from streams.kafka.disk import broker_folder
-from streams.kafka.members import members
+from streams.kafka.groups import members
 from streams.kafka.topic import describe_topic
 from streams.kafka.topic_limits import command, effective_configs, judge
 from streams.kafka.versions import OLDEST, is_too_old

@@ -18,8 +18,8 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 
-from streams.kafka.access import kafka_client_options
-from streams.kafka.members import changelog, members
+from streams.kafka.client import kafka_client_options
+from streams.kafka.groups import changelog, members
 from streams.kafka.topic import assign_paused, describe_topic
 from streams.kafka.watermarks import last_watermark
 from streams.postgres.database import Database

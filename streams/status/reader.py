@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 
 from streams import __version__
 from streams.errors import DatabaseError
-from streams.kafka.access import explained
+from streams.kafka.client import explained
 from streams.postgres.database import Database
 from streams.postgres.processes import Seen
 from streams.runtime.rates import Speeds

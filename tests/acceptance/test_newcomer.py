@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.commands import Command, finish, free_port
 from tests.acceptance.deployment import Deployment
 
-CONTAINER = [sys.executable, "-m", "streams.container"]
+CONTAINER = [sys.executable, "-m", "streams.worker.container"]
 THEIR_SELECT = "SELECT * FROM firehose_cursor WHERE service = 'backfill';"
 OLDER_ROW = (
     "INSERT INTO firehose_cursor (service, cursor, last_event_time) "

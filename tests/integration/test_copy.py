@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from streams.errors import HeldError, MismatchError, SettingsError
-from streams.kafka import lock, silence
-from streams.kafka.access import admin_client
+from streams.kafka import ingest_lock, log_end
+from streams.kafka.client import admin_client
 from streams.kafka.copying import copy_topic
 from streams.kafka.topic import ensure_topic, partition_for, read_from, reader
 from streams.kafka.watermarks import read_state
@@ -244,7 +244,7 @@ async def test_a_broker_that_is_silent_for_long_does_not_cut_the_copy_short(
     embedded: Stack, settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it is away aiokafka says nothing, and its end_offsets waits for it."""
-    monkeypatch.setattr(silence, "PATIENCE", 0.5)
+    monkeypatch.setattr(log_end, "PATIENCE", 0.5)
     made, into = settings(kafka_partitions=1), settings(kafka_topic=f"{settings().kafka_topic}.whole")
     await marked(made, 50)
     loop = asyncio.get_running_loop()
@@ -264,7 +264,7 @@ async def test_a_broker_that_is_silent_for_long_does_not_cut_the_copy_short(
 async def test_a_source_that_loses_its_end_is_no_whole_copy(
     settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(silence, "PATIENCE", 0.5)
+    monkeypatch.setattr(log_end, "PATIENCE", 0.5)
     made, into = settings(kafka_partitions=1), settings(kafka_topic=f"{settings().kafka_topic}.cut")
     await marked(made, 5)
     asked = AIOKafkaConsumer.end_offsets
@@ -285,7 +285,7 @@ async def test_a_source_that_loses_its_end_is_no_whole_copy(
 
 
 async def test_refusals(deployment: OneTopic, settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "SESSION", 6.0)
+    monkeypatch.setattr(ingest_lock, "SESSION", 6.0)
     made, target = settings(), f"{deployment.topic}.target"
     for name in (target, made.kafka_topic, "a topic"):
         with pytest.raises(SettingsError, match="There is no topic" if name == target else "cannot be the target"):

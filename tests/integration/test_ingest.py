@@ -16,8 +16,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import structs
 
 from streams.errors import HeldError, MismatchError, RelayError
-from streams.kafka.access import admin_client
-from streams.kafka.lock import ingest_lock
+from streams.kafka.client import admin_client
+from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
 from streams.kafka.topic import ensure_topic, read_from, reader
@@ -250,7 +250,7 @@ async def test_the_budget_says_when_to_stop_reading(settings: SettingsFactory) -
 
 
 async def test_one_ingest_holds_a_topic(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.kafka.lock.SESSION", 6.0)
+    monkeypatch.setattr("streams.kafka.ingest_lock.SESSION", 6.0)
     made = settings()
     await ensure_topic(made)
     lost: list[int] = []

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from streams.kafka.slices import Chain, Slice
-from streams.lanes import Lanes
 from streams.postgres.database import Database
 from streams.resources.machine import Machine
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink, Written
-from streams.throttle import Throttle
+from streams.worker.lanes import Lanes
+from streams.worker.slices import Chain, Slice
+from streams.worker.throttle import Throttle
 from tests import merge_model as model
 from tests.conftest import SettingsFactory
 from tests.patience import PATIENCE

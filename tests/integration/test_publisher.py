@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiokafka.admin import NewTopic
 
-from streams.kafka.access import admin_client
+from streams.kafka.client import admin_client
 from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.topic import TopicInfo, ensure_topic, partition_for
 from streams.kafka.watermarks import read_state

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from streams.errors import HeldError, MismatchError, SettingsError, StreamsError
-from streams.kafka.access import admin_client
+from streams.kafka.client import admin_client
 from streams.kafka.topic import ensure_topic, partition_for
 from streams.messages import Run, Watermark, encode_control
 from streams.postgres.cursor import write_cursor

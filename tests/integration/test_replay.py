@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.errors import MismatchError, SettingsError
-from streams.kafka.access import admin_client
+from streams.kafka.client import admin_client
 from streams.kafka.retention import _set_configs, topic_configs
 from streams.kafka.start_at import MARGIN, Resolved, StartAt, resolve
 from streams.kafka.topic import reader

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from streams.errors import BrokerError, SettingsError
-from streams.kafka.access import admin_client
+from streams.kafka.client import admin_client
 from streams.kafka.retention import topic_configs
 from streams.kafka.topic import ensure_topic
 from streams.runtime.logs import set_up_logging

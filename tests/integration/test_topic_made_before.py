@@ -19,7 +19,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from streams.errors import BrokerError, MismatchError
 from streams.kafka import topic_limits
-from streams.kafka.access import admin_client
+from streams.kafka.client import admin_client
 from streams.kafka.publisher import Publisher
 from streams.kafka.retention import _set_configs
 from streams.kafka.topic import TopicInfo, ensure_topic, find_topic, read_from, reader

@@ -25,7 +25,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from streams.kafka.members import changelog
+from streams.kafka.groups import changelog
 from streams.settings import Settings
 from tests.burial import bury
 from tests.conftest import SettingsFactory

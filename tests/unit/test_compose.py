@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.container import COMMAND
 from streams.settings import PROFILES, Settings, setting_names
+from streams.worker.container import COMMAND
 from tests.unit.test_readme import default_text
 
 PROJECT = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def test_the_image_runs_the_readme_s_command_as_nobody_special() -> None:
     program, quiet, *rest = COMMAND
     assert " ".join((program, *rest)) in (PROJECT / "README.md").read_text()
     assert quiet == "--quiet"  # Faust's banner is no line of JSON
-    assert 'ENTRYPOINT ["python", "-m", "streams.container"]' in DOCKERFILE
+    assert 'ENTRYPOINT ["python", "-m", "streams.worker.container"]' in DOCKERFILE
     assert re.search(r"^USER (?!0|root)\d+$", DOCKERFILE, re.MULTILINE)
     assert f"LOCAL_DIR={ENVIRONMENT['LOCAL_DIR']}" in DOCKERFILE
 

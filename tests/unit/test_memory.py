@@ -35,7 +35,7 @@ from streams.resources.memory_budgets import (
 )
 from streams.resources.memory_watch import MemoryJudge, MemoryWatch
 from streams.settings import Settings
-from streams.throttle import Throttle
+from streams.worker.throttle import Throttle
 from tests.patience import PATIENCE
 
 

@@ -24,10 +24,10 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Producer as FaustsProducer
 
 from streams.agents import make_app
-from streams.kafka import persistence, transport
-from streams.kafka.fetching import FetchThread
-from streams.kafka.persistence import Producer, Recovery, TableManager, until_answered
 from streams.settings import Settings
+from streams.worker import persistence, transport
+from streams.worker.fetching import FetchThread
+from streams.worker.persistence import Producer, Recovery, TableManager, until_answered
 from tests.patience import PATIENCE
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streams import container
 from streams.errors import BrokerError, SettingsError
-from streams.worker import refusal
+from streams.worker import container, refusal
 
 
 class Execed(Exception):  # noqa: N818 (nothing went wrong)

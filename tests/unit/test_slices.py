@@ -8,7 +8,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.slices import Break, Chain, Record, Slice, cut_events, round_robin, split
+from streams.worker.slices import Break, Chain, Record, Slice, cut_events, round_robin, split
 
 
 @dataclass

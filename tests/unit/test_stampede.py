@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mode.utils.futures import StampedeWrapper
 
-from streams.kafka import transport
-from streams.kafka.stampede import MODES_OWN, call_shared
+from streams.worker import transport
+from streams.worker.stampede import MODES_OWN, call_shared
 from tests.patience import PATIENCE
 
 
@@ -132,7 +132,7 @@ async def test_fausts_own_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_modes_own_still_needs_it() -> None:
-    """If this fails, mode has mended its stampede: streams/kafka/stampede.py can go."""
+    """If this fails, mode has mended its stampede: streams/worker/stampede.py can go."""
     door = Door()
     _, tasks = await _callers(door, 2, MODES_OWN)
     tasks[1].cancel()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from streams.resources.idleness import Sample
 from streams.resources.machine import Machine
 from streams.settings import PROFILES, Settings
-from streams.throttle import LARGEST_BATCH, Pacer, Throttle, describe
+from streams.worker.throttle import LARGEST_BATCH, Pacer, Throttle, describe
 from tests.patience import PATIENCE
 from tests.virtual_time import virtually
 

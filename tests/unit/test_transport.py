@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from faust.types import TP
 
 from streams.errors import MismatchError
-from streams.kafka.transport import Consumer
+from streams.worker.transport import Consumer
 
 P0 = TP("t", 0)
 

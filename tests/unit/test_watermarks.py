@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.kafka import silence
+from streams.kafka import log_end
 from streams.kafka.watermarks import TopicState, last_watermark
 from streams.messages import Watermark, encode_control
 
@@ -80,21 +80,21 @@ class Quiet:
 
 
 async def test_a_broker_that_was_silent_for_long_is_still_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "PATIENCE", 0.0)
-    made = Quiet([Message(1, encode_control(mark(1, 7)))], silent=silence.LOOKS, end=2)
+    monkeypatch.setattr(log_end, "PATIENCE", 0.0)
+    made = Quiet([Message(1, encode_control(mark(1, 7)))], silent=log_end.LOOKS, end=2)
     consumer: Any = made
     assert await last_watermark(consumer, TP, 0, 2) == mark(1, 7)
-    assert made.looks == silence.LOOKS
+    assert made.looks == log_end.LOOKS
 
 
 async def test_a_broker_that_lost_the_logs_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "PATIENCE", 0.0)
+    monkeypatch.setattr(log_end, "PATIENCE", 0.0)
     consumer: Any = Quiet([], silent=1000, end=0)
     assert await last_watermark(consumer, TP, 0, 2) is None
 
 
 async def test_a_broker_that_gives_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "PATIENCE", 0.0)
+    monkeypatch.setattr(log_end, "PATIENCE", 0.0)
     consumer: Any = Quiet([], silent=1000, end=2)
     with pytest.raises(KafkaError, match="gives none"):
         await last_watermark(consumer, TP, 0, 2)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.errors import MismatchError
-from streams.kafka.access import asked
+from streams.kafka.client import asked
 from streams.kafka.topic import TopicInfo, create, describe_topic, wait_for_topic
 from streams.settings import Settings
 

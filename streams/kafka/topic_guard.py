@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streams.errors import BrokerError, MismatchError, StreamsError
-from streams.kafka.access import explained, kafka_client_options
+from streams.kafka.client import explained, kafka_client_options
 from streams.kafka.topic import TopicInfo, check_partitions, describe_topic, reader
 from streams.settings import Settings
 

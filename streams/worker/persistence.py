@@ -1,7 +1,7 @@
 """What Faust asks a broker while a worker starts or is rebalanced: asked again until it is answered.
 
 Faust takes a broker that is away in such a moment for a crash, or gives up after ``broker_request_timeout`` and then
-stands for ever. Here it waits. Nothing of this says that the broker is away: ``streams/kafka/guard.py`` does.
+stands for ever. Here it waits. Nothing of this says that the broker is away: ``streams/kafka/topic_guard.py`` does.
 """
 # ruff: noqa: ANN401 (the overridden methods' own signatures)
 
@@ -18,7 +18,7 @@ from faust.exceptions import NotReady, ProducerSendError
 from faust.tables import manager, recovery
 from faust.transport.drivers import aiokafka as driver
 
-from streams.kafka.access import is_away
+from streams.kafka.client import is_away
 
 T = TypeVar("T")
 

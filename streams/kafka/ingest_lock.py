@@ -27,7 +27,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from aiokafka.errors import KafkaError
 
 from streams.errors import HeldError
-from streams.kafka.access import broker_error, kafka_client_options
+from streams.kafka.client import broker_error, kafka_client_options
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.kafka.host import Host
-from streams.kafka.persistence import wait_at_bootstrap
 from streams.resources.in_flight import Account
 from streams.resources.memory_budgets import RECORD_OVERHEAD
+from streams.worker.callbacks import Host
+from streams.worker.persistence import wait_at_bootstrap
 
 #: Bytes that are taken at once. A fetch that is larger only waits in a list.
 TAKE_BYTES: Final = 8 << 20

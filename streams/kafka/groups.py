@@ -8,7 +8,7 @@ from typing import Final
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import for_code
 
-from streams.kafka.access import asked
+from streams.kafka.client import asked
 from streams.settings import Settings
 
 #: The changelogs' names begin with the group, and a topic's name has at most 249 characters.

@@ -18,12 +18,12 @@ from typing import Final, Protocol
 
 from faust.types import TP
 
-from streams.kafka.slices import Record, Slice, cut_events
 from streams.resources.in_flight import Gate
 from streams.resources.memory_budgets import worker_budgets
 from streams.runtime.drills import crash_point
 from streams.sink_postgres import Fenced, Written
-from streams.throttle import LARGEST_BATCH, Throttle
+from streams.worker.slices import Record, Slice, cut_events
+from streams.worker.throttle import LARGEST_BATCH, Throttle
 
 log = logging.getLogger(__name__)
 

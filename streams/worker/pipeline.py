@@ -18,12 +18,9 @@ from faust.exceptions import AlreadyConfiguredWarning, ConsumerNotStarted
 from faust.types import TP
 
 from streams.errors import SettingsError, StreamsError
-from streams.kafka.guard import TopicGuard
-from streams.kafka.table_topics import ensure_changelog
 from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic
+from streams.kafka.topic_guard import TopicGuard
 from streams.kafka.topic_limits import check_limits
-from streams.kafka.transport import Consumer
-from streams.lanes import Lanes, SliceEvent
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause, pause_of
@@ -40,11 +37,14 @@ from streams.status.estimate import say_estimates
 from streams.status.heartbeat import Heartbeat, pause_line
 from streams.status.process import Memory, WorkerMode, WorkerState
 from streams.tables import Tables
-from streams.throttle import Throttle
 from streams.ui.terminal.worker_line import SHOW_EVERY, WorkerProgress
 from streams.worker.faust_worker import Worker
 from streams.worker.ingest_child import Child, ingest_command
+from streams.worker.lanes import Lanes, SliceEvent
 from streams.worker.report import REPORT_SECONDS, Reporter, Speed
+from streams.worker.table_topics import ensure_changelog
+from streams.worker.throttle import Throttle
+from streams.worker.transport import Consumer
 from streams.worker.web import WorkerWeb
 
 log = logging.getLogger(__name__)

@@ -26,15 +26,15 @@ from faust.types.tuples import ack_lock
 from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
-from streams.kafka.fetching import TAKE_BYTES, FetchThread
-from streams.kafka.host import Host
-from streams.kafka.persistence import Producer, until_answered
-from streams.kafka.slice_schema import SliceMessage, SliceSchema
-from streams.kafka.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
-from streams.kafka.stampede import install
 from streams.resources.in_flight import Hold
 from streams.resources.memory_budgets import RECORD_OVERHEAD
 from streams.runtime.loop_guard import STALL_SECONDS, LoopGuard
+from streams.worker.callbacks import Host
+from streams.worker.fetching import TAKE_BYTES, FetchThread
+from streams.worker.persistence import Producer, until_answered
+from streams.worker.slice_schema import SliceMessage, SliceSchema
+from streams.worker.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
+from streams.worker.stampede import install
 
 log = logging.getLogger(__name__)
 
