@@ -1,6 +1,7 @@
-"""Messages into the partitions of a topic as fast as they come, in order, with a bound on what is not acknowledged.
+"""Producers for batches that their user makes, and the ``Outlet``: messages into partitions as fast as they come.
 
-For a copy: whoever fills it must look only at whether everything arrived. The ingest's way is ``publisher.py``.
+An outlet is for a copy, in order and with a bound on what is not acknowledged: whoever fills it must look only at
+whether everything arrived. The ingest's way is ``publisher.py``.
 """
 
 from __future__ import annotations
@@ -11,14 +12,28 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
-from streams.kafka.publisher import BATCH_BYTES, DID_CACHE, LONGEST_KEPT, close_producer, make_producer
-from streams.kafka.topic import TopicInfo, partition_for
+from aiokafka import AIOKafkaProducer
+
+from streams.kafka.client import kafka_client_options
+from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, partition_for
 from streams.settings import Settings
 
 #: Least bytes of a batch, however many partitions there are.
 LEAST_BATCH: Final = 16 * 1024
 #: aiokafka wants a list.
 _NONE: Final[list[tuple[str, bytes]]] = []
+#: aiokafka allows one request in flight a broker, so small batches hurt (DESIGN, costs): bytes before compression.
+BATCH_BYTES: Final = 896 * 1024
+#: Seconds until aiokafka gives a batch up.
+SEND_TIMEOUT: Final = 40.0
+#: Seconds that anybody waits for a producer to close.
+STOP_PATIENCE: Final = 1.0
+#: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
+DID_CACHE: Final = 100_000
+#: Characters: longer ones, up to 2,048, are legal, and a stranger could fill the memory with them.
+LONGEST_KEPT: Final = 128
+#: Producers that are still closing: asyncio itself keeps no reference to a task.
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
 
 
 class Lane:
@@ -129,3 +144,31 @@ def _read(sent: asyncio.Future[Any]) -> None:
     """After a first failure nobody asks for the others', and asyncio would warn."""
     if not sent.cancelled():
         sent.exception()
+
+
+def make_producer(settings: Settings, batch_bytes: int, *, idempotent: bool = True) -> AIOKafkaProducer:
+    """A producer for batches that its user makes: acknowledged by all replicas, nothing lingers in it."""
+    return AIOKafkaProducer(
+        **kafka_client_options(settings),
+        enable_idempotence=idempotent,
+        acks="all",
+        compression_type="zstd",
+        linger_ms=0,
+        max_batch_size=batch_bytes,
+        max_request_size=MAX_MESSAGE_BYTES,
+        request_timeout_ms=int(SEND_TIMEOUT * 1000),
+    )
+
+
+async def close_producer(producer: AIOKafkaProducer) -> None:
+    """Close it. It waits for what is unsent until that has expired: it does so by itself, and nobody waits long."""
+    closing = asyncio.get_running_loop().create_task(producer.stop(), name="producer-stop")
+    _CLOSING.add(closing)
+    closing.add_done_callback(_closed)
+    await asyncio.wait((closing,), timeout=STOP_PATIENCE)
+
+
+def _closed(closing: asyncio.Task[None]) -> None:
+    _CLOSING.discard(closing)
+    if not closing.cancelled():
+        closing.exception()  # read, so that asyncio does not warn: what was unsent is known already

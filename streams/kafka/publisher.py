@@ -21,33 +21,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streams.errors import MismatchError
-from streams.kafka.client import kafka_client_options
 from streams.kafka.oversized import Record, letter_for
-from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, partition_for
+from streams.kafka.producer import BATCH_BYTES, DID_CACHE, LONGEST_KEPT, close_producer, make_producer
+from streams.kafka.topic import TopicInfo, partition_for
 from streams.messages import ControlMessage, Position, Watermark, encode_control
 from streams.runtime.drills import crash_point
 from streams.settings import Settings
 
-#: aiokafka allows one request in flight a broker, so small batches hurt (DESIGN, costs): bytes before compression.
-BATCH_BYTES: Final = 896 * 1024
 #: Seconds until a batch that is not full is sent.
 LINGER: Final = 0.25
 #: Seconds between watermarks.
 MARK_EVERY: Final = 1.0
-#: Seconds until aiokafka gives a batch up.
-SEND_TIMEOUT: Final = 40.0
-#: Seconds that anybody waits for a producer to close.
-STOP_PATIENCE: Final = 1.0
-#: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
-DID_CACHE: Final = 100_000
 #: What the broker answers for a batch that is too large for the topic, or for a segment of its log.
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
-#: Characters: longer ones, up to 2,048, are legal, and a stranger could fill the memory with them.
-LONGEST_KEPT: Final = 128
 
 
 @dataclass(slots=True)
@@ -180,20 +169,6 @@ class _CarefulLane(_Lane):
         for key, value, now_ms in records:
             builder.append(timestamp=now_ms, key=key, value=value)
         return builder, records
-
-
-def make_producer(settings: Settings, batch_bytes: int, *, idempotent: bool = True) -> AIOKafkaProducer:
-    """A producer for batches that its user makes: acknowledged by all replicas, nothing lingers in it."""
-    return AIOKafkaProducer(
-        **kafka_client_options(settings),
-        enable_idempotence=idempotent,
-        acks="all",
-        compression_type="zstd",
-        linger_ms=0,
-        max_batch_size=batch_bytes,
-        max_request_size=MAX_MESSAGE_BYTES,
-        request_timeout_ms=int(SEND_TIMEOUT * 1000),
-    )
 
 
 class Publisher:
@@ -416,24 +391,6 @@ class Publisher:
                 await self.mark()
             except SendError:
                 return
-
-
-#: Producers that are still closing: asyncio itself keeps no reference to a task.
-_CLOSING: Final[set[asyncio.Task[None]]] = set()
-
-
-async def close_producer(producer: AIOKafkaProducer) -> None:
-    """Close it. It waits for what is unsent until that has expired: it does so by itself, and nobody waits long."""
-    closing = asyncio.get_running_loop().create_task(producer.stop(), name="producer-stop")
-    _CLOSING.add(closing)
-    closing.add_done_callback(_closed)
-    await asyncio.wait((closing,), timeout=STOP_PATIENCE)
-
-
-def _closed(closing: asyncio.Task[None]) -> None:
-    _CLOSING.discard(closing)
-    if not closing.cancelled():
-        closing.exception()  # read, so that asyncio does not warn: what was unsent is known already
 
 
 class SendError(Exception):

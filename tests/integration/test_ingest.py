@@ -133,7 +133,7 @@ async def test_what_kafka_never_took_is_taken_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The broker is frozen for longer than a batch lives: the ingest goes back to the last watermark."""
-    monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 2.0)
+    monkeypatch.setattr("streams.kafka.producer.SEND_TIMEOUT", 2.0)
     made = settings(relay_url=relay.url)
     info = await ensure_topic(made)
 
@@ -274,7 +274,7 @@ async def test_one_ingest_holds_a_topic(settings: SettingsFactory, monkeypatch: 
 async def test_a_topic_that_is_deleted_under_the_ingest_ends_it(
     settings: SettingsFactory, relay: DevRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 2.0)
+    monkeypatch.setattr("streams.kafka.producer.SEND_TIMEOUT", 2.0)
     made = settings(relay_url=relay.url)
     info = await ensure_topic(made)
 
@@ -381,7 +381,7 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
         embedded.kafka.freeze()
         await done(publisher, **more)
 
-    monkeypatch.setattr("streams.kafka.publisher.SEND_TIMEOUT", 3600.0)
+    monkeypatch.setattr("streams.kafka.producer.SEND_TIMEOUT", 3600.0)
     monkeypatch.setattr("streams.runtime.waiting.SLOW", 0.2)
     monkeypatch.setattr(Patience, "say", lambda _, about, text: said.append(text))
     monkeypatch.setattr(Publisher, step, without_kafka)
