@@ -20,11 +20,11 @@ import structlog
 
 from streams import __version__
 from streams.errors import StreamsError
+from streams.ingestion.session import Options, Replay
 from streams.ingestion.web import IngestWeb
 from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.topic import ensure_topic
 from streams.kafka.topic_limits import check_limits
-from streams.replay import Options, Replay
 from streams.resources.machine import resident
 from streams.resources.memory_budgets import check_limit, memory_limit
 from streams.resources.memory_watch import tune_allocator

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from streams.ingestion.session import Options, Replay
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.compare import compare
@@ -21,7 +22,6 @@ from streams.local.oracle import State
 from streams.local.relay import DevRelay
 from streams.postgres.database import Database
 from streams.postgres.session import reading
-from streams.replay import Options, Replay
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink
 from streams.sources.firehose.plan import Request

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import structs
 
 from streams.errors import HeldError, MismatchError, RelayError
+from streams.ingestion.session import Options, Replay
 from streams.kafka.client import admin_client
 from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.publisher import Publisher, SendError
@@ -28,7 +29,6 @@ from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.local.stack import Stack
 from streams.messages import Position, Run, Watermark, decode_control, encode_control
-from streams.replay import Options, Replay
 from streams.runtime.waiting import Patience
 from streams.settings import Settings
 from streams.sources.firehose.plan import Request

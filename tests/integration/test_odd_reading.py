@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from streams.errors import RelayError
+from streams.ingestion.session import Options, Replay
 from streams.kafka.topic import ensure_topic
 from streams.messages import NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN, Gap, Run
-from streams.replay import Options, Replay
 from streams.settings import Settings
 from streams.sources.firehose.plan import Request
 from tests.conftest import SettingsFactory

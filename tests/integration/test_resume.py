@@ -10,6 +10,7 @@ import orjson
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
+from streams.ingestion.session import Options, Replay
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.generator import Plan, Traffic
@@ -18,7 +19,6 @@ from streams.local.recording import Frame, iso_time
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.messages import DeadLetter, Gap, decode_control
-from streams.replay import Options, Replay
 from streams.settings import Settings
 from streams.sources.firehose.plan import Request
 from streams.sources.firehose.sequence.continuity import HELD

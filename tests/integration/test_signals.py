@@ -33,7 +33,7 @@ START = """
 import asyncio, os, signal, socket, sys
 from streams.ingest import run_ingest
 from streams.sources.firehose.plan import Request
-from streams.replay import Options
+from streams.ingestion.session import Options
 from streams.settings import load_settings
 
 async def ingest(settings, call):

@@ -18,6 +18,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from streams.errors import BrokerError, MismatchError
+from streams.ingestion.session import Options, Replay
 from streams.kafka import topic_limits
 from streams.kafka.client import admin_client
 from streams.kafka.publisher import Publisher
@@ -29,7 +30,6 @@ from streams.local.oracle import Oracle
 from streams.local.relay import DevRelay, RelayThread
 from streams.local.retained import FrameStore
 from streams.messages import Position, Watermark
-from streams.replay import Options, Replay
 from streams.settings import Settings
 from streams.sources.firehose.plan import Request
 from tests.conftest import SettingsFactory

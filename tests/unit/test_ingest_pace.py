@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from streams.ingest_pace import (
+from streams.ingestion.pace import (
     BURST_BYTES,
     NEED,
     SAFE,

@@ -1,7 +1,7 @@
 """Reads a run from its relay: connect, judge silence, connect again; and begin anew where the relay's sequence does.
 
 What happens to a frame is in ``intake.py``, what becomes of its events in the publisher, which is another one after
-each trouble with Kafka: ``replay.py`` hands over the one to read into.
+each trouble with Kafka: ``ingestion/session.py`` hands over the one to read into.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from streams.errors import RelayError
-from streams.ingest_pace import Look
+from streams.ingestion.pace import Look
 from streams.kafka.publisher import Publisher
 from streams.messages import Position, Run, Watermark
 from streams.protocol.collection_filter import compile_patterns

@@ -1,7 +1,7 @@
 """The life of an ingest: plan, publish until Kafka fails it, go back, publish again, end.
 
-A publisher lives until Kafka fails it, a connection (``run_reader.py``) until the relay ends it; both are made anew,
-the first at the last watermark that Kafka has, the second at the last event taken.
+A publisher lives until Kafka fails it, a connection (``sources/firehose/reader.py``) until the relay ends it; both are
+made anew, the first at the last watermark that Kafka has, the second at the last event taken.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import structlog
 from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streams.errors import BrokerError, MismatchError, RelayError
-from streams.ingest_pace import IngestPace
-from streams.ingest_view import Facts, ingest_state, report_end, standing
+from streams.ingestion.pace import IngestPace
+from streams.ingestion.report import Facts, ingest_state, report_end, standing
 from streams.kafka.client import explained, is_away
 from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
 from streams.kafka.refusals import Refusals

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from streams.ingest_pace import IngestPace
+from streams.ingestion.pace import IngestPace
 from streams.messages import NOTHING_SHOWN
 from streams.resources.memory_watch import MemoryWatch
 from streams.sources.firehose.intake import Counts
