@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -21,6 +21,7 @@ from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.settings import Settings
+from streams.sources.source import Look, Source
 from streams.status import process
 from streams.status.process import shown_machine
 from streams.text import span
@@ -41,29 +42,6 @@ BURST_SECONDS, BURST_BYTES = 0.25, 256 * 1024
 ENOUGH_EVENTS: Final = 100
 #: Seconds between two lines about the same.
 SAY_EVERY: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Where the reading stands: ``now`` in seconds, the other times in µs since the epoch, ``received`` in bytes.
-
-    ``events``: how many those bytes held, whatever became of them.
-
-    ``position`` is the newest event's time, ``oldest`` that of the oldest that the relay kept at ``oldest_at``,
-    ``head`` where it will end (None: live, or not known). ``waits``: the connection is open and read, so that where
-    nothing comes it is the relay that we wait for. ``away``: it gives us no connection, so that nothing can be taken.
-    """
-
-    now: float
-    wall: int
-    received: int
-    position: int | None
-    oldest: int | None
-    oldest_at: int
-    head: int | None
-    waits: bool = False
-    events: int = 0
-    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +174,6 @@ class Budget:
         else:
             self.spend(now, 0)
         self.rate = rate
-
-
-class Source(Protocol):
-    """Whose reading is paced."""
-
-    def look(self, received: int) -> Look:
-        """Where it stands."""
 
 
 class IngestPace:

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import structlog
 
 from streams.ingestion.pace import IngestPace
+from streams.kafka.disk import broker_folder, check_disk
 from streams.messages import NOTHING_SHOWN
 from streams.resources.memory_watch import MemoryWatch
+from streams.settings import Settings
 from streams.sources.firehose.intake import Counts
+from streams.sources.firehose.plan import Decision
+from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
-from streams.sources.firehose.start import RunStart
+from streams.sources.firehose.start import RunStart, frames_ahead
 from streams.status.process import IngestMode, IngestState, Memory, plan_text
 from streams.text import as_time, moment
 from streams.ui.terminal.ingest_bar import Standing
@@ -74,3 +78,31 @@ def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_
         covered_from=moment(start.covered_from),
         covered_to=moment(continuity.time), not_covered=uncovered,
     )  # fmt: skip
+
+
+def report_plan(settings: Settings, start: RunStart, decision: Decision, days: int) -> None:
+    """Say what was asked for, what the relay keeps, where it begins, and what that takes. Raises DiskError."""
+    oldest, head = start.oldest, start.head
+    asked = f"{days} days" if days > 0 else "all that the relay keeps"
+    log.info(
+        "plan", mode=start.mode, asked=asked, asked_from=moment(decision.target), relay=relay_name(settings.relay_url),
+        relay_keeps_from=moment(oldest.time) if oldest else "not known",
+        head=moment(head.time) if head else "silent", begins_after_seq=start.position.seq,
+    )  # fmt: skip
+    if decision.resume_from is not None:
+        log.info(
+            "the topic has watermarks: resuming at the lowest, whatever --days says; --restart begins again",
+            seq=start.position.seq, time=moment(start.position.time),
+        )  # fmt: skip
+    if start.missing is not None:
+        log.warning("not covered: " + start.missing.reason,
+                    since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
+    if (over := start.passed_over) is not None:
+        log.warning("not covered: the run begins behind what the topic holds",
+                    since=moment(over.from_time), until=moment(over.to_time))  # fmt: skip
+    if head is not None:
+        frames = frames_ahead(start)
+        if frames is None:
+            log.info("disk: the relay's seqs do not tell how much the range takes")
+        else:
+            log.info("disk: " + check_disk(broker_folder(settings), frames))

@@ -18,7 +18,8 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streams.errors import BrokerError, MismatchError, RelayError
 from streams.ingestion.pace import IngestPace
-from streams.ingestion.report import Facts, ingest_state, report_end, standing
+from streams.ingestion.report import Facts, ingest_state, report_end, report_plan, standing
+from streams.ingestion.resume import ResumePoint, resume_point
 from streams.kafka.client import explained, is_away
 from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
 from streams.kafka.refusals import Refusals
@@ -40,7 +41,7 @@ from streams.sources.firehose.plan import Request, decide
 from streams.sources.firehose.reader import NOT_TAKEN, RunReader
 from streams.sources.firehose.reading import Reading
 from streams.sources.firehose.relay import relay_name
-from streams.sources.firehose.start import ResumePoint, plan_start, report_plan, resume_point
+from streams.sources.firehose.start import plan_start
 from streams.status.heartbeat import Heartbeat, pause_line
 from streams.status.process import IngestMode, IngestState, ingest_mode
 from streams.ui.terminal.ingest_bar import IngestProgress

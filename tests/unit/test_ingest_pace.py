@@ -11,20 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from streams.ingestion.pace import (
-    BURST_BYTES,
-    NEED,
-    SAFE,
-    Budget,
-    IngestPace,
-    Look,
-    Outlook,
-    WindowPace,
-    loss,
-    needed_speed,
-)
+from streams.ingestion.pace import BURST_BYTES, NEED, SAFE, Budget, IngestPace, Outlook, WindowPace, loss, needed_speed
 from streams.resources.ingest_budget import LEAST, ingest_budget
 from streams.settings import Settings
+from streams.sources.source import Look
 
 MB = 1e6
 DAY = 86_400

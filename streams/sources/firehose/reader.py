@@ -15,7 +15,6 @@ from typing import Any, Final
 import structlog
 
 from streams.errors import RelayError
-from streams.ingestion.pace import Look
 from streams.kafka.publisher import Publisher
 from streams.messages import Position, Run, Watermark
 from streams.protocol.collection_filter import compile_patterns
@@ -37,6 +36,7 @@ from streams.sources.firehose.sequence.arrivals import Memory
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
 from streams.sources.firehose.start import RunStart, cursor_taken, plan_start
+from streams.sources.source import Look
 
 log = structlog.get_logger("streams.ingest")
 

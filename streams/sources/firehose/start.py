@@ -1,21 +1,15 @@
-"""Where a run starts: what topic or database say, what the relay keeps, and the frame that it comes down to."""
+"""Where a run starts: what was decided, what the relay keeps, and the frame that it comes down to."""
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from streams.errors import SettingsError
-from streams.kafka.disk import broker_folder, check_disk
 from streams.messages import Gap, Position, Watermark
-from streams.postgres.cursor import read_resume_point
-from streams.postgres.database import Database
 from streams.protocol.tid import MAX_TIME_US
-from streams.settings import Settings
 from streams.sources.firehose.looking import (
     EXPECTED,
     QUIET,
@@ -36,14 +30,6 @@ from streams.text import moment
 MOST_A_SECOND: Final = 50_000
 
 log = structlog.get_logger("streams.ingest")
-
-
-@dataclass(frozen=True, slots=True)
-class ResumePoint:
-    """From where a topic can be resumed (None: nowhere), and its id (None: it has none yet)."""
-
-    watermark: Watermark | None
-    topic_id: str | None
 
 
 @dataclass(slots=True)
@@ -87,31 +73,6 @@ class RunStart:
         if self.oldest is None or self.oldest.time is None:
             return None
         return max(self.oldest.time, self.asked_from or 0)
-
-
-async def resume_point(settings: Settings, relay: str) -> ResumePoint:
-    """The position in the database, for a topic that was written and holds no watermark any more (retention).
-
-    Raises DatabaseError; without a database there is nothing to resume.
-    """
-    try:
-        database = Database(settings.database_dsn(), settings.sink_schema, 1)
-    except SettingsError:
-        return ResumePoint(None, None)
-    try:
-        await database.start()
-        await database.migrate()
-        point = await read_resume_point(database, topic=settings.kafka_topic, service=settings.cursor_service)
-    finally:
-        await database.close()
-    if point.seq is None or point.topic_id is None:
-        return ResumePoint(None, point.topic_id)
-    log.warning("the topic holds no watermark any more: resuming from the row in firehose_cursor", seq=point.seq)
-    time_us = None if point.time is None else int(point.time.replace(tzinfo=dt.UTC).timestamp() * 1e6)
-    watermark = Watermark(
-        relay=point.relay or relay, run=point.run or 0, topic_id=point.topic_id, seq=point.seq, time=time_us
-    )
-    return ResumePoint(watermark, point.topic_id)
 
 
 async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: float | None = None) -> RunStart:
@@ -224,31 +185,3 @@ def frames_ahead(start: RunStart) -> int | None:
     if since is not None and head.time is not None and frames > MOST_A_SECOND * max((head.time - since) / 1e6, 3600.0):
         return None
     return frames
-
-
-def report_plan(settings: Settings, start: RunStart, decision: Decision, days: int) -> None:
-    """Say what was asked for, what the relay keeps, where it begins, and what that takes. Raises DiskError."""
-    oldest, head = start.oldest, start.head
-    asked = f"{days} days" if days > 0 else "all that the relay keeps"
-    log.info(
-        "plan", mode=start.mode, asked=asked, asked_from=moment(decision.target), relay=relay_name(settings.relay_url),
-        relay_keeps_from=moment(oldest.time) if oldest else "not known",
-        head=moment(head.time) if head else "silent", begins_after_seq=start.position.seq,
-    )  # fmt: skip
-    if decision.resume_from is not None:
-        log.info(
-            "the topic has watermarks: resuming at the lowest, whatever --days says; --restart begins again",
-            seq=start.position.seq, time=moment(start.position.time),
-        )  # fmt: skip
-    if start.missing is not None:
-        log.warning("not covered: " + start.missing.reason,
-                    since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
-    if (over := start.passed_over) is not None:
-        log.warning("not covered: the run begins behind what the topic holds",
-                    since=moment(over.from_time), until=moment(over.to_time))  # fmt: skip
-    if head is not None:
-        frames = frames_ahead(start)
-        if frames is None:
-            log.info("disk: the relay's seqs do not tell how much the range takes")
-        else:
-            log.info("disk: " + check_disk(broker_folder(settings), frames))
