@@ -1,4 +1,4 @@
-"""The operator's commands: ``faust -A streams.agents COMMAND``, beside Faust's own.
+"""The operator's commands, ``faust -A streams.agents COMMAND`` beside Faust's own, and what they share.
 
 A command's module is imported when the command is first asked for: a worker needs none of them, and its start
 takes a sixth less CPU without (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from streams.commands.filters import as_json as json_option
-from streams.commands.filters import json_lines
-from streams.commands.running import run_command
+from streams.commands.options import as_json as json_option
+from streams.commands.options import json_lines
+from streams.commands.runner import run_command
 from streams.settings import Settings, names_of_neighbours, places, read_stack_state
 from streams.text import shown
 from streams.ui.terminal.config import Shown, shown_settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from streams.commands.running import run_command
-from streams.kafka.copying import copy_topic
+from streams.commands.runner import run_command
+from streams.maintenance.copy_topic import copy_topic
 from streams.settings import MOST_DAYS, Settings
 from streams.text import iso
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import click
 from aiokafka.errors import KafkaError
 
-from streams.commands.running import open_database, refuse_while_workers_run, run_command
+from streams.commands.runner import open_database, refuse_while_workers_run, run_command
 from streams.errors import MismatchError
 from streams.kafka.client import broker_error
 from streams.kafka.topic import find_topic, reader

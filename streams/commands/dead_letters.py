@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import click
 
-from streams.commands import filters
-from streams.commands.letter_text import description
-from streams.commands.running import open_database, run_command
+from streams.commands import options
+from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
-from streams.postgres import dead_letters as letters
-from streams.postgres.dead_letters import Replayed, Replayer, Which
+from streams.maintenance.dead_letters import replay as letters
+from streams.maintenance.dead_letters.replay import Replayed, Replayer, Which
+from streams.maintenance.dead_letters.text import description
 from streams.protocol.collection_filter import compile_patterns
 from streams.settings import Settings
 from streams.text import shown, told
@@ -49,9 +49,9 @@ _FILTERS: Final = (
     ),
     click.option("--did", metavar="DID", help="Of this account, where it is known."),
     click.option("--collection", metavar="NSID", help="Of this collection, where it is known."),
-    filters.partition,
-    filters.since,
-    filters.before,
+    options.partition,
+    options.since,
+    options.before,
 )
 
 
@@ -69,9 +69,9 @@ def command() -> None:
 
 @command.command("list")
 @_filtered
-@filters.limit
+@options.limit
 @click.option("--summary", is_flag=True, help="Only how many there are of each reason.")
-@filters.as_json
+@options.as_json
 def list_letters(limit: int, *, summary: bool, as_json: bool, **which: Any) -> None:  # noqa: ANN401
     """The letters, the newest first, and how many there are of each reason."""
 
@@ -81,12 +81,12 @@ def list_letters(limit: int, *, summary: bool, as_json: bool, **which: Any) -> N
             rows = [] if summary else await letters.newest(database, asked, limit)
             reasons = await letters.by_reason(database, asked)
         if as_json:
-            filters.json_lines(reasons if summary else rows)
+            options.json_lines(reasons if summary else rows)
             return
         for row in rows:
             click.echo(_line(row))
         total = sum(reason["count"] for reason in reasons)
-        click.echo(f"{total:,} in all." if summary else filters.more(len(rows), total))
+        click.echo(f"{total:,} in all." if summary else options.more(len(rows), total))
         for reason in reasons if summary else reasons[:10]:
             click.echo(f"{reason['count']:>9,} × {shown(reason['reason'])} (last {told(reason['last'])})")
         if not summary and len(reasons) > 10:
@@ -139,7 +139,7 @@ def replay(*, as_json: bool, **which: Any) -> None:  # noqa: ANN401
             asked = Which(settings.kafka_topic, **which)
             done = await replayer.replay(asked, (lambda _: None) if as_json else progress.tell)
         if as_json:
-            filters.json_lines([_counts(done)])
+            options.json_lines([_counts(done)])
             return
         click.echo(_sentence(done))
         for why, number in done.kept.most_common():

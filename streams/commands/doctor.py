@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from streams.commands.running import run_command
+from streams.commands.runner import run_command
 from streams.settings import Settings
 from streams.status.doctor import Finding, check_up, exit_code
 from streams.text import shown

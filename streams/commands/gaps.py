@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from streams.commands import filters
-from streams.commands.running import open_database, run_command
+from streams.commands import options
+from streams.commands.runner import open_database, run_command
 from streams.postgres.database import Connection
 from streams.postgres.queries import query
 from streams.settings import Settings
@@ -30,11 +30,11 @@ def command() -> None:
 @command.command("list")
 @click.option("--kind", type=click.Choice(("relay", "topic")),
               help="relay: the topic lacks what the relay had; topic: we lack what the topic had.")  # fmt: skip
-@filters.partition
-@filters.since
-@filters.before
-@filters.limit
-@filters.as_json
+@options.partition
+@options.since
+@options.before
+@options.limit
+@options.as_json
 def list_gaps(
     kind: str | None,
     partition: int | None,
@@ -57,11 +57,11 @@ def list_gaps(
         async with open_database(settings) as database:
             gaps, sums = await database.run(call)
         if as_json:
-            filters.json_lines(gaps)
+            options.json_lines(gaps)
             return
         for gap in gaps:
             click.echo(_line(gap))
-        click.echo(filters.more(len(gaps), sum(row["count"] for row in sums)))
+        click.echo(options.more(len(gaps), sum(row["count"] for row in sums)))
         for row in sums:
             click.echo(_total(row))
 

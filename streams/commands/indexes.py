@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from streams.commands.running import open_database, run_command
+from streams.commands.runner import open_database, run_command
 from streams.postgres.database import Database
 from streams.postgres.indexes import PROFILES, Index, State, Watch, create, drop, of_profile, states
 from streams.settings import Settings

@@ -7,7 +7,7 @@ import socket
 
 import click
 
-from streams.commands.running import open_database, run_command
+from streams.commands.runner import open_database, run_command
 from streams.postgres.processes import end_pause, pause_of, processes, set_pause
 from streams.settings import Settings
 from streams.status.process import BEAT_SECONDS, DOWN_AFTER

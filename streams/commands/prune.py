@@ -11,7 +11,7 @@ from typing import Final
 import click
 from aiokafka.errors import KafkaError
 
-from streams.commands.running import open_database, run_command
+from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.kafka.client import admin_client, broker_error
 from streams.kafka.retention import topic_retention

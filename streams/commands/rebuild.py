@@ -9,10 +9,10 @@ from typing import Final
 import click
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams.commands import filters
-from streams.commands.running import run_command
-from streams.kafka.start_at import StartAt, resolve
-from streams.rebuild.run import Starts, Wanted, rebuild
+from streams.commands import options
+from streams.commands.runner import run_command
+from streams.commands.start_at import StartAt, resolve
+from streams.maintenance.rebuild.course import Starts, Wanted, rebuild
 from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings
 
@@ -52,7 +52,7 @@ def _group(_: click.Context, __: click.Parameter, value: str | None) -> str | No
 @click.command("rebuild", epilog=_EPILOG)
 @click.option("--schema", required=True, callback=_schema, help="The schema that is filled, beside SINK_SCHEMA.")
 @click.option("--group", callback=_group, help="The group under which it is filled.  [default: rebuild.SCHEMA]")
-@click.option("--from", "start", type=filters.Beginning(), default="earliest", metavar="earliest|TIME|OFFSETS",
+@click.option("--from", "start", type=options.Beginning(), default="earliest", metavar="earliest|TIME|OFFSETS",
               show_default=True, help="Where in the topic to begin. TIME: an ISO 8601 time; all events of then or "
               "later are read. OFFSETS: PARTITION:OFFSET,…; others begin at their earliest.")  # fmt: skip
 @click.option("--seed-from-live", is_flag=True, help="Begin with a copy of the live records and accounts: for a topic "

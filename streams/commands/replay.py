@@ -8,11 +8,11 @@ import click
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.commands import filters
-from streams.commands.running import open_database, refuse_while_workers_run, run_command
+from streams.commands import options
+from streams.commands.runner import open_database, refuse_while_workers_run, run_command
+from streams.commands.start_at import Resolved, StartAt, resolve
 from streams.errors import SettingsError
 from streams.kafka.client import broker_error
-from streams.kafka.start_at import Resolved, StartAt, resolve
 from streams.kafka.topic import TopicInfo, find_topic, reader
 from streams.postgres.positions import Moved, move_back
 from streams.settings import Settings
@@ -29,7 +29,7 @@ Exit codes: 0 done, 2 arguments, 3 Kafka, 4 Postgres, 6 schema, 7 workers run.""
 
 
 @click.command("replay", epilog=_EPILOG)
-@click.option("--from", "start", required=True, type=filters.Beginning(), metavar="earliest|TIME|OFFSETS",
+@click.option("--from", "start", required=True, type=options.Beginning(), metavar="earliest|TIME|OFFSETS",
               help="TIME: an ISO 8601 time; all events of then or later are read again. OFFSETS: PARTITION:OFFSET,…; "
               "the partitions that are not named stay.")  # fmt: skip
 @click.option("--partition", "only", type=click.IntRange(0, 2**31 - 1), multiple=True, metavar="N",

@@ -16,7 +16,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from streams.commands.running import run_command
+from streams.commands.runner import run_command
 from streams.errors import EXIT_TROUBLES, BrokerError, DatabaseError
 from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings

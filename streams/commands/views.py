@@ -10,11 +10,11 @@ from typing import Final
 import asyncpg
 import click
 
-from streams.commands.lexicon_files import Given, read_lexicons
-from streams.commands.running import open_database, run_command
+from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.postgres.database import Connection
-from streams.postgres.lexicon_view import View, create_view, literal, make_view, quoted, view_names
+from streams.postgres.lexicon_files import Given, read_lexicons
+from streams.postgres.lexicon_views import View, create_view, literal, make_view, quoted, view_names
 from streams.postgres.lexicons import LexiconError
 from streams.postgres.queries import query
 from streams.settings import Settings

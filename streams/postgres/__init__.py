@@ -1,1 +1,1 @@
-"""The Postgres side: schema, migrations, named queries, connections, the cursor row."""
+"""The database: how it is reached, its schema, and what is written to and read from its tables and views."""

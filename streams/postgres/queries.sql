@@ -321,7 +321,7 @@ WHERE topic = $1
   AND ($5::timestamptz IS NULL OR created_at < $5)
 GROUP BY 1 ORDER BY 1;
 
--- Of a rebuild. `live.` and `rebuilt.` stand for the names of two schemas: streams/postgres/rebuilt.py:both puts them in.
+-- Of a rebuild. `live.` and `rebuilt.` stand for the names of two schemas: streams/maintenance/rebuild/schema.py:both puts them in.
 
 -- name: lock_rebuild
 -- One process fills a schema at a time.

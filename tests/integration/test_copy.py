@@ -16,11 +16,11 @@ from aiokafka.admin import RecordsToDelete
 from streams.errors import HeldError, MismatchError, SettingsError
 from streams.kafka import ingest_lock, log_end
 from streams.kafka.client import admin_client
-from streams.kafka.copying import copy_topic
 from streams.kafka.topic import ensure_topic, partition_for, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.oracle import State
 from streams.local.stack import Stack
+from streams.maintenance.copy_topic import copy_topic
 from streams.messages import DeadLetter, Gap, RepoEnd, Watermark, dead_payload, encode_control
 from streams.settings import Settings
 from tests.acceptance.commands import FAUST, Command, Finished, finish

@@ -13,10 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from streams.maintenance.dead_letters import letter as letters
+from streams.maintenance.dead_letters import replay
+from streams.maintenance.dead_letters.replay import Replayed, Replayer, Which
 from streams.messages import DeadLetter, Gap, dead_payload, encode_control
-from streams.postgres import dead_letters, letters
 from streams.postgres.database import Database
-from streams.postgres.dead_letters import Replayed, Replayer, Which
 from streams.sink_postgres import PostgresSink
 from tests import merge_model as model
 from tests.acceptance.commands import FAUST, Finished, finish
@@ -180,7 +181,7 @@ class Dying(Database):
 
 async def test_killed_in_the_middle_and_beside_a_worker(poisoned: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before or after a commit it goes on; a worker that writes all the while never finds a fence."""
-    monkeypatch.setattr(dead_letters, "CHUNK", 7)
+    monkeypatch.setattr(replay, "CHUNK", 7)
     for partition in (0, 1):
         await poisoned.write(*[model.commit(DID, f"bad-{partition}-{n}", 1, 1) for n in range(60)], partition=partition)
     await poisoned.look.execute(CURE.format("records"))
@@ -240,7 +241,7 @@ async def test_deletions_beside_a_replay_leave_nothing_behind(poisoned: Stage) -
 
 async def test_a_group_that_read_nothing_is_told(poisoned: Stage) -> None:
     await poisoned.write(model.commit(DID, "bad", 1, 1))
-    with pytest.raises(dead_letters.SettingsError, match="SINK_GROUP"):
+    with pytest.raises(replay.SettingsError, match="SINK_GROUP"):
         await Replayer(poisoned.database, "another").replay(ALL)
     # A second group of the same schema found the letter there, and skipped it: its counts add up too.
     second = PostgresSink(poisoned.database, topic="t", group="second")

@@ -17,12 +17,12 @@ from aiokafka.admin import RecordsToDelete
 from streams.errors import HeldError, MismatchError, SettingsError, StreamsError
 from streams.kafka.client import admin_client
 from streams.kafka.topic import ensure_topic, partition_for
+from streams.maintenance.rebuild.course import Wanted, rebuild
+from streams.maintenance.rebuild.schema import both
+from streams.maintenance.rebuild.swap import Names, lock_live, swap
 from streams.messages import Run, Watermark, encode_control
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
-from streams.postgres.rebuilt import both
-from streams.postgres.swap import Names, lock_live, swap
-from streams.rebuild.run import Wanted, rebuild
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink
 from tests import merge_model as model

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from streams.commands.start_at import MARGIN, Resolved, StartAt, resolve
 from streams.errors import MismatchError, SettingsError
 from streams.kafka.client import admin_client
 from streams.kafka.retention import _set_configs, topic_configs
-from streams.kafka.start_at import MARGIN, Resolved, StartAt, resolve
 from streams.kafka.topic import reader
 from streams.postgres.positions import move_back
 from tests import merge_model as model

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.postgres.indexes import INDEXES
-from streams.postgres.lexicon_view import create_view, make_view
+from streams.postgres.lexicon_views import create_view, make_view
 from streams.postgres.lexicons import Lexicons
 from tests import lexicon_model as model
 from tests import lexicon_sets

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from streams.commands.letter_text import LINES, description
+from streams.maintenance.dead_letters import letter as letters
+from streams.maintenance.dead_letters.letter import Letter
+from streams.maintenance.dead_letters.text import LINES, description
 from streams.messages import MAX_DEAD_PAYLOAD
-from streams.postgres import letters
-from streams.postgres.letters import Letter
 from tests.dagcbor import encode
 from tests.unit.test_events import DID, GOOD, commit_body, op
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from streams.commands.lexicon_files import read_lexicons
 from streams.errors import SettingsError
+from streams.postgres.lexicon_files import read_lexicons
 
 
 def record(nsid: str) -> dict[str, Any]:

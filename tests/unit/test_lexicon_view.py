@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.postgres.lexicon_view import NAMINGS, create_view, literal, make_view, quoted, view_names
+from streams.postgres.lexicon_views import NAMINGS, create_view, literal, make_view, quoted, view_names
 from streams.postgres.lexicons import LexiconError, Lexicons
 from streams.postgres.queries import migrations
 

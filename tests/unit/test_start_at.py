@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.commands.start_at import StartAt, parse_start
 from streams.errors import SettingsError
 from streams.ingest import main as ingest
-from streams.kafka.start_at import StartAt, parse_start
 from streams.settings import Settings, load_settings
 from streams.text import parse_moment
 

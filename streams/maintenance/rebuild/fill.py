@@ -17,8 +17,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 from faust.types import TP
 
 from streams.errors import HeldError
-from streams.kafka.progress import Progress
-from streams.postgres.rebuilt import Begin
+from streams.maintenance.progress import Progress
+from streams.maintenance.rebuild.schema import Begin
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.worker.lanes import Lanes
 from streams.worker.slices import Slice, rewound, split

@@ -27,7 +27,6 @@ from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.log_end import Silence
 from streams.kafka.producer import Lane, Outlet
-from streams.kafka.progress import Progress
 from streams.kafka.retention import topic_retention
 from streams.kafka.topic import (
     MAX_MESSAGE_BYTES,
@@ -39,6 +38,7 @@ from streams.kafka.topic import (
     reader,
 )
 from streams.kafka.watermarks import TopicState, check_version, read_state
+from streams.maintenance.progress import Progress
 from streams.messages import CONTROL_KINDS, EVENT_KINDS, Gap, RepoEnd, Run, Watermark, decode_control, encode_control
 from streams.settings import Settings
 

@@ -16,7 +16,7 @@ import asyncpg
 
 from streams.errors import HeldError, MismatchError
 from streams.postgres.database import FOR_EVER, Connection, Database, NotOursError, unlimited
-from streams.postgres.lexicon_view import literal, quoted
+from streams.postgres.lexicon_views import literal, quoted
 from streams.postgres.queries import query
 from streams.text import shown
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from streams.errors import SettingsError
-from streams.postgres.lexicon_view import NAMINGS
+from streams.postgres.lexicon_views import NAMINGS
 from streams.postgres.lexicons import LexiconError, Lexicons, is_record, lexicon_id
 
 #: The lexicons that ship with this program: what others refer to is looked for here at last.

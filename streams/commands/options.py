@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from streams.commands.start_at import StartAt, parse_start
 from streams.errors import SettingsError
-from streams.kafka.start_at import StartAt, parse_start
 from streams.text import parse_moment
 
 #: Rows of a list, unless told.

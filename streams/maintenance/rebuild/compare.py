@@ -10,9 +10,9 @@ from typing import Final
 import asyncpg
 
 from streams.kafka.topic import partition_for
+from streams.maintenance.rebuild.schema import Begin, both
+from streams.maintenance.rebuild.swap import Names
 from streams.postgres.database import FOR_EVER, Connection
-from streams.postgres.rebuilt import Begin, both
-from streams.postgres.swap import Names
 from streams.text import shown
 
 #: Differences that are shown of each kind and reason.

@@ -17,9 +17,9 @@ from typing import Any, Final
 import asyncpg
 
 from streams.errors import DatabaseError, SettingsError
+from streams.maintenance.dead_letters.letter import Letter, Message, letter_of, unpack
 from streams.postgres.batch import Batch, BatchBuilder
 from streams.postgres.database import Connection, Database, longer
-from streams.postgres.letters import Letter, Message, letter_of, unpack
 from streams.postgres.queries import query
 from streams.text import shown
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from streams.postgres.letters import Letter
+from streams.maintenance.dead_letters.letter import Letter
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
 from streams.text import shown, told
 

@@ -19,13 +19,13 @@ from streams.kafka.client import broker_error
 from streams.kafka.log_end import Silence
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
 from streams.kafka.topic_guard import TopicGuard
+from streams.maintenance.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
+from streams.maintenance.rebuild.fill import Filler, Stopped
+from streams.maintenance.rebuild.schema import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
+from streams.maintenance.rebuild.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.messages import decode_message
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
-from streams.postgres.rebuilt import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
-from streams.postgres.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.protocol.collection_filter import compile_patterns
-from streams.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
-from streams.rebuild.fill import Filler, Stopped
 from streams.resources.machine import Machine
 from streams.resources.niceness import step_back
 from streams.runtime.drills import crash_point

@@ -14,10 +14,10 @@ from typing import Final
 import asyncpg
 
 from streams.errors import MismatchError
+from streams.maintenance.rebuild.schema import both, copied
 from streams.postgres.database import Connection, Database
-from streams.postgres.lexicon_view import literal, quoted
+from streams.postgres.lexicon_views import literal, quoted
 from streams.postgres.queries import query
-from streams.postgres.rebuilt import both, copied
 from streams.runtime.drills import crash_point
 
 #: Names of a list that a sentence shows.
