@@ -11,8 +11,8 @@ from streams.commands.indexes import size
 from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.postgres.database import FOR_EVER, Connection, unlimited
-from streams.postgres.lexicon_views import quoted
 from streams.postgres.queries import query
+from streams.postgres.sql_text import quoted
 from streams.settings import Settings
 from streams.text import shown
 

@@ -13,8 +13,9 @@ import click
 from streams.commands import options
 from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
-from streams.maintenance.dead_letters import replay as letters
-from streams.maintenance.dead_letters.replay import Replayed, Replayer, Which
+from streams.maintenance.dead_letters import store
+from streams.maintenance.dead_letters.replay import Replayed, Replayer
+from streams.maintenance.dead_letters.store import Which
 from streams.maintenance.dead_letters.text import description
 from streams.protocol.collection_filter import compile_patterns
 from streams.settings import Settings
@@ -78,8 +79,8 @@ def list_letters(limit: int, *, summary: bool, as_json: bool, **which: Any) -> N
     async def main(settings: Settings) -> None:
         asked = Which(settings.kafka_topic, **which)
         async with open_database(settings) as database:
-            rows = [] if summary else await letters.newest(database, asked, limit)
-            reasons = await letters.by_reason(database, asked)
+            rows = [] if summary else await store.newest(database, asked, limit)
+            reasons = await store.by_reason(database, asked)
         if as_json:
             options.json_lines(reasons if summary else rows)
             return
@@ -105,7 +106,7 @@ def show(partition: int, offset: int, raw: Path | None) -> None:
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
-            letter = await letters.find(database, settings.kafka_topic, partition, offset)
+            letter = await store.find(database, settings.kafka_topic, partition, offset)
         if letter is None:
             raise SettingsError(f"There is no dead letter at {settings.kafka_topic}/{partition}, offset {offset}.")
         for line in description(letter):
@@ -160,13 +161,13 @@ def purge(*, everything: bool, yes: bool, **which: Any) -> None:  # noqa: ANN401
         if asked.everything != everything:
             raise SettingsError("Say which letters, for example --before 2026-01-31; or --all, and nothing else.")
         async with open_database(settings) as database:
-            number, now = await letters.count(database, asked)
+            number, now = await store.count(database, asked)
             if number and not yes and not _agreed(f"Delete {number:,} dead letters of {settings.kafka_topic}?"):
                 click.echo("Nothing was deleted.")
                 return 1
             # Only what was counted: what comes while one thinks about it stays.
             before = now if asked.before is None else min(now, asked.before)
-            gone = await letters.purge(database, replace(asked, before=before)) if number else 0
+            gone = await store.purge(database, replace(asked, before=before)) if number else 0
         click.echo(f"{gone:,} dead letters deleted.")
         return 0
 

@@ -14,9 +14,10 @@ from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.postgres.database import Connection
 from streams.postgres.lexicon_files import Given, read_lexicons
-from streams.postgres.lexicon_views import View, create_view, literal, make_view, quoted, view_names
+from streams.postgres.lexicon_views import View, create_view, make_view, view_names
 from streams.postgres.lexicons import LexiconError
 from streams.postgres.queries import query
+from streams.postgres.sql_text import literal, quoted
 from streams.settings import Settings
 from streams.text import shown
 

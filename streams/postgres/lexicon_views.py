@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streams.postgres.lexicons import Definition, LexiconError, Lexicons, is_record, lexicon_id
+from streams.postgres.sql_text import literal, quoted
 
 #: Formats of strings that are names: they are compared, not read, so byte by byte.
 _NAMES: Final = frozenset(
@@ -195,18 +196,6 @@ def create_view(view: View) -> str:
         f"CREATE VIEW {name} AS\nSELECT\n{columns}\nFROM visible_records\nWHERE {where};",
         f"COMMENT ON VIEW {name} IS {literal(view.comment)};", *comments, "",
     ])  # fmt: skip
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """An SQL string, whatever is in it. NULs, which Postgres has no place for, are left out."""
-    text = text.replace("\0", "")
-    plain = "'" + text.replace("'", "''") + "'"
-    return "E" + plain.replace("\\", "\\\\") if "\\" in text else plain
 
 
 def _parts(lexicon: object) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:

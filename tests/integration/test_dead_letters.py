@@ -15,7 +15,8 @@ import pytest
 
 from streams.maintenance.dead_letters import letter as letters
 from streams.maintenance.dead_letters import replay
-from streams.maintenance.dead_letters.replay import Replayed, Replayer, Which
+from streams.maintenance.dead_letters.replay import Replayed, Replayer
+from streams.maintenance.dead_letters.store import Which
 from streams.messages import DeadLetter, Gap, dead_payload, encode_control
 from streams.postgres.database import Database
 from streams.sink_postgres import PostgresSink

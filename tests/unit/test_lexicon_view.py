@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.postgres.lexicon_views import NAMINGS, create_view, literal, make_view, quoted, view_names
+from streams.postgres.lexicon_views import NAMINGS, create_view, make_view, view_names
 from streams.postgres.lexicons import LexiconError, Lexicons
 from streams.postgres.queries import migrations
+from streams.postgres.sql_text import literal, quoted
 
 LEXICONS = Path(__file__).parents[2] / "streams" / "lexicons"
 

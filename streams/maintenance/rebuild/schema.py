@@ -16,8 +16,8 @@ import asyncpg
 
 from streams.errors import HeldError, MismatchError
 from streams.postgres.database import FOR_EVER, Connection, Database, NotOursError, unlimited
-from streams.postgres.lexicon_views import literal, quoted
 from streams.postgres.queries import query
+from streams.postgres.sql_text import literal, quoted
 from streams.text import shown
 
 _NAMED: Final = re.compile(r"(?<![\w.])(live|rebuilt)(?=\.|'::| GRANT)")

@@ -16,8 +16,8 @@ import asyncpg
 from streams.errors import MismatchError
 from streams.maintenance.rebuild.schema import both, copied
 from streams.postgres.database import Connection, Database
-from streams.postgres.lexicon_views import literal, quoted
 from streams.postgres.queries import query
+from streams.postgres.sql_text import literal, quoted
 from streams.runtime.drills import crash_point
 
 #: Names of a list that a sentence shows.

@@ -1,0 +1,97 @@
+"""Dead letters in Postgres: found, counted and purged."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from streams.maintenance.dead_letters.letter import Letter, letter_of
+from streams.postgres.database import Connection, Database
+from streams.postgres.queries import query
+
+#: Letters that one statement purges.
+PURGE_CHUNK: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which letters are meant: each condition holds where it is not None. ``reason`` is a part of it, in any case."""
+
+    topic: str
+    reason: str | None = None
+    did: str | None = None
+    collection: str | None = None
+    partition: int | None = None
+    since: datetime | None = None
+    before: datetime | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing but the topic is asked for."""
+        return not any(value is not None for value in astuple(self)[1:])
+
+
+def sql(name: str) -> str:
+    """A query over the letters that are meant."""
+    return query(name).replace("{matching}", query("dead_letters_matching"))
+
+
+async def count(database: Database, which: Which) -> tuple[int, datetime]:
+    """How many letters there are, and the server's time then."""
+
+    async def call(connection: Connection) -> tuple[int, datetime]:
+        row = await connection.fetchrow(sql("count_letters"), *astuple(which))
+        assert row is not None
+        return row["count"], row["now"]
+
+    return await database.run(call)
+
+
+async def newest(database: Database, which: Which, limit: int) -> list[dict[str, Any]]:
+    """The letters that were written last, without their payloads but with their ``bytes``."""
+
+    async def call(connection: Connection) -> list[dict[str, Any]]:
+        return [dict(row) for row in await connection.fetch(sql("list_letters"), *astuple(which), limit)]
+
+    return await database.run(call)
+
+
+async def by_reason(database: Database, which: Which) -> list[dict[str, Any]]:
+    """How many there are of each reason (its first 60 characters), the most first; when the first and last came."""
+
+    async def call(connection: Connection) -> list[dict[str, Any]]:
+        return [dict(row) for row in await connection.fetch(sql("summarize_letters"), *astuple(which))]
+
+    return await database.run(call)
+
+
+async def find(database: Database, topic: str, partition: int, offset: int) -> Letter | None:
+    """One letter, with its payload."""
+
+    async def call(connection: Connection) -> Letter | None:
+        row = await connection.fetchrow(query("letter"), topic, partition, offset)
+        return None if row is None else letter_of(dict(row))
+
+    return await database.run(call)
+
+
+async def purge(database: Database, which: Which) -> int:
+    """Delete letters; how many. One that somebody holds stays, and so do the counts: they are a history."""
+    total = 0
+
+    async def call(connection: Connection) -> int:
+        return int(await connection.fetchval(sql("purge_letters"), *astuple(which), PURGE_CHUNK))
+
+    while gone := await database.run(call):
+        total += gone
+    return total
+
+
+async def partitions(database: Database, which: Which) -> list[int]:
+    """In which partitions there are letters."""
+
+    async def call(connection: Connection) -> list[int]:
+        return [row[0] for row in await connection.fetch(sql("partitions_of_letters"), *astuple(which))]
+
+    return await database.run(call)
