@@ -21,13 +21,13 @@ from typing import Any
 import psutil
 
 from streams.kafka.topic import ensure_topic
-from streams.local.compare import compare
-from streams.local.oracle import load_oracle
 from streams.local.process import family
 from streams.local.processes import IngestProcess, WorkerProcess
 from streams.local.stack import Stack
 from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
+from streams.simulator.compare import compare
+from streams.simulator.oracle import load_oracle
 from streams.status.lag import StandingReader, standing_reader
 
 #: Seconds that one run may take.
@@ -87,7 +87,7 @@ async def start_relay(settings: Settings, events: int, large_every: int = 0) -> 
         "--generate", str(events), "--save", str(frames), "--oracle", str(oracle),
         "--large-every", str(large_every),
     ]  # fmt: skip
-    relay = await asyncio.create_subprocess_exec(sys.executable, "-m", "streams.local.relay", *source, stdout=PIPE)
+    relay = await asyncio.create_subprocess_exec(sys.executable, "-m", "streams.simulator", *source, stdout=PIPE)
     assert relay.stdout is not None
     return relay, json.loads(await relay.stdout.readline())["url"], oracle
 

@@ -20,12 +20,12 @@ import psutil
 
 from benchmarks.end_to_end import LIMIT, Start, start_relay
 from streams.kafka.topic import ensure_topic
-from streams.local.compare import compare
-from streams.local.oracle import load_oracle
 from streams.local.processes import IngestProcess, WorkerProcess
 from streams.local.stack import Stack
 from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
+from streams.simulator.compare import compare
+from streams.simulator.oracle import load_oracle
 from streams.status.lag import StandingReader, standing_reader
 
 MB = 1 << 20

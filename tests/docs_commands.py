@@ -95,7 +95,7 @@ COMMANDS: Final[dict[str, Check]] = {
     "python -m streams.ingest --days 7 [--follow] [--restart]": Run(
         r"mode", instead=(("7 [--follow] [--restart]", "7"),)
     ),
-    "python -m streams.local.relay --generate …": Run(r'"event": "ready"', instead=(("100000", "1000"),), stop="ready"),
+    "python -m streams.simulator --generate …": Run(r'"event": "ready"', instead=(("100000", "1000"),), stop="ready"),
     "python -m streams.local up | down | status | env | psql": Run(
         r"KAFKA_BOOTSTRAP_SERVERS=\S+:\d+\s+DATABASE_URL=postgresql://",
         instead=(("up | down | status | env | psql", "env"),),

@@ -17,12 +17,12 @@ import asyncpg
 from streams.ingestion.session import Options, Replay
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
-from streams.local.compare import compare
-from streams.local.oracle import State
-from streams.local.relay import DevRelay
 from streams.postgres.database import Database
 from streams.postgres.session import reading
 from streams.settings import Settings
+from streams.simulator.compare import compare
+from streams.simulator.oracle import State
+from streams.simulator.relay import DevRelay
 from streams.sink_postgres import PostgresSink
 from streams.sources.firehose.plan import Request
 

@@ -1,1 +1,1 @@
-"""Everything that runs the product on one machine: embedded Kafka and Postgres, the development relay."""
+"""All of it on one machine: the embedded Kafka and Postgres, ``make run`` and its demo."""

@@ -15,12 +15,12 @@ from streams.errors import MismatchError, RelayError
 from streams.kafka.client import admin_client, broker_error
 from streams.kafka.topic import describe_topic
 from streams.kafka.watermarks import read_state
-from streams.local.compare import compare
-from streams.local.oracle import load_oracle
 from streams.local.processes import end_with_parent
 from streams.postgres.database import Connection, Database
 from streams.postgres.session import reading
 from streams.settings import Settings
+from streams.simulator.compare import compare
+from streams.simulator.oracle import load_oracle
 
 #: Events of the demo's traffic: half a minute of generating, a few seconds of pipeline.
 EVENTS: Final = 100_000
@@ -42,7 +42,7 @@ class DemoRelay:
         """Generate the traffic and serve it. Raises RelayError."""
         self.oracle.parent.mkdir(parents=True, exist_ok=True)
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streams.local.relay", "--generate", str(EVENTS), "--days-span", "2",
+            sys.executable, "-m", "streams.simulator", "--generate", str(EVENTS), "--days-span", "2",
             "--oracle", str(self.oracle), stdout=PIPE, preexec_fn=end_with_parent(),
         )  # fmt: skip
         assert self._process.stdout is not None
@@ -51,7 +51,7 @@ class DemoRelay:
             self.url = json.loads(line)["url"]
         except (ValueError, KeyError):
             raise RelayError(
-                "The development relay did not start: run `python -m streams.local.relay` to see why."
+                "The development relay did not start: run `python -m streams.simulator` to see why."
             ) from None
 
     async def stop(self) -> None:

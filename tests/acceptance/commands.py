@@ -20,7 +20,7 @@ from tests.patience import PATIENCE
 INGEST = [sys.executable, "-m", "streams.ingest"]
 FAUST = [str(Path(sys.executable).with_name("faust")), "-A", "streams.agents"]
 WORKER = [*FAUST, "worker"]
-RELAY = [sys.executable, "-m", "streams.local.relay"]
+RELAY = [sys.executable, "-m", "streams.simulator"]
 
 
 def free_port() -> int:

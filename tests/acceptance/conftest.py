@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.local.oracle import State, load_oracle
 from streams.local.stack import Stack
+from streams.simulator.oracle import State, load_oracle
 from tests.acceptance.deployment import Deployment, Relay
 from tests.acceptance.filled import Filled, filling
 from tests.conftest import Servers

@@ -14,8 +14,8 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from streams.local.compare import compare
-from streams.local.oracle import State, load_oracle
+from streams.simulator.compare import compare
+from streams.simulator.oracle import State, load_oracle
 from tests.acceptance.commands import INGEST, RELAY, WORKER, Command, free_port
 from tests.burial import bury
 from tests.patience import PATIENCE

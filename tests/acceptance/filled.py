@@ -14,8 +14,8 @@ from pathlib import Path
 
 import asyncpg
 
-from streams.local.oracle import State
 from streams.local.stack import Stack
+from streams.simulator.oracle import State
 from tests.acceptance.deployment import FAST, Deployment
 
 EVENTS = 6_000

@@ -19,7 +19,7 @@ from streams.commands import COMMANDS, LazyCommand
 from tests.acceptance.commands import FAUST, finish
 from tests.patience import PATIENCE
 
-MODULES = ("streams.ingest", "streams.run", "streams.local", "streams.local.relay")
+MODULES = ("streams.ingest", "streams.local.run", "streams.local", "streams.simulator")
 
 
 def commands(given: list[click.Command], before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

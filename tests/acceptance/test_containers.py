@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from streams.errors import StreamsError
-from streams.local.oracle import load_oracle
+from streams.simulator.oracle import load_oracle
 from tests.acceptance.commands import Command
 from tests.containers import engine as engines
 from tests.containers import images
@@ -85,7 +85,7 @@ class Relays:
     async def serving(self, *arguments: str) -> str:
         """The address of a relay that serves this."""
         where = ["--host", engines.BRIDGE, "--port", "2480"]
-        command = [sys.executable, "-m", "streams.local.relay", *where, *arguments]
+        command = [sys.executable, "-m", "streams.simulator", *where, *arguments]
         self.commands.append(Command("relay", self.engine.inside(command), {}, self.folder))
         found = await self.commands[-1].line(r'"url": "(\S+)"', 300.0)
         return found[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.local.recording import Frame, placed, read_frames
+from streams.simulator.recording import Frame, placed, read_frames
 from tests.acceptance.commands import INGEST, finish
 from tests.acceptance.deployment import Deployment, Relay
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.local.oracle import State
+from streams.simulator.oracle import State
 from tests.acceptance.deployment import Deployment, Relay
 
 EVENTS = 6_000

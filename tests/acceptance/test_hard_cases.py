@@ -19,11 +19,11 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 
-from streams.local.generator import Plan, Traffic
-from streams.local.oracle import Oracle, State, load_oracle
 from streams.local.postgres import program_folder
-from streams.local.relay import DevRelay
-from streams.local.retained import FrameStore
+from streams.simulator.oracle import Oracle, State, load_oracle
+from streams.simulator.relay import DevRelay
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Traffic
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.test_crash_points import beside

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from streams.local.oracle import State, load_oracle
+from streams.simulator.oracle import State, load_oracle
 from tests.acceptance.commands import FAUST, INGEST, WORKER, Command, finish, free_port
 from tests.acceptance.deployment import Deployment, Relay
 from tests.acceptance.proxy import Proxy

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streams.local.oracle import load_pds_state
+from streams.simulator.oracle import load_pds_state
 from tests import lexicon_model as model
 from tests.acceptance.deployment import Deployment
 from tests.pgbouncer import needed, pgbouncer

@@ -23,13 +23,13 @@ from typing import Final
 import structlog
 
 from streams.errors import StreamsError
-from streams.local.manner import Beyond, Manner, Order
-from streams.local.recording import Frame, iso_time
-from streams.local.relay import DevRelay
-from streams.local.repository import car, cid_of, commit_block, encode, encode_value, link
-from streams.local.retained import FrameStore
 from streams.local.stack import Stack
 from streams.settings import Settings
+from streams.simulator.manner import Beyond, Manner, Order
+from streams.simulator.recording import Frame, iso_time
+from streams.simulator.relay import DevRelay
+from streams.simulator.repository import car, cid_of, commit_block, encode, encode_value, link
+from streams.simulator.retained import FrameStore
 from tests.arrivals.model import due
 from tests.arrivals.world import SECOND, Event, World, make_world, tid
 from tests.whole_way import Way

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from streams.local import ports
-from streams.local.generator import Plan, Reset, Traffic
-from streams.local.manner import Beyond, Manner
-from streams.local.oracle import Oracle, State, load_oracle
-from streams.local.relay import DevRelay
-from streams.local.retained import FrameStore
 from streams.local.stack import Stack
+from streams.simulator.manner import Beyond, Manner
+from streams.simulator.oracle import Oracle, State, load_oracle
+from streams.simulator.relay import DevRelay
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Reset, Traffic
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.proxy import Proxy

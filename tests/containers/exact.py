@@ -11,8 +11,8 @@ from pathlib import Path
 
 import asyncpg
 
-from streams.local.compare import compare
-from streams.local.oracle import State, load_oracle, load_pds_state
+from streams.simulator.compare import compare
+from streams.simulator.oracle import State, load_oracle, load_pds_state
 
 DSN = "postgresql://postgres:postgres@127.0.0.1:5432/atproto"
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from streams.local.arrangement import arranged
-from streams.local.dialects import LOOSE_KINDS
-from streams.local.faults import CLAIM_KINDS, ORDER_KINDS, Fault
-from streams.local.repository import cid_of
+from streams.simulator.arrangement import arranged
+from streams.simulator.dialects import LOOSE_KINDS
+from streams.simulator.faults import CLAIM_KINDS, ORDER_KINDS, Fault
+from streams.simulator.repository import cid_of
 from tests.fuzz import hostile, seeds
 from tests.fuzz.cbor import Link, dump, head, loosely
 from tests.fuzz.seeds import Seed

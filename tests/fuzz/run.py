@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import psutil
 
-from streams.local.recording import write_frames
 from streams.resources.memory_watch import release_memory
+from streams.simulator.recording import write_frames
 from tests.fuzz import check, frames, messages, slices
 from tests.fuzz.through import Watch, Worker, must
 

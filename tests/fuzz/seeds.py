@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streams.local.generator import Plan, Traffic
-from streams.local.recording import Frame, read_frames
-from streams.local.repository import car
+from streams.simulator.recording import Frame, read_frames
+from streams.simulator.repository import car
+from streams.simulator.traffic import Plan, Traffic
 from tests.fuzz.cbor import NotStrictError, load, load_all
 
 RECORDING = Path(__file__).parent.parent / "fixtures" / "pds" / "frames.bin.gz"

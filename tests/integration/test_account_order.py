@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from streams.local.repository import cid_of
 from streams.postgres.database import Database
 from streams.protocol.tid import tid_from_us
+from streams.simulator.repository import cid_of
 from streams.sink_postgres import PostgresSink, Written
 from tests.fuzz.cbor import Link, dump
 from tests.fuzz.frames import archive_of, encoded

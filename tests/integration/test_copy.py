@@ -18,11 +18,11 @@ from streams.kafka import ingest_lock, log_end
 from streams.kafka.client import admin_client
 from streams.kafka.topic import ensure_topic, partition_for, read_from, reader
 from streams.kafka.watermarks import read_state
-from streams.local.oracle import State
 from streams.local.stack import Stack
 from streams.maintenance.copy_topic import copy_topic
 from streams.messages import DeadLetter, Gap, RepoEnd, Watermark, dead_payload, encode_control
 from streams.settings import Settings
+from streams.simulator.oracle import State
 from tests.acceptance.commands import FAUST, Command, Finished, finish
 from tests.acceptance.deployment import Deployment
 from tests.conftest import SettingsFactory

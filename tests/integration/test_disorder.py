@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from streams.local.arrangement import arranged
-from streams.local.faults import parse_fault
-from streams.local.generator import Plan, Traffic
-from streams.local.manner import Manner, Order
-from streams.local.oracle import Oracle, State
-from streams.local.recording import Frame
-from streams.local.relay import DevRelay
-from streams.local.retained import FrameStore
+from streams.simulator.arrangement import arranged
+from streams.simulator.faults import parse_fault
+from streams.simulator.manner import Manner, Order
+from streams.simulator.oracle import Oracle, State
+from streams.simulator.recording import Frame
+from streams.simulator.relay import DevRelay
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Traffic
 from tests.conftest import SettingsFactory
 from tests.whole_way import Ways
 

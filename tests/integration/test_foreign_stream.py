@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from streams.kafka.topic import ensure_topic
-from streams.local.generator import Plan, Traffic
+from streams.simulator.traffic import Plan, Traffic
 from streams.sources.firehose.foreign import ForeignStreamError
 from streams.sources.firehose.looking import look
 from streams.sources.firehose.seek import Absence

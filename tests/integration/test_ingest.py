@@ -23,14 +23,14 @@ from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
 from streams.kafka.topic import ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
-from streams.local.generator import Plan, Traffic
-from streams.local.oracle import Oracle
-from streams.local.relay import DevRelay, RelayThread
-from streams.local.retained import FrameStore
 from streams.local.stack import Stack
 from streams.messages import Position, Run, Watermark, decode_control, encode_control
 from streams.runtime.waiting import Patience
 from streams.settings import Settings
+from streams.simulator.oracle import Oracle
+from streams.simulator.relay import DevRelay, RelayThread
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Traffic
 from streams.sources.firehose.plan import Request
 from streams.sources.firehose.reader import NOT_TAKEN
 from tests.acceptance.proxy import Proxy

@@ -18,12 +18,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
 from streams.errors import RelayError, SettingsError
-from streams.local.generator import Plan, Reset, Traffic
-from streams.local.oracle import Oracle, iter_records, load_oracle, load_pds_state
-from streams.local.recording import Frame, read_frames, write_frames
-from streams.local.relay import DevRelay, RelayThread
-from streams.local.relay_command import main
-from streams.local.retained import FrameStore
+from streams.simulator.__main__ import main
+from streams.simulator.oracle import Oracle, iter_records, load_oracle, load_pds_state
+from streams.simulator.recording import Frame, read_frames, write_frames
+from streams.simulator.relay import DevRelay, RelayThread
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Reset, Traffic
 from tests.patience import PATIENCE
 
 PDS = Path(__file__).parents[1] / "fixtures" / "pds"
@@ -371,7 +371,7 @@ async def test_the_command(tmp_path: Path) -> None:
         "50",
     ]
     faults = ["--fault", "missing_block:scatter=2", "--fault", "text:after=5", "--fault", "drop:after=100"]
-    command = [sys.executable, "-m", "streams.local.relay", "--generate", "1000", *options, *faults, "--log"]
+    command = [sys.executable, "-m", "streams.simulator", "--generate", "1000", *options, *faults, "--log"]
     process = subprocess.Popen(  # noqa: ASYNC220 (it starts at once)
         [*command, "--oracle", str(oracle), "--save", str(saved)], stdout=subprocess.PIPE
     )

@@ -15,14 +15,14 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from streams.local.arrangement import arranged
-from streams.local.dialects import as_jetstream, as_labels
-from streams.local.faults import parse_fault
-from streams.local.generator import Plan, Traffic
-from streams.local.manner import Beyond, Manner, Order, Speech
-from streams.local.recording import Frame, frame_parts
-from streams.local.relay import DevRelay
-from streams.local.retained import FrameStore
+from streams.simulator.arrangement import arranged
+from streams.simulator.dialects import as_jetstream, as_labels
+from streams.simulator.faults import parse_fault
+from streams.simulator.manner import Beyond, Manner, Order, Speech
+from streams.simulator.recording import Frame, frame_parts
+from streams.simulator.relay import DevRelay
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Traffic
 
 FRAMES = list(Traffic(Plan(300, seed=5)).frames())
 

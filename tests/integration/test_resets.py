@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from streams.local.generator import Plan, Reset, Traffic
-from streams.local.manner import Beyond, Manner
-from streams.local.oracle import Oracle, State
-from streams.local.recording import Frame
-from streams.local.relay import DevRelay
-from streams.local.retained import FrameStore
+from streams.simulator.manner import Beyond, Manner
+from streams.simulator.oracle import Oracle, State
+from streams.simulator.recording import Frame
+from streams.simulator.relay import DevRelay
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Reset, Traffic
 from tests.conftest import SettingsFactory
 from tests.whole_way import FOR_EVER, Ways
 

@@ -13,13 +13,13 @@ from aiokafka.errors import KafkaTimeoutError
 from streams.ingestion.session import Options, Replay
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
-from streams.local.generator import Plan, Traffic
-from streams.local.oracle import Oracle
-from streams.local.recording import Frame, iso_time
-from streams.local.relay import DevRelay, RelayThread
-from streams.local.retained import FrameStore
 from streams.messages import DeadLetter, Gap, decode_control
 from streams.settings import Settings
+from streams.simulator.oracle import Oracle
+from streams.simulator.recording import Frame, iso_time
+from streams.simulator.relay import DevRelay, RelayThread
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Traffic
 from streams.sources.firehose.plan import Request
 from streams.sources.firehose.sequence.continuity import HELD
 from tests.conftest import SettingsFactory

@@ -8,12 +8,12 @@ import time
 import pytest
 
 from streams.errors import StreamsError
-from streams.local.dialects import as_jetstream, as_labels
-from streams.local.generator import Plan, Traffic
-from streams.local.manner import Manner, Speech
-from streams.local.oracle import Oracle
-from streams.local.relay import DevRelay
-from streams.local.retained import FrameStore
+from streams.simulator.dialects import as_jetstream, as_labels
+from streams.simulator.manner import Manner, Speech
+from streams.simulator.oracle import Oracle
+from streams.simulator.relay import DevRelay
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Traffic
 from tests.conftest import SettingsFactory
 from tests.whole_way import Ways
 

@@ -25,12 +25,12 @@ from streams.kafka.publisher import Publisher
 from streams.kafka.retention import _set_configs
 from streams.kafka.topic import TopicInfo, ensure_topic, find_topic, read_from, reader
 from streams.kafka.topic_limits import check_limits
-from streams.local.generator import Plan, Traffic
-from streams.local.oracle import Oracle
-from streams.local.relay import DevRelay, RelayThread
-from streams.local.retained import FrameStore
 from streams.messages import Position, Watermark
 from streams.settings import Settings
+from streams.simulator.oracle import Oracle
+from streams.simulator.relay import DevRelay, RelayThread
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import Plan, Traffic
 from streams.sources.firehose.plan import Request
 from tests.conftest import SettingsFactory
 

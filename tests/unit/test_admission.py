@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streams.local.admission import Admission, Answer, Caller
-from streams.local.faults import Faults
-from streams.local.manner import PATH
+from streams.simulator.admission import Admission, Answer, Caller
+from streams.simulator.faults import Faults
+from streams.simulator.manner import PATH
 
 WALL = 1_790_000_000.0
 

@@ -9,11 +9,11 @@ import libipld
 import pytest
 
 from streams.errors import SettingsError
-from streams.local.arrangement import TAIL, arranged
-from streams.local.dialects import as_jetstream, as_labels, author, is_commit, loosened, sent_at, with_values
-from streams.local.faults import CLAIM_KINDS, ORDER_KINDS, parse_fault
-from streams.local.generator import Plan, Reset, Traffic
-from streams.local.recording import Frame, frame_parts, microseconds, placed
+from streams.simulator.arrangement import TAIL, arranged
+from streams.simulator.dialects import as_jetstream, as_labels, author, is_commit, loosened, sent_at, with_values
+from streams.simulator.faults import CLAIM_KINDS, ORDER_KINDS, parse_fault
+from streams.simulator.recording import Frame, frame_parts, microseconds, placed
+from streams.simulator.traffic import Plan, Reset, Traffic
 
 END_US = 1_790_000_000_000_000
 FRAMES = list(Traffic(Plan(600, seed=7, end_us=END_US)).frames())

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from streams.errors import MismatchError
 from streams.kafka.topic import MAX_MESSAGE_BYTES
-from streams.local.repository import cid_of
 from streams.messages import DeadLetter, encode_control
 from streams.postgres import batch
 from streams.postgres.batch import BatchBuilder
 from streams.protocol import events, frames
 from streams.protocol.frames import ErrorFrame, FrameError, Scan, search_block, split_frame
+from streams.simulator.repository import cid_of
 from tests.fuzz import check, hostile, messages, run, seeds, slices
 from tests.fuzz import frames as cases
 from tests.fuzz.cbor import Link, NotStrictError, Raw, dump, load

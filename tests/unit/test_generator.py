@@ -7,10 +7,10 @@ from typing import Any
 import libipld
 import pytest
 
-from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Reset, Traffic
-from streams.local.oracle import Oracle, State, unnamed_account
-from streams.local.recording import Frame, microseconds, placed
-from streams.local.repository import cid_text, encode, link, tid
+from streams.simulator.oracle import Oracle, State, unnamed_account
+from streams.simulator.recording import Frame, microseconds, placed
+from streams.simulator.repository import cid_text, encode, link, tid
+from streams.simulator.traffic import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Reset, Traffic
 from tests import dagcbor
 from tests.dagcbor import decode, json_form
 

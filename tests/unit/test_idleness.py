@@ -98,7 +98,7 @@ def test_under_pressure_it_does_not_become_idle() -> None:
         ("/x/python -m streams.ingest --days 7", True),
         ("python -m faust -A streams.agents worker", True),
         ("/x/python /x/bin/faust -A streams.agents worker", True),
-        ("/x/python -m streams.local.relay --generate 5", True),
+        ("/x/python -m streams.simulator --generate 5", True),
         ("python -m streamsets.x", False),
         ("vim streams.agents", False),
         ("grep -A 3 streams.agents", False),

@@ -118,7 +118,7 @@ def test_a_process_that_ends_is_not_counted_with_its_past(made: Made, reaper: in
 
 
 def test_our_own_past_is_not_the_shells(made: Made) -> None:
-    made.proc.begin(70, 50, "python", "python -m streams.run", used=4_000.0)
+    made.proc.begin(70, 50, "python", "python -m streams.local.run", used=4_000.0)
     made.second(p70=1.0)
     made.second(p70=1.0)
     made.proc.end(70)
@@ -138,7 +138,7 @@ def test_a_command_of_ours_from_elsewhere_is_known_when_it_is_seen_again(made: M
     made.second()
     made.proc.begin(80, 1, "sh", "sh -c something")
     made.second()
-    made.proc.processes[80].command = ["python", "-m", "streams.local.relay"]  # a shell becomes what it starts
+    made.proc.processes[80].command = ["python", "-m", "streams.simulator"]  # a shell becomes what it starts
     made.proc.begin(81, 1, "faust", "python -m faust -A streams.agents worker")
     made.second()
     sample = made.second(p81=1.0)

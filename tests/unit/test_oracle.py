@@ -1,6 +1,6 @@
 """The oracle's own rules, event by event."""
 
-from streams.local.oracle import Oracle, differences, fold_nul
+from streams.simulator.oracle import Oracle, differences, fold_nul
 
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
 PATH = "app.bsky.feed.post/3kztiuvx7zs2n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from streams.local.oracle import Account, State, differences
+from streams.simulator.oracle import Account, State, differences
 
 if TYPE_CHECKING:  # asyncpg's class is generic in its stubs only
     Connection = asyncpg.Connection[asyncpg.Record]

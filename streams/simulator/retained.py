@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from streams.local.recording import Frame
+from streams.simulator.recording import Frame
 
 _FLUSH_BYTES: Final = 1024 * 1024
 

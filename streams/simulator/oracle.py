@@ -29,8 +29,8 @@ from typing import IO, Any, Final, TypedDict, cast
 import orjson
 
 from streams.errors import SettingsError
-from streams.local.recording import iso_time
-from streams.local.repository import cid_text
+from streams.simulator.recording import iso_time
+from streams.simulator.repository import cid_text
 
 #: States that hide an account's records without removing them.
 HIDING: Final = frozenset({"takendown", "suspended", "deactivated"})

@@ -171,7 +171,7 @@ def _say(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code (README: exit codes)."""
     parser = argparse.ArgumentParser(
-        prog="python -m streams.run",
+        prog="python -m streams.local.run",
         description="Take a relay's firehose through Kafka into Postgres, and end when all of it is there.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,13 +1,12 @@
 """The development relay: a websocket server that speaks subscribeRepos as real relays do, on 127.0.0.1.
 
 It serves recorded or generated frames and does wrong what is asked of it. It shares no code with the pipeline. The
-command is in ``relay_command.py``.
+command is ``python -m streams.simulator``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from streams.errors import RelayError
-from streams.local.admission import Admission
-from streams.local.faults import Fault, Faults
-from streams.local.manner import PATHS, Beyond, Manner, Order, Speech
-from streams.local.recording import Frame, placed, read_frames
-from streams.local.retained import FrameStore
-from streams.local.subscription import Connection, Subscription
+from streams.simulator.admission import Admission
+from streams.simulator.faults import Fault, Faults
+from streams.simulator.manner import PATHS, Beyond, Manner, Order, Speech
+from streams.simulator.recording import Frame, placed, read_frames
+from streams.simulator.retained import FrameStore
+from streams.simulator.subscription import Connection, Subscription
 
 Source = FrameStore | Path | Iterable[bytes]
 T = TypeVar("T")
@@ -244,9 +243,3 @@ class RelayThread:
                 await self._stop.wait()
         except RelayError as error:
             self._started.set_exception(error)
-
-
-if __name__ == "__main__":
-    from streams.local.relay_command import main
-
-    sys.exit(main())

@@ -16,16 +16,16 @@ from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from streams.local import dialects
-from streams.local.admission import Answer, Caller
-from streams.local.arrangement import SEQ_KINDS, TAIL, claimed, span, turns
-from streams.local.faults import CLAIM_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, bad_frame, error_frame, info_frame
-from streams.local.manner import Beyond
-from streams.local.recording import Frame, iso_time
-from streams.local.retained import websocket_message
+from streams.simulator import dialects
+from streams.simulator.admission import Answer, Caller
+from streams.simulator.arrangement import SEQ_KINDS, TAIL, claimed, span, turns
+from streams.simulator.faults import CLAIM_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, bad_frame, error_frame, info_frame
+from streams.simulator.manner import Beyond
+from streams.simulator.recording import Frame, iso_time
+from streams.simulator.retained import websocket_message
 
 if TYPE_CHECKING:
-    from streams.local.relay import DevRelay
+    from streams.simulator.relay import DevRelay
 
 _CHUNK: Final = 256 * 1024
 #: Chunks written before other connections get their turn.

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, urlencode
 
-from streams.local.faults import Fault, Faults
+from streams.simulator.faults import Fault, Faults
 
 #: The mark of an address that a redirect gave: it is not sent elsewhere again.
 _REDIRECTED: Final = "redirected"

@@ -12,9 +12,9 @@ from typing import Final
 from zlib import crc32
 
 from streams.errors import SettingsError
-from streams.local.dialects import LOOSE_KINDS, author, is_commit, loosened, with_values
-from streams.local.faults import Fault
-from streams.local.recording import Frame, iso_time
+from streams.simulator.dialects import LOOSE_KINDS, author, is_commit, loosened, with_values
+from streams.simulator.faults import Fault
+from streams.simulator.recording import Frame, iso_time
 
 #: Frames at the end that are left as they are: the position settles there, and the oracle's last seq is the last.
 TAIL: Final = 40

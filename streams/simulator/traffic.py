@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from streams.local.faults import FRAME_KINDS, bad_frame
-from streams.local.oracle import Oracle
-from streams.local.recording import Frame, iso_time
-from streams.local.records import FOLLOW, LIKE, POST, REPOST, SINGLETONS, RecordMaker
-from streams.local.repository import TreeMaker, car, cid_of, commit_block, encode, encode_value, link, tid
+from streams.simulator.faults import FRAME_KINDS, bad_frame
+from streams.simulator.oracle import Oracle
+from streams.simulator.recording import Frame, iso_time
+from streams.simulator.records import FOLLOW, LIKE, POST, REPOST, SINGLETONS, RecordMaker
+from streams.simulator.repository import TreeMaker, car, cid_of, commit_block, encode, encode_value, link, tid
 
 #: Faults inside a commit: one operation is bad, the others are good.
 OPERATION_KINDS: Final = ("missing_block", "wrong_cid", "bad_path", "bad_record", "not_utf8", "too_deep")

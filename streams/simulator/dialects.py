@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from streams.local.recording import Frame, frame_parts, iso_time
-from streams.local.repository import encode_value
+from streams.simulator.recording import Frame, frame_parts, iso_time
+from streams.simulator.repository import encode_value
 
 #: Ways to write a frame that are CBOR, but not DAG-CBOR's canonical form.
 LOOSE_KINDS: Final = {

@@ -1,4 +1,4 @@
-"""The development relay's command: ``python -m streams.local.relay``.
+"""The development relay's command: ``python -m streams.simulator``.
 
 It serves recorded or generated frames on the loopback, knows what must come of the generated ones (``--oracle``), and
 does wrong what is asked of it (``--fault``).
@@ -21,27 +21,27 @@ from typing import Final
 
 from streams import __version__
 from streams.errors import SettingsError, StreamsError
-from streams.local.arrangement import arranged
-from streams.local.dialects import as_jetstream, as_labels
-from streams.local.faults import CLAIM_KINDS, CONNECTION_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, parse_fault
-from streams.local.generator import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Reset, Traffic
-from streams.local.manner import Beyond, Manner, Order, Speech
-from streams.local.oracle import Oracle
-from streams.local.recording import Frame, iso_time, microseconds, placed, read_frames, write_frames
-from streams.local.relay import DevRelay
-from streams.local.retained import FrameStore
+from streams.simulator.arrangement import arranged
+from streams.simulator.dialects import as_jetstream, as_labels
+from streams.simulator.faults import CLAIM_KINDS, CONNECTION_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, parse_fault
+from streams.simulator.manner import Beyond, Manner, Order, Speech
+from streams.simulator.oracle import Oracle
+from streams.simulator.recording import Frame, iso_time, microseconds, placed, read_frames, write_frames
+from streams.simulator.relay import DevRelay
+from streams.simulator.retained import FrameStore
+from streams.simulator.traffic import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Reset, Traffic
 
 _EXAMPLES: Final = """\
 examples:
-  python -m streams.local.relay --frames tests/fixtures/pds/frames.bin.gz
-  python -m streams.local.relay --generate 200000 --seed 1 --oracle oracle.json.gz
-  python -m streams.local.relay --generate 50000 --days-span 7 --retain-seconds 432000     keeps 5 days of 7
-  python -m streams.local.relay --generate 50000 --then-live 200 --live-events 10000
-  python -m streams.local.relay --generate 50000 --fault drop:after=1000 --fault missing_block:scatter=5
-  python -m streams.local.relay --generate 50000 --fault refuse:status=429,times=3 --fault stall:after=5000,pongs=1
-  python -m streams.local.relay --generate 50000 --fault overtake:scatter=20 --fault ahead:scatter=3 --order place
-  python -m streams.local.relay --generate 50000 --reset-at 40000 --cut-at-reset --beyond live
-  python -m streams.local.relay --generate 50000 --fault limit:count=2,seconds=30,retry=date
+  python -m streams.simulator --frames tests/fixtures/pds/frames.bin.gz
+  python -m streams.simulator --generate 200000 --seed 1 --oracle oracle.json.gz
+  python -m streams.simulator --generate 50000 --days-span 7 --retain-seconds 432000     keeps 5 days of 7
+  python -m streams.simulator --generate 50000 --then-live 200 --live-events 10000
+  python -m streams.simulator --generate 50000 --fault drop:after=1000 --fault missing_block:scatter=5
+  python -m streams.simulator --generate 50000 --fault refuse:status=429,times=3 --fault stall:after=5000,pongs=1
+  python -m streams.simulator --generate 50000 --fault overtake:scatter=20 --fault ahead:scatter=3 --order place
+  python -m streams.simulator --generate 50000 --reset-at 40000 --cut-at-reset --beyond live
+  python -m streams.simulator --generate 50000 --fault limit:count=2,seconds=30,retry=date
 
 faults: KIND[:name=value,...]. When: after=N frames into a connection, or seq=S. How often: times=N (1; 0 is every time)
 over all connections, or connection=K only. settle=0.1: seconds that a client must have stayed before it is done.
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     bad = ", ".join(BAD_KINDS)
     epilog = f"{_EXAMPLES}\n" + "\n".join(kinds) + f"\nin the generated traffic itself (scatter=N of them): {bad}"
     parser = argparse.ArgumentParser(
-        prog="python -m streams.local.relay",
+        prog="python -m streams.simulator",
         description="A relay for development: serves com.atproto.sync.subscribeRepos on the loopback.",
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -240,7 +240,7 @@ async def _serve(relay: DevRelay, events: int | None, rate: float | None, *, log
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m streams.local.relay``; returns the exit code."""
+    """``python -m streams.simulator``; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         relay, events = _prepare(options)
@@ -249,3 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

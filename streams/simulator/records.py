@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from streams.local.repository import CID_PREFIX, cid_text
+from streams.simulator.repository import CID_PREFIX, cid_text
 
 Record = dict[str, Any]
 

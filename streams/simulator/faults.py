@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Final, get_type_hints
 
 from streams.errors import SettingsError
-from streams.local.repository import encode
+from streams.simulator.repository import encode
 
 #: What a connection can suffer, with what is done.
 CONNECTION_KINDS: Final = {
