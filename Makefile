@@ -13,10 +13,10 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/local.stamp ## A relay's firehose through Kafka into Postgres, until it has caught up
-	@$(BIN)/python -m streams.local.run
+	@$(BIN)/python -m streams.local run
 
 demo: $(VENV)/local.stamp ## The same with the development relay, in its own topic and schema
-	@$(BIN)/python -m streams.local.run --demo
+	@$(BIN)/python -m streams.local run --demo
 
 # Most of the tests' time is waiting, so several processes run them, each with its own Kafka and Postgres; then, whatever
 # came of those, the tests that measure time or pace, one by one.

@@ -1,4 +1,4 @@
-"""``python -m streams.local``: the embedded Kafka and Postgres from the shell."""
+"""``python -m streams.local``: the embedded Kafka and Postgres from the shell, and ``run``: all of it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ examples:
   export $(python -m streams.local env)   ... for this shell
   python -m streams.local psql          psql in the embedded database; -c 'SELECT ...' as usual
   python -m streams.local down          stop both; the data stays for the next start
+  python -m streams.local run --demo    a relay's firehose into Postgres, here generated traffic: `make demo`
 
 The first start downloads Apache Kafka (43 MB). Everything listens on 127.0.0.1 only.
 To remove the data: stop both, and remove the folder.
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args, rest = parser.parse_known_args(arguments)
     args.rest = rest
     command: Command = args.run
-    if rest and command is not _psql:
+    if rest and command not in (_psql, _run):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return command(args)
@@ -65,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_stack_commands(commands)
     psql = commands.add_parser("psql", help="psql in the embedded database; its own arguments may follow")
     psql.set_defaults(run=_psql, dir=None, json=False)
+    run = commands.add_parser(
+        "run", help="take a relay's firehose into Postgres, and end when all is there", add_help=False
+    )
+    run.set_defaults(run=_run)
     return parser
 
 
@@ -153,6 +158,13 @@ def _env(args: argparse.Namespace) -> int:
         json.dumps(environment) if args.json else "\n".join(f"{name}={value}" for name, value in environment.items())
     )
     return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    """What ``make run`` does, with options of its own. Imported here: the other commands need none of it."""
+    from streams.local.run import main  # noqa: PLC0415
+
+    return main(args.rest)
 
 
 def _psql(args: argparse.Namespace) -> int:

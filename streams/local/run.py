@@ -171,7 +171,7 @@ def _say(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code (README: exit codes)."""
     parser = argparse.ArgumentParser(
-        prog="python -m streams.local.run",
+        prog="python -m streams.local run",
         description="Take a relay's firehose through Kafka into Postgres, and end when all of it is there.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -187,7 +187,3 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,7 +19,9 @@ from streams.commands import COMMANDS, LazyCommand
 from tests.acceptance.commands import FAUST, finish
 from tests.patience import PATIENCE
 
-MODULES = ("streams.ingest", "streams.local.run", "streams.local", "streams.simulator")
+MODULES = ("streams.ingest", "streams.local run", "streams.local", "streams.simulator")
+#: The old name of a command, and the new one.
+RENAMED = {"streams.run": "streams.local run", "streams.local.relay": "streams.simulator"}
 
 
 def commands(given: list[click.Command], before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -77,12 +79,19 @@ def test_a_worker_imports_none_of_them() -> None:
 @pytest.mark.parametrize("module", MODULES)
 async def test_the_modules_say_their_version_and_have_examples(module: str, tmp_path: Path) -> None:
     version, helped = await asyncio.gather(
-        finish([sys.executable, "-m", module, "--version"], {}, tmp_path),
-        finish([sys.executable, "-m", module, "--help"], {}, tmp_path),
+        finish([sys.executable, "-m", *module.split(), "--version"], {}, tmp_path),
+        finish([sys.executable, "-m", *module.split(), "--help"], {}, tmp_path),
     )
     assert (version.code, helped.code) == (0, 0), version.errors
     assert __version__ in version.output
     assert "examples:" in helped.output
+
+
+@pytest.mark.parametrize("old", RENAMED)
+async def test_old_names_work_and_say_the_new_one(old: str, tmp_path: Path) -> None:
+    done = await finish([sys.executable, "-m", old, "--version"], {}, tmp_path)
+    assert (done.code, done.output.strip()) == (0, __version__), done.errors
+    assert f"python -m {old} is now python -m {RENAMED[old]}:" in done.errors
 
 
 def complete(folder: Path, *lines: str) -> list[list[str]]:

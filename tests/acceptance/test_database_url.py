@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "worker": [*FAUST, "worker"],
     "ingest": [*INGEST, "--days", "-1"],
-    "run": [sys.executable, "-m", "streams.local.run"],
+    "run": [sys.executable, "-m", "streams.local", "run"],
     "doctor": [*FAUST, "doctor"],
     "config": [*FAUST, "config", "show"],
     "cursor": [*FAUST, "cursor", "show"],

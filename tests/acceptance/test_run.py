@@ -9,7 +9,7 @@ import sys
 from tests.acceptance.commands import Command, finish, free_port
 from tests.acceptance.deployment import Deployment
 
-RUN = [sys.executable, "-m", "streams.local.run"]
+RUN = [sys.executable, "-m", "streams.local", "run"]
 
 
 def environment(deployment: Deployment, **settings: str) -> dict[str, str]:

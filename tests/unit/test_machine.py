@@ -118,7 +118,7 @@ def test_a_process_that_ends_is_not_counted_with_its_past(made: Made, reaper: in
 
 
 def test_our_own_past_is_not_the_shells(made: Made) -> None:
-    made.proc.begin(70, 50, "python", "python -m streams.local.run", used=4_000.0)
+    made.proc.begin(70, 50, "python", "python -m streams.local run", used=4_000.0)
     made.second(p70=1.0)
     made.second(p70=1.0)
     made.proc.end(70)
