@@ -422,7 +422,7 @@ class Continuity:
     # -- a sequence that began anew
     def is_reset_at_rest(self) -> bool:
         """Return whether the last arrivals prove a reset, where the relay is silent now: fewer must do."""
-        is_late = self.late >= QUIET_WITNESSES and self._is_reset(quarters=1)
+        is_late = self.late >= QUIET_WITNESSES and self._is_reset(quarters=0)
         return self.known and (is_late or self._is_replaced(QUIET_WITNESSES))
 
     def is_left_at_rest(self) -> bool:

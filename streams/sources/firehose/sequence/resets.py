@@ -94,7 +94,7 @@ class ResetWitnesses:
     def rule(self, last: Reference, witnesses: Sequence[Arrival], *, quarters: int) -> Ruling:
         """Return what it proves that these arrivals came, and not what follows on what was read up to ``last``.
 
-        ``quarters``: which quarter of their times must be newer; 2 is the median.
+        ``quarters``: which quarter of their times must be newer; 2 is the median, 0 the lowest.
         """
         reference = last.at_most(self._clock())
         if not reference.is_before(witnesses, quarters=quarters):
