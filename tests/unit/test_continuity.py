@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.protocol.tid import tid_from_us
+from streams.sources.firehose.sequence.arrival_times import Reference
 from streams.sources.firehose.sequence.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
 from streams.sources.firehose.sequence.continuity import HELD, Continuity
 from streams.sources.firehose.sequence.resets import QUIET_WITNESSES, WITNESSES
@@ -342,11 +343,12 @@ def test_where_seqs_were_left_out_the_position_waits() -> None:
 
 def test_no_clock_that_is_ahead_of_ours_hides_a_reset() -> None:
     """Forty frames in a row of one PDS that is seventy years ahead."""
-    now = BEGIN + 2000 * SECOND
-    tracker = Continuity(0, known=False, clock=lambda: now)
+    now = [BEGIN + 2000 * SECOND]
+    tracker = Continuity(0, known=False, clock=lambda: now[0])
     tracker.reconnected()
     fed(tracker, [frame(seq) for seq in range(1, 1001)])
     fed(tracker, [frame(seq, 10**9 + seq) for seq in range(1001, 1041)])
+    now[0] += 100 * SECOND
     assert resets_at(tracker, [frame(1 + n, 2001 + n) for n in range(64)]) is not None
 
 
@@ -476,3 +478,26 @@ def test_a_sequence_that_goes_on_at_once_is_found_at_any_pace(pace: float) -> No
     tracker.reconnected()
     fed(tracker, [frame(seq, seq * pace) for seq in range(1000, 1200)])
     assert resets_at(tracker, [frame(1 + n, (1200 + n) * pace) for n in range(64)]) == WITNESSES - 1
+
+
+def test_a_watermark_of_an_older_version_may_hold_a_wrong_clock() -> None:
+    """It took what one frame claimed; that would hide for good that the relay's sequence began anew."""
+    ahead = Reference(BEGIN + 70 * 365 * 86_400 * SECOND)
+    now = [BEGIN + 2000 * SECOND]
+    again = Continuity(1000, known=True, reference=ahead, clock=lambda: now[0])
+    again.reconnected()
+    now[0] += 100 * SECOND
+    assert resets_at(again, [frame(41 + n, 2000 + n) for n in range(64)]) == WITNESSES - 1
+
+
+@pytest.mark.parametrize("behind", [10, 10_000, 10**6])
+def test_a_clock_of_ours_that_is_behind_invents_no_reset(behind: int) -> None:
+    """The relay shows its oldest events, or sends some again: newer than our clock, and older than our last."""
+    before = read_to(1000)
+    clock = BEGIN + (1000 - behind) * SECOND
+    again = Continuity(1000, known=True, event=before.event, reference=before.reference, clock=lambda: clock)
+    old = [frame(seq) for seq in range(1, 65)]
+    assert not again.is_above([Arrival(*one) for one in old[:9]])
+    again.reconnected()
+    assert resets_at(again, old) is None
+    assert resets_at(again, [frame(101 + n, 2000 + n) for n in range(64)]) is not None

@@ -125,10 +125,8 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
 
 
 def _position(last: Watermark) -> Position:
-    """The position of a watermark. Its times may be a wrong clock's: none that we have read is newer than now."""
+    """Return the position of a watermark. Its times may be those of a wrong clock: see ``ResetWitnesses.believed``."""
     median = _held(last.median if last.median is not None else last.time)
-    if median is not None:
-        median = min(median, time.time_ns() // 1000)
     return Position(last.seq, _held(last.time), median, last.spread, last.event)
 
 

@@ -277,7 +277,7 @@ class Continuity:
     def _close_block(self) -> None:
         """Move to the lowest seq of a full block, unless that is further than usual."""
         block, self._block = self._block, []
-        self._witnesses.blocks.append(block)
+        self._witnesses.add_block(block)
         seqs = sorted([arrival[0] for arrival in block])
         low = seqs[0]
         lowest = block[0] if block[0][0] == low else min(block, key=_seq_of)
@@ -443,7 +443,8 @@ class Continuity:
 
     def is_above(self, shown: list[Arrival]) -> bool:
         """Return whether frames that the relay shows lie below the position, and are newer than what we have."""
-        return max(shown, key=_seq_of)[0] <= self.position and self.reference.is_before(shown)
+        reference = self._witnesses.believed(self.reference, shown)
+        return max(shown, key=_seq_of)[0] <= self.position and reference.is_before(shown)
 
     @property
     def is_old(self) -> bool:

@@ -41,18 +41,25 @@ class ResetWitnesses:
     ``blocks``: the last full blocks, oldest first. ``before``: the times of what was read before this connection.
     """
 
-    __slots__ = ("_clock", "_late", "_memory", "_recent", "before", "blocks")
+    __slots__ = ("_clock", "_late", "_memory", "_read", "_recent", "before", "blocks")
 
     def __init__(self, before: Reference, memory: Memory, clock: Callable[[], int]) -> None:
-        """``clock``: our own time in µs; nothing that we have read can be newer."""
+        """``clock``: our own time in µs; nothing that was read then can be newer."""
         self.before = before
         self.blocks: deque[list[Arrival]] = deque(maxlen=_KEPT_BLOCKS)
         self._late: deque[Arrival] = deque(maxlen=_KEPT_LATE)
         self._recent: list[Arrival] = []
         self._memory = memory
         self._clock = clock
+        #: When the last block was read, in µs of our own clock.
+        self._read = clock()
 
     # -- what arrives
+    def add_block(self, block: list[Arrival]) -> None:
+        """Take a full block."""
+        self.blocks.append(block)
+        self._read = self._clock()
+
     def add_late(self, arrival: Arrival) -> None:
         """Take an arrival below the position."""
         self._late.append(arrival)
@@ -96,10 +103,18 @@ class ResetWitnesses:
 
         ``quarters``: which quarter of their times must be newer; 2 is the median, 0 the lowest.
         """
-        reference = last.at_most(self._clock())
+        reference = self.believed(last, witnesses)
         if not reference.is_before(witnesses, quarters=quarters):
             return Ruling.NOTHING
         return Ruling.KNOWN if self.is_known(reference) else Ruling.RESET
+
+    def believed(self, last: Reference, witnesses: Sequence[Arrival]) -> Reference:
+        """Return a reference, not later than when it was read; as it is where the witnesses are of the future, too.
+
+        What was read was not of the future. But a machine's clock may be days behind: then it says nothing.
+        """
+        time = median_time(witnesses)
+        return last if time is not None and time > self._clock() else last.at_most(self._read)
 
     def is_known(self, reference: Reference) -> bool:
         """Return whether what was read up to a time is a sequence whose end was acted upon, sent again."""
@@ -116,7 +131,7 @@ class ResetWitnesses:
         that they are taken again.
         """
         witnesses, memory = list(self._late), self._memory
-        begins, ends = median_time(witnesses), last.at_most(self._clock()).time
+        begins, ends = median_time(witnesses), last.at_most(self._read).time
         known = begins if begins is not None else ends + 1 if ends is not None else -1
         memory.reset_time = max(memory.reset_time, known)
         memory.forget({hash(arrival[:3]) for arrival in witnesses})
