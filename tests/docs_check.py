@@ -23,7 +23,12 @@ from tests.docs_commands import COMMANDS, NO_COMMANDS, ByTest, Check, Parsed, Ru
 from tests.patience import PATIENCE
 
 PROJECT = Path(__file__).resolve().parents[1]
-DOCUMENTS = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")), PROJECT / "examples" / "README.md")
+#: Those at the top, those of docs/ with its decisions, and the examples'.
+DOCUMENTS = (
+    *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((PROJECT / "docs").rglob("*.md")),
+    PROJECT / "examples" / "README.md",
+)
 
 #: Languages of fenced blocks that a reader types; the others are shown, not typed.
 SHELL = frozenset({"", "sh", "bash", "shell", "console"})

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted((PROJECT / "docs").glob("*.md"))
+TOP = [PROJECT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+DOCUMENTS = [*TOP, *sorted((PROJECT / "docs").rglob("*.md"))]
 #: A file of the project in backticks, and perhaps `:name` of what stands in it.
 NAMED = re.compile(r"`((?:streams|tests|docs|benchmarks|requirements|\.ci)/[\w./-]+|[\w-]+\.toml|Makefile)(?::(\w+))?`")
 TEST = re.compile(r"`(test_\w+)`")
@@ -28,7 +29,7 @@ def defined(name: str, text: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_files_and_their_functions_exist(document: Path) -> None:
     named = NAMED.findall(document.read_text())
     missing = [path for path, _ in named if not (PROJECT / path).exists()]
@@ -37,7 +38,7 @@ def test_files_and_their_functions_exist(document: Path) -> None:
     assert undefined == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_links_lead_somewhere(document: Path) -> None:
     assert [to for to in LINK.findall(document.read_text()) if not (document.parent / to).exists()] == []
 
@@ -56,6 +57,17 @@ def test_every_invariant_says_what_shows_it() -> None:
     for rule in rules:
         assert NAMED.search(rule) or TEST.search(rule), rule
         assert TEST.search(rule), rule
+
+
+def test_every_decision_is_listed_and_has_its_parts() -> None:
+    records = sorted((PROJECT / "docs" / "decisions").glob("0*.md"))
+    listed = LINK.findall((PROJECT / "docs" / "decisions" / "README.md").read_text())
+    assert listed == [record.name for record in records]
+    for number, record in enumerate(records, 1):
+        text = record.read_text()
+        assert text.startswith(f"# {number}. "), record.name
+        assert re.search(r"^Date: 20\d\d-\d\d-\d\d$", text, re.M), record.name
+        assert re.findall(r"^## (.+)$", text, re.M) == ["Context", "Decision", "Consequences"], record.name
 
 
 def test_the_picture_is_well_formed() -> None:
