@@ -62,6 +62,8 @@ class Child:
         self._process = process
         log.info("The ingest runs as process %d.", process.pid)
         try:
+            if self._stopping:  # told while it was started
+                await _end(process)
             return await process.wait()
         finally:
             self._process = None
@@ -81,18 +83,20 @@ class Child:
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL after STOP_SECONDS."""
         self._stopping = True
-        process = self._process
-        if process is None:
-            return
+        if self._process is not None:
+            await _end(self._process)
+
+
+async def _end(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        log.warning("The ingest did not stop in %.0f s: killed.", STOP_SECONDS)
         with suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            log.warning("The ingest did not stop in %.0f s: killed.", STOP_SECONDS)
-            with suppress(ProcessLookupError):
-                process.kill()
+            process.kill()
 
 
 def _ending(code: int) -> str:

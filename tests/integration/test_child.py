@@ -65,6 +65,15 @@ async def test_stop_is_sigterm_and_no_new_start(tmp_path: Path) -> None:
     await asyncio.wait_for(task, PATIENCE)
 
 
+async def test_a_stop_while_it_is_started_is_a_stop(tmp_path: Path) -> None:
+    """On a busy machine the process runs before we hear of it."""
+    child = Child(command("import time; time.sleep(3600)"), print)
+    task = asyncio.create_task(child.run())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(child.stop(), PATIENCE)
+    await asyncio.wait_for(task, PATIENCE)
+
+
 def test_a_child_reads_the_end_of_its_input_when_its_parent_is_killed(tmp_path: Path) -> None:
     """What ``--with-parent`` needs: the pipe closes with the parent, by SIGKILL too."""
     pid_file = tmp_path / "pid"

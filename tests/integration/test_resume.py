@@ -106,7 +106,8 @@ async def test_every_reconnect_asks_for_the_last_event(
         cursors = [c.cursor for c in relay.connections[ends.index("dropped") :]]
     assert [fault.fired for fault in relay.faults.all] == [1, 1]
     assert len(cursors) == 3
-    assert cursors[0] == store.seqs[0] - 1 < cursors[1] < cursors[2]  # type: ignore[operator] # none of them is live
+    # None of them is live. Where a seq was left out, it may come with the next connection.
+    assert cursors[0] == store.seqs[0] - 1 < cursors[1] <= cursors[2]  # type: ignore[operator]
     assert replay.counts.seen < HELD  # what stands behind a hole in the seqs is asked for again
     events, _ = await in_topic(made)
     assert len(events) == len(set(events)) == oracle.events.total()

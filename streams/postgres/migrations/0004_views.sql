@@ -80,7 +80,7 @@ RETURN CASE lex_text(embed -> '$type')
     WHEN 'app.bsky.embed.record' THEN lex_name(embed -> 'record' -> 'uri')
     WHEN 'app.bsky.embed.recordWithMedia' THEN lex_name(embed -> 'record' -> 'record' -> 'uri') END;
 
--- The views: what streams/postgres/lexicon_views.py makes of streams/lexicons.
+-- The views: what streams/postgres/lexicon_view.py makes of streams/lexicons.
 
 CREATE VIEW "posts" AS
 SELECT
