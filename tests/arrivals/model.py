@@ -240,19 +240,22 @@ def due(world: World) -> list[tuple[int, Event]]:
     """Return the events that must come, whatever is cut or killed.
 
     An event that many others overtook may be lost with the process that took it: a relay does not send it again for
-    the position that those have moved. Where the seqs are dense, what is left out of them is waited for.
+    the position that those have moved. Where the seqs are dense, what is left out of them is waited for: a second event
+    under a seq leaves nothing out.
     """
     found: list[tuple[int, Event]] = []
     above: list[int] = []
+    carried: set[int] = set()
     seqs = sorted({event.seq for event in world.stream})
     dense = all(high - low == 1 for low, high in pairwise(seqs))
     for place, event in enumerate(world.stream):
         if place == world.began_anew:
-            above = []
+            above, carried = [], set()
         overtook = len(above) - bisect_right(above, event.seq - 1)
         insort(above, event.seq)
-        if overtook < BLOCK or (dense and overtook < HELD):
+        if overtook < BLOCK or (dense and overtook < HELD and event.seq not in carried):
             found.append((place, event))
+        carried.add(event.seq)
     return found
 
 
