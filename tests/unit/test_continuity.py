@@ -292,6 +292,14 @@ def test_a_sequence_that_has_grown_beyond_our_position_is_found() -> None:
     assert resets_at(again, [frame(1000 + n, 9000 + n, did="did:plc:b") for n in range(64)]) is not None
 
 
+def test_a_sequence_that_grew_beyond_us_between_two_connections_is_found() -> None:
+    """Nothing was read before this process: what its first connection has read must do."""
+    tracker = read_to(1000)
+    tracker.reconnected()
+    new = [frame(tracker.position + n, 9000 + n, did="did:plc:b") for n in range(64)]
+    assert resets_at(tracker, new) is not None
+
+
 def test_two_events_under_our_seq_are_no_reset() -> None:
     before = read_to(1000)
     again = Continuity(1000, known=True, event=before.event, time=before.time, reference=before.reference)

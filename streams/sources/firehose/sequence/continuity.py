@@ -227,7 +227,7 @@ class Continuity:
         if arrival.seq == self.position and self.known and not seen:
             seen = self._event is None or self._event == _event_of(arrival)
             # Another event of the same sequence is about as old as ours.
-            self._changed = self._changed or (not seen and self._witnesses.before.is_before([arrival]))
+            self._changed = self._changed or (not seen and self._witnesses.connected.is_before([arrival]))
         self._young.add(key)
         if len(self._young) >= REMEMBERED:
             self._turn()
@@ -333,7 +333,7 @@ class Continuity:
         if not self.proven:
             first, last = self._missing_below(seq)
             if first <= last:
-                read = self._stream.time if self._stream.time is not None else self._witnesses.before.time
+                read = self._stream.time if self._stream.time is not None else self._witnesses.connected.time
                 self.missing = Missing(first, last, read, time)
             self._prove()
         self.position = seq
@@ -460,7 +460,7 @@ class Continuity:
         witnesses = [*self._rest, *self._block]
         if not self._changed or self.proven or len(witnesses) < several:
             return False
-        ruling = self._witnesses.rule(self._witnesses.before, witnesses, quarters=1)
+        ruling = self._witnesses.rule(self._witnesses.connected, witnesses, quarters=1)
         self._witnesses.take_as_late(witnesses if ruling is Ruling.RESET else ())
         return self._is_proven(ruling, 0)
 

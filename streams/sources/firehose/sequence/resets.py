@@ -38,14 +38,14 @@ class Ruling(enum.Enum):
 class ResetWitnesses:
     """The last arrivals with their times, and those below the position that may prove that the sequence was reset.
 
-    ``blocks``: the last full blocks, oldest first. ``before``: the times of what was read before this connection.
+    ``blocks``: the last full blocks, oldest first. ``connected``: the times of what was read before this connection.
     """
 
-    __slots__ = ("_clock", "_late", "_memory", "_read", "_recent", "before", "blocks")
+    __slots__ = ("_before", "_clock", "_late", "_memory", "_read", "_recent", "blocks", "connected")
 
     def __init__(self, before: Reference, memory: Memory, clock: Callable[[], int]) -> None:
-        """``clock``: our own time in µs; nothing that was read then can be newer."""
-        self.before = before
+        """``before``: the times of what the run before has read. ``clock``: our own, in µs; what was read is older."""
+        self._before = self.connected = before
         self.blocks: deque[list[Arrival]] = deque(maxlen=_KEPT_BLOCKS)
         self._late: deque[Arrival] = deque(maxlen=_KEPT_LATE)
         self._recent: list[Arrival] = []
@@ -70,7 +70,7 @@ class ResetWitnesses:
 
     def reconnected(self, block: Sequence[Arrival]) -> None:
         """Begin a connection. ``block``: the arrivals of the open block."""
-        self._recent = self.last(block)
+        self.connected, self._recent = self.reference(block), self.last(block)
 
     def last(self, block: Sequence[Arrival]) -> list[Arrival]:
         """Return the last arrivals, each event once, the open block's among them."""
@@ -80,7 +80,7 @@ class ResetWitnesses:
     def reference(self, block: Sequence[Arrival]) -> Reference:
         """Return the times of the last arrivals: those of a sequence that began anew are newer."""
         last = self.last(block)
-        return Reference.of_last(last, self.before) if len(last) >= _SEVERAL else self.before
+        return Reference.of_last(last, self._before) if len(last) >= _SEVERAL else self._before
 
     # -- what they prove
     def rule_on_late(self, confirmed: int, block: Sequence[Arrival], *, quarters: int) -> tuple[Ruling, int]:
@@ -95,7 +95,7 @@ class ResetWitnesses:
         above = [arrival for arrival in self.last(block) if arrival[0] >= seqs[-1]]
         last = self.reference(block)
         if len(above) >= BLOCK:  # what is below was overtaken itself
-            last = last.later(Reference.of_last(above, self.before))
+            last = last.later(Reference.of_last(above, self._before))
         return self.rule(last, witnesses, quarters=quarters), seqs[0] - 1
 
     def rule(self, last: Reference, witnesses: Sequence[Arrival], *, quarters: int) -> Ruling:
