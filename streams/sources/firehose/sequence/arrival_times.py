@@ -34,12 +34,22 @@ def arrival_time(arrival: Arrival) -> int | None:
 def median_time(arrivals: Sequence[Arrival]) -> int | None:
     """The median time of some arrivals in µs; None where none has a time."""
     times = _times(arrivals)
-    return times[len(times) // 2] if times else None
+    return _median(times) if times else None
 
 
 def _median(values: Iterable[int]) -> int:
     ordered = sorted(values)
     return ordered[len(ordered) // 2] if ordered else 0
+
+
+def _spread(times: Sequence[int]) -> int:
+    """Return how far the clocks of neighbours differ, in µs, without what time goes on by from one to the next.
+
+    A clock that is wrong makes two steps of many, whatever it is off by.
+    """
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    usual = _median(steps)
+    return _median(abs(step - usual) for step in steps)
 
 
 def _times(arrivals: Sequence[Arrival]) -> list[int]:
@@ -65,6 +75,7 @@ class Reference:
         times = [time for one in sorted(last, key=itemgetter(0)) if (time := arrival_time(one)) is not None]
         if not times:
             return before
+        spread = _spread(times) if len(times) > _ENOUGH_STEPS else before.spread
         blocks = [times[at - BLOCK : at] for at in range(len(times), BLOCK - 1, -BLOCK)] or [times]
         usual = [_median(block) for block in blocks]  # the newest first
         pace = 0
@@ -73,11 +84,6 @@ class Reference:
         due = [time + pace * age for age, time in enumerate(usual)]
         if len(usual) < _ENOUGH_BLOCKS and before.time is not None:
             due.append(before.time)
-        # What two neighbours differ by, without what time goes on by from one to the next: a clock that is wrong makes
-        # two of those, whatever it is off by.
-        steps = [later - earlier for earlier, later in pairwise(times)]
-        step = _median(steps)
-        spread = _median([abs(one - step) for one in steps]) if len(steps) >= _ENOUGH_STEPS else before.spread
         return cls(_median(due), spread)
 
     def at_most(self, time: int) -> Reference:

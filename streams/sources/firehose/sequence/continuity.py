@@ -7,10 +7,10 @@ frame carries a seq that is far off. So no single frame moves the position or pr
   because the highest rev of a key wins; a frame that is dropped is lost for ever.
 - The position is the lowest seq of a block of ``BLOCK`` arrivals. Where more seqs than usual were left out below that,
   they may come yet: it waits for ``HELD`` arrivals. At a pause and at the end the rest is settled, without a lone seq
-  that is far ahead; at the end of a connection only what follows on.
+  that is far ahead; at the end of a connection only what follows on, and nothing that the last block may overtake.
 - After a reconnect the event at the position must come again. Where it does not, what lies between is missing.
 - The sequence was reset where ``WITNESSES`` arrivals in a row lie below the position, were not seen before, and are
-  newer than what stands above them. It is acted upon once: what is older than its witnesses is the old sequence, read
+  newer than all that was read. It is acted upon once: what is older than its witnesses is the old sequence, read
   again, and proves nothing new.
 """
 
@@ -100,9 +100,7 @@ class Continuity:
         µs. ``reference``: the times of the last frames. ``memory``: of the run before, if all that it took is in Kafka.
         ``clock``: our own time in µs; nothing that we have read can be newer.
         """
-        self.position = position
-        self.known = known
-        self.proven = True
+        self.position, self.known, self.proven = position, known, True
         self.missing: Missing | None = None
         #: How many arrivals in a row lay below the position and were not seen before.
         self.late = 0
