@@ -8,7 +8,8 @@ import pytest
 
 from streams.protocol.events import MAX_REV, event_identity
 from streams.protocol.tid import tid_from_us
-from streams.sources.firehose.intake import SequenceReset
+from streams.sources.firehose.intake import AskAgain, SequenceReset
+from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.sequence.resets import WITNESSES
 from tests.fuzz.through import NOW, Ingest
 from tests.unit.test_fuzz import cases
@@ -84,3 +85,30 @@ def test_a_frame_without_a_time_is_of_its_rev_but_not_of_the_future(ago: int) ->
     at = ingest.intake._time({"rev": tid_from_us(made)})
     assert at == made if ago > 0 else before <= at <= time.time_ns() // 1000
     assert ingest.intake._time({"rev": "none"}) == 0
+
+
+def test_an_old_sequence_that_falls_silent_is_left() -> None:
+    """A relay that keeps its old sequence was cut in the middle of it: by its seqs it sends nothing of the new one."""
+    ingest = Ingest(filtered=False)
+    intake = ingest.intake
+    old, new = [account(seq, seq) for seq in range(100, 200)], [account(seq, 1000 + seq) for seq in range(1, 65)]
+    intake.reconnected()
+    with pytest.raises(SequenceReset):
+        for data in (*old, *new):
+            intake.frame(data)
+    memory, _ = intake.continuity.begin_anew()
+    intake.continuity = Continuity(0, known=False, memory=memory)
+    intake.reconnected()
+    for data in old[:50]:
+        intake.frame(data)
+    intake.settle()
+    assert intake.reconnected() > 0
+    for data in old[48:]:
+        intake.frame(data)
+    with pytest.raises(AskAgain):
+        intake.settle()
+    assert intake.reconnected() == 0
+    for data in (*old, *new):
+        intake.frame(data)
+    intake.settle()
+    assert intake.continuity.position == 64

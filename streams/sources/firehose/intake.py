@@ -9,7 +9,7 @@ import time as clock
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from streams.kafka.publisher import Publisher
 from streams.messages import DeadLetter, Gap, dead_payload
@@ -33,9 +33,6 @@ from streams.text import shown
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
     """The relay's sequence began anew: see ``Continuity``; or FutureCursor says so."""
-
-
-ASK_AGAIN: Final = "it began anew before what it sends from our cursor on: asking for all that it keeps"
 
 
 class AskAgain(Exception):  # noqa: N818 (no fault of ours)
@@ -138,21 +135,21 @@ class Intake:
             if continuity.turned:
                 self._turn()
             self._publish(kind, body, seq, time, data)
-            if continuity.asks_again:
-                raise AskAgain(ASK_AGAIN)
         if verdict is not Verdict.NEW or continuity.position != self._moved:
             self._note(verdict)
-            if verdict is Verdict.RESET:
-                raise self._reset()
 
     def _note(self, verdict: Verdict) -> None:
-        """Count what is not new, and follow the position."""
+        """Count what is not new, and follow the position. Raises SequenceReset, AskAgain."""
         if verdict is Verdict.SEEN:
             self.counts.seen += 1
         elif verdict is not Verdict.NEW:
             self.counts.late += 1
         if self.continuity.position != self._moved:
             self._follow()
+        if verdict is Verdict.RESET:
+            raise self._reset()
+        if self.continuity.asks_again:
+            raise AskAgain
 
     def _turn(self) -> None:
         """Leave the old sequence, which the relay has sent again: what comes now is ordered after it."""
@@ -204,7 +201,7 @@ class Intake:
         if silent and continuity.is_reset_at_rest():
             raise self._reset()
         if silent and continuity.is_left_at_rest():
-            raise AskAgain(ASK_AGAIN)
+            raise AskAgain
         continuity.settle(clock.time_ns() // 1000, self._head_seq, patient=patient)
         self._follow()
 
@@ -271,8 +268,6 @@ class Intake:
             return
         verdict = self.continuity.see(seq, *event_identity(kind, body, data), frame_time(body))
         self._note(verdict)
-        if verdict is Verdict.RESET:
-            raise self._reset()
 
     def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
         self.counts.dead += 1

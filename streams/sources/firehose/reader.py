@@ -54,6 +54,7 @@ PROOF: Final = 20.0
 OVERSIZED_TRIES: Final = 3
 #: Times that a relay may refuse us in a row, once it has taken us: some need a moment to see that a connection is gone.
 REFUSED_TRIES: Final = 4
+BEGINNING: Final = "the oldest event that it keeps"
 NOT_TAKEN: Final = (
     "Kafka has not acknowledged what was sent: is it up, and are enough replicas in sync (min.insync.replicas)? "
     "Waiting for it."
@@ -183,7 +184,7 @@ class RunReader:
         attempt = 0
         while not self._patience.ended and not self.head_reached:
             publisher.check()
-            before = self._counts.taken
+            before, begin = self._counts.taken, "the last event"
             try:
                 why = await self._connection(publisher, attempt)
             except SequenceReset as reset:
@@ -196,11 +197,12 @@ class RunReader:
                         continue
                     # It sends the old sequence again, and then refuses the position in it: read on from the beginning.
                     self.continuity.go_on_at(0)
+                    begin = BEGINNING
                 why = f"the relay said {error}"
             except (OSError, TimeoutError) as error:
                 why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
-            except AskAgain as error:
-                why = f"the relay's sequence was reset: {error}"
+            except AskAgain:
+                why, begin = "the relay sent its old sequence again, not the one after it", BEGINNING
             except OversizedMessage as error:
                 if attempt >= OVERSIZED_TRIES:
                     raise self._oversized(str(error)) from None
@@ -210,7 +212,7 @@ class RunReader:
             publisher.check()  # then it is Kafka that we wait for
             if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
-            self._patience.say("relay", f"{why}; connecting again from the last event")
+            self._patience.say("relay", f"{why}; connecting again from {begin}")
             await self._patience.wait(attempt, self._asked_wait)
             attempt += 1
 
