@@ -37,6 +37,7 @@ LINGER: Final = 0.25
 MARK_EVERY: Final = 1.0
 #: What the broker answers for a batch that is too large for the topic, or for a segment of its log.
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
+_NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class _Lane:
     """One partition: an open batch, and the batches that wait to be sent, in order."""
 
     __slots__ = (
-        "_publisher", "_queue", "_wake", "append", "builder", "count", "last", "partition", "size", "task", "written",
+        "_append", "_publisher", "_queue", "_wake", "builder", "count", "last", "partition", "size", "task", "written",
     )  # fmt: skip
 
     def __init__(self, publisher: Publisher, partition: int) -> None:
@@ -68,19 +69,22 @@ class _Lane:
 
     def _open(self) -> None:
         self.builder = self._publisher.producer.create_batch()
-        self.append = self.builder.append
+        #: The compiled builder within: the one around it costs 0.6 µs a record, to count them. ``cut`` tells it.
+        self._append = self.builder._builder.append
         self.count = self.size = 0
 
     def add(self, key: bytes | None, value: bytes, now_ms: int) -> None:
-        if self.append(timestamp=now_ms, key=key, value=value) is None:
+        if self._append(self.count, now_ms, key, value, _NO_HEADERS) is None:
             self.cut()
-            self.append(timestamp=now_ms, key=key, value=value)  # a first record always fits
+            self._append(0, now_ms, key, value, _NO_HEADERS)  # a first record always fits
         self.count += 1
         self.size += len(value)
 
     def cut(self) -> None:
         """Close the open batch and queue it."""
         if self.count:
+            self.builder._relative_offset = self.count
+            self.builder.close()
             self.last = asyncio.get_running_loop().create_future()
             self._queue.append(_Batch(self.builder, self.size, self.last, self))
             self._open()

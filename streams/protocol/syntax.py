@@ -6,6 +6,7 @@ From https://atproto.com/specs/did, /nsid and /record-key; tests/unit compares t
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _DID: Final = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]{0,2040}[A-Za-z0-9._-]", re.ASCII).fullmatch
@@ -16,6 +17,8 @@ _RKEY: Final = re.compile(r"[A-Za-z0-9._:~-]{1,512}", re.ASCII).fullmatch
 
 MAX_DID: Final = 2048
 MAX_NSID: Final = 317
+#: NSIDs whose answer is kept: the network has a few hundred collections, and each question costs a microsecond.
+_KEPT_NSIDS: Final = 4096
 
 
 def is_did(text: str) -> bool:
@@ -23,6 +26,7 @@ def is_did(text: str) -> bool:
     return len(text) <= MAX_DID and _DID(text) is not None
 
 
+@lru_cache(maxsize=_KEPT_NSIDS)
 def is_nsid(text: str) -> bool:
     """Whether the text is an NSID of at most 317 characters."""
     return len(text) <= MAX_NSID and _NSID(text) is not None
