@@ -127,7 +127,7 @@ class Travel:
         answer = self.world.answer(cursor, self.at)
         if answer is None:
             if (not self.mode_reset or self.taken_anew) and not self.continuity.is_old:
-                self._reset()
+                self._reset(refused=True)
             else:
                 self.continuity.go_on_at(0)
             return False
@@ -206,14 +206,14 @@ class Travel:
         elif self.continuity.known and event.seq <= self.continuity.position:
             self.unnoticed += 1
 
-    def _reset(self) -> None:
+    def _reset(self, *, refused: bool = False) -> None:
         world = self.world
         if world.began_anew is None or self.at <= world.began_anew:
             raise Broken("a reset was found, and the sequence never began anew")
         self.resets += 1
         if self.resets > 2 + 2 * self.kills:  # an ingest that was killed knows nothing of it
             raise Broken("one reset was acted upon again and again")
-        self.memory, _ = self.continuity.begin_anew()
+        self.memory, _ = self.continuity.begin_anew(refused=refused)
         self.mode_reset = True
         self.taken_anew = 0
         self._begin(Durable(0, known=False, published=len(self.published)))

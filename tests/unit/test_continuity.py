@@ -472,6 +472,42 @@ def test_what_is_sent_again_before_a_known_end_is_old() -> None:
     assert not again.is_old
 
 
+def refused_at_100() -> Memory:
+    """Return what is kept of FutureCursor for 100, where 99 was read and it is second 1,000."""
+    tracker = Continuity(99, known=False, reference=Reference(BEGIN + 99 * SECOND), clock=lambda: BEGIN + 1000 * SECOND)
+    tracker.reconnected()
+    fed(tracker, [frame(100), frame(101)])
+    tracker.settle(NEVER)
+    assert tracker.reconnected() == 100
+    assert not tracker.is_old
+    return tracker.begin_anew(refused=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("seqs", "at", "is_old"),
+    [
+        (range(1, 98), 200, False),  # it may be the new sequence, for all that is known
+        (range(101, 400), 0, True),  # beyond what was its head, and made before that: the old one, sent again
+        (range(101, 400), 1000, False),  # the new one has come so far
+    ],
+)
+def test_what_lay_beyond_the_head_is_the_old_sequence_sent_again(seqs: range, at: int, *, is_old: bool) -> None:
+    """A process that was killed knows of a reset by FutureCursor alone; each cut in the old sequence gives another."""
+    tracker = Continuity(0, known=False, memory=refused_at_100(), reference=Reference(BEGIN + 99 * SECOND))
+    tracker.reconnected()
+    fed(tracker, [frame(seq, at + seq) for seq in seqs])
+    tracker.settle(NEVER)
+    assert tracker.is_old is is_old
+
+
+def test_the_reset_behind_what_lay_beyond_the_head_is_known() -> None:
+    tracker = Continuity(0, known=False, memory=refused_at_100(), reference=Reference(BEGIN + 99 * SECOND))
+    tracker.reconnected()
+    fed(tracker, [frame(seq) for seq in range(1, 400)])
+    assert Verdict.RESET not in fed(tracker, [frame(n, 900 + n) for n in range(1, 70)])
+    assert tracker.turned
+
+
 def test_a_burst_of_one_wrong_clock_hides_no_reset() -> None:
     """Most of a block is of one PDS that is seventy years ahead, just before the end."""
     tracker = read_to(900)

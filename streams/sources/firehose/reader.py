@@ -55,6 +55,7 @@ OVERSIZED_TRIES: Final = 3
 #: Times that a relay may refuse us in a row, once it has taken us: some need a moment to see that a connection is gone.
 REFUSED_TRIES: Final = 4
 BEGINNING: Final = "the oldest event that it keeps"
+BEYOND_HEAD: Final = "FutureCursor: our position is beyond its head"
 NOT_TAKEN: Final = (
     "Kafka has not acknowledged what was sent: is it up, and are enough replicas in sync (min.insync.replicas)? "
     "Waiting for it."
@@ -193,7 +194,7 @@ class RunReader:
             except ErrorFrame as error:
                 if error.name == "FutureCursor":
                     if self._may_begin_anew():
-                        await self._reset(publisher, SequenceReset("FutureCursor: our position is beyond its head"))
+                        await self._reset(publisher, SequenceReset(BEYOND_HEAD), refused=True)
                         continue
                     # It sends the old sequence again, and then refuses the position in it: read on from the beginning.
                     self.continuity.go_on_at(0)
@@ -443,12 +444,12 @@ class RunReader:
         is_new = self.start.mode != "reset" or self._counts.taken > self._taken_at_reset
         return is_new and not self.continuity.is_old
 
-    async def _reset(self, publisher: Publisher, reset: SequenceReset) -> None:
+    async def _reset(self, publisher: Publisher, reset: SequenceReset, *, refused: bool = False) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
         log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
         await self.until_taken(publisher.mark())
         old, continuity = self.start, self.continuity
-        self._memory, time_of_reset = continuity.begin_anew()
+        self._memory, time_of_reset = continuity.begin_anew(refused=refused)
         start = await self._planned(Decision("reset", None, None), old.run)
         after = time_of_reset or (start.oldest.time if start.oldest else None)
         start.passed_over = reset_gap(self._relay, old.run, self._position(), after, str(reset))

@@ -49,6 +49,9 @@ class Missing:
 class Memory:
     """What outlives a run: the events taken lately, and when the last reset was (``reset_time``, µs).
 
+    ``refused``: a cursor that the relay said was beyond its head (FutureCursor), and our time then in µs. A frame that
+    was made before, and whose seq is not lower, is of a sequence that had ended.
+
     Events are kept by their hash, in two generations: the older one is forgotten when the younger one is full. Of each
     the highest seq is noted.
     """
@@ -58,6 +61,7 @@ class Memory:
     highest_young: int = -1
     highest_old: int = -1
     reset_time: int = -1
+    refused: tuple[int, int] | None = None
 
     @property
     def highest(self) -> int:

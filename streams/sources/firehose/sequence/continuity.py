@@ -437,7 +437,7 @@ class Continuity:
         """Return whether frames that the relay shows when it is asked prove that our sequence has ended."""
         if len(shown) < SHOWN_WITNESSES or not self.is_above(shown):
             return False
-        return self._is_proven(self._witnesses.rule(self.reference, shown, quarters=2), 0)
+        return self._is_proven(self._witnesses.rule(self.reference, shown, self.position, quarters=2), 0)
 
     def is_above(self, shown: list[Arrival]) -> bool:
         """Return whether frames that the relay shows lie below the position, and are newer than what we have."""
@@ -447,7 +447,7 @@ class Continuity:
     @property
     def is_old(self) -> bool:
         """Whether what was read last is a sequence whose end was acted upon, sent again."""
-        return self._witnesses.is_known(self.reference)
+        return self._witnesses.is_known(self.reference, self.position)
 
     def _is_reset(self, *, quarters: int = 2) -> bool:
         """Return whether the late arrivals prove a reset."""
@@ -458,7 +458,7 @@ class Continuity:
         witnesses = [*self._rest, *self._block]
         if not self._changed or self.proven or len(witnesses) < several:
             return False
-        ruling = self._witnesses.rule(self._witnesses.connected, witnesses, quarters=1)
+        ruling = self._witnesses.rule(self._witnesses.connected, witnesses, self.position, quarters=1)
         self._witnesses.take_as_late(witnesses if ruling is Ruling.RESET else ())
         return self._is_proven(ruling, 0)
 
@@ -478,10 +478,13 @@ class Continuity:
         self._block, self._rest, self._ahead, self._held = [], [], [], 0
         self._end_late()
 
-    def begin_anew(self) -> tuple[Memory, int | None]:
-        """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs)."""
+    def begin_anew(self, *, refused: bool = False) -> tuple[Memory, int | None]:
+        """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs).
+
+        ``refused``: the relay said that our cursor was beyond its head.
+        """
         self._note_highest()
-        return self._memory, self._witnesses.act(self.reference)
+        return self._memory, self._witnesses.act(self.reference, self._asked if refused else None)
 
 
 def _event_of(arrival: Arrival) -> str:

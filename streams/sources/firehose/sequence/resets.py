@@ -96,17 +96,18 @@ class ResetWitnesses:
         last = self.reference(block)
         if len(above) >= BLOCK:  # what is below was overtaken itself
             last = last.later(Reference.of_last(above, self._before))
-        return self.rule(last, witnesses, quarters=quarters), seqs[0] - 1
+        return self.rule(last, witnesses, confirmed, quarters=quarters), seqs[0] - 1
 
-    def rule(self, last: Reference, witnesses: Sequence[Arrival], *, quarters: int) -> Ruling:
+    def rule(self, last: Reference, witnesses: Sequence[Arrival], position: int, *, quarters: int) -> Ruling:
         """Return what it proves that these arrivals came, and not what follows on what was read up to ``last``.
 
-        ``quarters``: which quarter of their times must be newer; 2 is the median, 0 the lowest.
+        ``position``: the seq up to which it was read. ``quarters``: which quarter of their times must be newer; 2 is
+        the median, 0 the lowest.
         """
         reference = self.believed(last, witnesses)
         if not reference.is_before(witnesses, quarters=quarters):
             return Ruling.NOTHING
-        return Ruling.KNOWN if self.is_known(reference) else Ruling.RESET
+        return Ruling.KNOWN if self.is_known(reference, position) else Ruling.RESET
 
     def believed(self, last: Reference, witnesses: Sequence[Arrival]) -> Reference:
         """Return a reference, not later than when it was read; as it is where the witnesses are of the future, too.
@@ -116,16 +117,21 @@ class ResetWitnesses:
         time = median_time(witnesses)
         return last if time is not None and time > self._clock() else last.at_most(self._read)
 
-    def is_known(self, reference: Reference) -> bool:
-        """Return whether what was read up to a time is a sequence whose end was acted upon, sent again."""
-        return reference.time is not None and reference.time < self._memory.reset_time
+    def is_known(self, reference: Reference, position: int) -> bool:
+        """Return whether what was read up to a time and a seq is a sequence whose end was acted upon, sent again."""
+        if reference.time is None:
+            return False
+        refused, refused_time = self._memory.refused or (position + 1, 0)
+        return reference.time < self._memory.reset_time or (position >= refused and reference.time < refused_time)
 
     def take_as_late(self, witnesses: Sequence[Arrival]) -> None:
         """These arrivals prove a reset, although they came above the position."""
         self._late.extend(witnesses)
 
-    def act(self, last: Reference) -> int | None:
+    def act(self, last: Reference, refused: int | None) -> int | None:
         """Act upon the reset of a sequence that was read up to ``last``. Return the usual time of its witnesses, in µs.
+
+        ``refused``: the cursor that the relay said was beyond its head, where that is the sign.
 
         The memory keeps when it was. The witnesses were published as the old sequence's: the memory forgets them, so
         that they are taken again.
@@ -134,5 +140,7 @@ class ResetWitnesses:
         begins, ends = median_time(witnesses), last.at_most(self._read).time
         known = begins if begins is not None else ends + 1 if ends is not None else -1
         memory.reset_time = max(memory.reset_time, known)
+        if refused is not None:
+            memory.refused = refused, self._clock()
         memory.forget({hash(arrival[:3]) for arrival in witnesses})
         return begins
