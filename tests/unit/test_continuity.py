@@ -508,6 +508,23 @@ def test_the_reset_behind_what_lay_beyond_the_head_is_known() -> None:
     assert tracker.turned
 
 
+def test_events_under_one_seq_say_nothing_of_the_time() -> None:
+    """A lone seq that is far ahead comes three times, each time with another event; then comes the stream."""
+    tracker = Continuity(49, known=False)
+    tracker.reconnected()
+    fed(tracker, [frame(50, n) for n in range(3)])
+    assert resets_at(tracker, [frame(seq, 10 + seq) for seq in range(1, 60)]) is None
+
+
+def test_two_bursts_of_wrong_clocks_in_the_first_block_invent_no_reset() -> None:
+    """The relay begins with what is live, of which one PDS says 1970, and goes on with what it keeps."""
+    tracker = Continuity(35, known=False)
+    tracker.reconnected()
+    live = [frame(seq, -1e9 if 40 <= seq < 49 else seq) for seq in range(36, 55)]
+    fed(tracker, live)
+    assert resets_at(tracker, [frame(seq) for seq in range(1, 36)]) is None
+
+
 def test_a_burst_of_one_wrong_clock_hides_no_reset() -> None:
     """Most of a block is of one PDS that is seventy years ahead, just before the end."""
     tracker = read_to(900)
