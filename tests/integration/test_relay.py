@@ -24,7 +24,7 @@ from streams.simulator.recording import Frame, read_frames, write_frames
 from streams.simulator.relay import DevRelay, RelayThread
 from streams.simulator.retained import FrameStore
 from streams.simulator.traffic import Plan, Reset, Traffic
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 PDS = Path(__file__).parents[1] / "fixtures" / "pds"
 
