@@ -230,6 +230,12 @@ async def test_duplicates_and_rewinds() -> None:
         assert seqs(await take(client, 20)) == [*s[:4], s[4], s[4], s[5], s[5], *s[6:10], *s[5:13]]
 
 
+async def test_frames_in_fragments_are_the_same_frames() -> None:
+    store = generated()
+    async with DevRelay(store, faults=["fragments:after=4,count=3"]) as relay, listening(relay) as client:
+        assert seqs(await take(client, 12)) == list(store.seqs[:12])
+
+
 async def test_stalls_with_and_without_pongs() -> None:
     faults = ["stall:after=3,connection=1,pongs=1,seconds=3", "stall:after=3,connection=2"]
     async with DevRelay(generated(), faults=faults) as relay:
