@@ -213,13 +213,11 @@ class Intake:
         return max(read, min(made, clock.time_ns() // 1000))
 
     def _place(self) -> dict[str, int]:
-        """Where the frame stands (``messages.Place``): what it claims counts only where nobody has told the time."""
-        time = self.continuity.time_before
-        if time is None:
-            now = clock.time_ns() // 1000
-            guess = self.continuity.guess
-            time = min(now if guess is None else guess, now)
-        return {"sequence": self.sequence, "time": time}
+        """Return where the frame stands: its own claim counts only where no other told the time, and never tomorrow."""
+        now = clock.time_ns() // 1000
+        known = (self.continuity.time_before, self.continuity.guess)
+        read = next((time for time in known if time is not None), now)
+        return {"sequence": self.sequence, "time": min(read, now)}
 
     def text(self, data: bytes) -> None:
         """A text message: not of this protocol; a dead letter without a payload. Raises ForeignStreamError."""

@@ -12,7 +12,7 @@ from streams.protocol.tid import is_tid, us_from_tid
 from streams.sources.firehose.sequence.arrivals import BLOCK, Arrival
 
 #: Arrivals from which the usual time is taken: more than one PDS sends in a row.
-RECENT: Final = 4 * BLOCK
+RECENT: Final = 5 * BLOCK
 #: Blocks that say how far time goes on from one to the next.
 _ENOUGH_BLOCKS: Final = 3
 #: Steps from one arrival to the next that say how far the clocks differ.

@@ -17,7 +17,7 @@ WITNESSES: Final = 32
 QUIET_WITNESSES: Final = 8
 SHOWN_WITNESSES: Final = 4
 #: Blocks that are kept: what stands above the arrivals that may belong to a sequence that was reset.
-_KEPT_BLOCKS: Final = 4
+_KEPT_BLOCKS: Final = 5
 #: Late arrivals that are kept until it is known whether the sequence was reset.
 _KEPT_LATE: Final = 4096
 #: Arrivals from which a usual time is taken, where there are no more.

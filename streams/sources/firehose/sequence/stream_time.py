@@ -11,9 +11,12 @@ from typing import Final
 
 #: A claim so far ahead of the stream, in µs, needs witnesses.
 JUMP: Final = 300_000_000
-#: Frames in a row that must claim such a time until it is believed; and so many, that what is believed is too late.
-WITNESSES: Final = 8
+#: Frames in a row that must claim such a time until it is believed: an import on one PDS whose clock is wrong sends
+#: dozens. And as many that say that what is believed is too late.
+WITNESSES: Final = 64
 DOUBTERS: Final = 64
+#: Frames until there is a first time.
+FIRST: Final = 8
 
 
 class StreamTime:
@@ -49,12 +52,20 @@ class StreamTime:
                 self._doubts.clear()
             return
         self._claims.append(claimed)
-        if len(self._claims) >= WITNESSES:
-            self.time = min(self._claims)
-            self._claims.remove(self.time)
+        if time is None and len(self._claims) >= FIRST:
+            self._believe(statistics.median_low(self._claims))
+        elif len(self._claims) >= WITNESSES:
+            self._believe(min(self._claims))
+
+    def _believe(self, time: int) -> None:
+        for claimed in sorted(self._claims):
+            if time < claimed <= time + JUMP:
+                time = claimed
+        self.time = time
+        self._claims = [claimed for claimed in self._claims if claimed > time + JUMP]
 
     def _doubt(self, claimed: int) -> None:
-        """One account of a PDS whose clock is wrong may send eight in a row: all others then say otherwise."""
+        """Accounts of a PDS whose clock is wrong may send many in a row: all others then say otherwise."""
         self._doubts.append(claimed)
         if len(self._doubts) >= DOUBTERS:
             self.time = max(self._doubts)
@@ -63,7 +74,7 @@ class StreamTime:
     def settle(self, now: int) -> bool:
         """Nothing came that says otherwise: what was claimed last is believed, as far as it lies before ``now`` (µs).
 
-        Whether that changed anything. A quiet relay has no eight witnesses.
+        Whether that changed anything. A quiet relay has not so many witnesses.
         """
         plausible = [claimed for claimed in self._claims if claimed <= now + JUMP]
         if not plausible:

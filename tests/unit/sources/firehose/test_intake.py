@@ -72,6 +72,17 @@ def test_the_sequence_that_is_left_names_what_comes_then() -> None:
     assert b'"sequence":%d' % (NOW + 1) in ingest.tape.messages[1][1]
 
 
+def test_no_frame_is_placed_in_the_future() -> None:
+    """Whole hours of a relay may be a year ahead: states that are placed there would win until then."""
+    ingest = Ingest(filtered=False)
+    now = time.time_ns() // 1000
+    ingest.intake.continuity = Continuity(0, known=False, time=now + 86_400 * SECOND)
+    place = ingest.intake._place()
+    assert now <= place["time"] <= time.time_ns() // 1000
+    ingest.intake.continuity = Continuity(0, known=False, time=now - 86_400 * SECOND)
+    assert ingest.intake._place()["time"] == now - 86_400 * SECOND
+
+
 def test_revs_are_tids() -> None:
     assert len(tid_from_us(NOW)) < MAX_REV
 

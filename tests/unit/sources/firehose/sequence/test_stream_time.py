@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.sources.firehose.sequence.stream_time import DOUBTERS, JUMP, WITNESSES, StreamTime
+from streams.sources.firehose.sequence.stream_time import DOUBTERS, FIRST, JUMP, WITNESSES, StreamTime
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -67,15 +67,34 @@ def test_where_all_say_so_it_is_our_clock_that_is_wrong() -> None:
     for n in range(WITNESSES):
         assert stream.time == BEGIN
         stream.see(BEGIN + DAY + n)
-    assert stream.time == BEGIN + DAY
+    assert stream.time == BEGIN + DAY + WITNESSES - 1
 
 
-def test_what_eight_in_a_row_claimed_wrongly_is_put_right_by_all_the_others() -> None:
+@given(st.integers(1, WITNESSES - 1), st.sampled_from([-365 * DAY, 365 * DAY, 3600 * SECOND]))
+def test_a_burst_of_one_wrong_clock_says_nothing(burst: int, off: int) -> None:
+    """An import on a PDS whose clock is a year ahead: what is placed by the time meanwhile would be so for a year."""
+    stream = StreamTime(BEGIN)
+    for n in range(burst):
+        stream.see(BEGIN + off + n * SECOND)
+        assert stream.time == BEGIN
+    stream.see(BEGIN + SECOND)
+    assert stream.time == BEGIN + SECOND
+
+
+@given(st.permutations([BEGIN + n for n in range(FIRST // 2 + 1)] + [0] * (FIRST // 2 - 1)))
+def test_the_first_time_is_the_middle_one(claims: list[int]) -> None:
+    stream = StreamTime(None)
+    for claimed in claims:
+        stream.see(claimed)
+    assert stream.time is not None and stream.time >= BEGIN
+
+
+def test_what_many_in_a_row_claimed_wrongly_is_put_right_by_all_the_others() -> None:
     """A user of a PDS that is a year ahead, on a small relay; or the watermark of an older version."""
     stream = StreamTime(BEGIN)
     for n in range(WITNESSES):
         stream.see(BEGIN + 365 * DAY + n)
-    assert stream.time == BEGIN + 365 * DAY
+    assert stream.time == BEGIN + 365 * DAY + WITNESSES - 1
     for n in range(DOUBTERS):
         stream.see(BEGIN + n * SECOND)
     assert stream.time == BEGIN + (DOUBTERS - 1) * SECOND
