@@ -70,7 +70,7 @@ def test_where_all_say_so_it_is_our_clock_that_is_wrong() -> None:
     assert stream.time == BEGIN + DAY + WITNESSES - 1
 
 
-@given(st.integers(1, WITNESSES - 1), st.sampled_from([-365 * DAY, 365 * DAY, 3600 * SECOND]))
+@given(st.integers(1, 60), st.sampled_from([-365 * DAY, 365 * DAY, 3600 * SECOND]))
 def test_a_burst_of_one_wrong_clock_says_nothing(burst: int, off: int) -> None:
     """An import on a PDS whose clock is a year ahead: what is placed by the time meanwhile would be so for a year."""
     stream = StreamTime(BEGIN)
