@@ -87,3 +87,9 @@ def test_the_picture_is_well_formed() -> None:
     picture = PROJECT / "docs" / "way-of-an-event.svg"
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert "prefers-color-scheme: dark" in picture.read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_lines_are_short_outside_of_tables(document: Path) -> None:
+    lines = document.read_text().splitlines()
+    assert [line for line in lines if len(line) > 160 and not line.startswith("|")] == []
