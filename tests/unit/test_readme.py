@@ -13,6 +13,7 @@ from streams.settings import PROFILES, Settings
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 SETTINGS = (PROJECT / "docs" / "settings.md").read_text()
+TABLES = (PROJECT / "docs" / "tables.md").read_text()
 
 
 def default_text(default: object) -> str:
@@ -44,6 +45,12 @@ def test_the_readmes_settings_are_rows_of_that_table() -> None:
     shown = [row for row in README.split("## Settings")[1].split("\n## ")[0].splitlines() if row.startswith("| `")]
     assert len(shown) > 5
     assert [row for row in shown if row not in setting_rows()] == []
+
+
+def test_the_readmes_views_are_rows_of_the_table_of_views() -> None:
+    shown = [row for row in README.split("## A first query")[1].split("\n## ")[0].splitlines() if row.startswith("| `")]
+    assert len(shown) > 3
+    assert [row for row in shown if row not in TABLES.splitlines()] == []
 
 
 def test_the_profiles_are_as_documented() -> None:
