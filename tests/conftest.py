@@ -35,6 +35,7 @@ if hypothesis.settings.get_current_profile_name() == "default":  # not one that 
 
 FOLDER_PREFIX = "atproto-streams-tests-"
 #: What is long begins first, so that no process has much left when the others are done.
+TESTS = Path(__file__).parent
 ORDER = ("acceptance", "integration", "unit")
 
 
@@ -52,13 +53,13 @@ SettingsFactory = Callable[..., Settings]
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What begins first, where several processes run the tests."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: ORDER.index(item.path.parent.name))
+        items.sort(key=lambda item: ORDER.index(item.path.relative_to(TESTS).parts[0]))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Which tests run in one process."""
-    from tests.together import Together
+    from tests.support.together import Together
 
     return Together(config, log)
 

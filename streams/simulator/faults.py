@@ -22,6 +22,7 @@ CONNECTION_KINDS: Final = {
     "drop": "end the TCP connection without a close frame (hard=1: reset it)",
     "close": "close properly (code=1011, reason=…)",
     "duplicate": "send each of the next count=10 frames twice",
+    "fragments": "send each of the next count=10 frames in three fragments, with a ping between, as some proxies do",
     "rewind": "go back count=10 frames and go on from there",
     "stall": "send nothing for seconds=0 (0: for ever); pongs=1 still answers pings",
     "drip": "from here on send only rate=2 frames a second",

@@ -26,6 +26,17 @@ def websocket_message(data: bytes, *, text: bool = False) -> bytes:
     return opcode + (b"\x7e" + size.to_bytes(2, "big") if size < 65536 else b"\x7f" + size.to_bytes(8, "big")) + data
 
 
+def fragments(data: bytes) -> list[bytes]:
+    """A binary message in three fragments, the second of no bytes, and a ping between them (RFC 6455, 5.4)."""
+    half = len(data) // 2
+    return [
+        b"\x02" + websocket_message(data[:half])[1:],
+        b"\x89\x04ping",
+        b"\x00\x00",
+        b"\x80" + websocket_message(data[half:])[1:],
+    ]
+
+
 class FrameStore:
     """Frames in the order of the stream, each at an index from 0. ``resets``: where a new sequence begins."""
 

@@ -22,9 +22,11 @@ from streams.simulator.arrangement import SEQ_KINDS, TAIL, claimed, span, turns
 from streams.simulator.faults import CLAIM_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, bad_frame, error_frame, info_frame
 from streams.simulator.manner import Beyond
 from streams.simulator.recording import Frame, iso_time
-from streams.simulator.retained import websocket_message
+from streams.simulator.retained import fragments, websocket_message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streams.simulator.relay import DevRelay
 
 _CHUNK: Final = 256 * 1024
@@ -333,8 +335,8 @@ class Subscription(asyncio.Protocol):
                 self.end_with_error(fault.name, fault.message)
             case "rewind":
                 self._index = max(self._relay.window()[0], self._index - fault.count)
-            case "duplicate":
-                self._send_twice(fault.count)
+            case "duplicate" | "fragments" as kind:
+                self._send_otherwise(fault.count, _twice if kind == "duplicate" else _in_fragments)
             case kind if kind in ORDER_KINDS:
                 self._when_out(fault, turns(fault))
             case kind if kind in CLAIM_KINDS:
@@ -383,9 +385,18 @@ class Subscription(asyncio.Protocol):
         if self._record is not None:
             self._record.sent += 1
 
-    def _send_twice(self, count: int) -> None:
-        store = self._relay.store
-        while count and self._index < self._relay.head_index:
-            self._transport.write(store.messages(self._index, self._index + 1) * 2)
-            self._index += 1
-            count -= 1
+    def _send_otherwise(self, count: int, form: Callable[[Frame], list[bytes]]) -> None:
+        """Send the next frames, each in the form that is given, as far as they are out."""
+        relay = self._relay
+        for index in range(self._index, min(self._index + count, relay.head_index)):
+            for piece in form(relay.store.frame(index)):
+                self._transport.write(piece)
+            self._index = index + 1
+
+
+def _twice(frame: Frame) -> list[bytes]:
+    return [websocket_message(frame.data, text=frame.text)] * 2
+
+
+def _in_fragments(frame: Frame) -> list[bytes]:
+    return fragments(frame.data)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 INGEST = [sys.executable, "-m", "streams.ingest"]
 FAUST = [str(Path(sys.executable).with_name("faust")), "-A", "streams.agents"]

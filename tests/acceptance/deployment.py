@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from streams.simulator.compare import compare
 from streams.simulator.oracle import State, load_oracle
 from tests.acceptance.commands import INGEST, RELAY, WORKER, Command, free_port
-from tests.burial import bury
-from tests.patience import PATIENCE
+from tests.support.burial import bury
+from tests.support.patience import PATIENCE
 
 #: What a person who waits would choose; the relay is at its head when it has said nothing for two seconds.
 FAST = {"BACKFILL_PROFILE": "unlimited", "INGEST_IDLE_SECONDS": "2"}

@@ -17,7 +17,7 @@ from streams import __version__
 from streams.agents import app
 from streams.commands import COMMANDS, LazyCommand
 from tests.acceptance.commands import FAUST, finish
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 MODULES = ("streams.ingest", "streams.local run", "streams.local", "streams.simulator")
 #: The old name of a command, and the new one.

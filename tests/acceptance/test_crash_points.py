@@ -14,7 +14,7 @@ from streams.runtime.drills import INGEST_POINTS, WORKER_POINTS
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic, serving
 from tests.acceptance.deployment import Deployment
-from tests.burial import bury
+from tests.support.burial import bury
 
 EVENTS = 6_000
 #: How often a point is passed before the process dies there, where the first time is too early to have a middle.

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from tests.acceptance.commands import FAUST, INGEST, Finished, finish
 from tests.acceptance.test_errors import sentence
-from tests.pgbouncer import needed, pgbouncer
+from tests.support.pgbouncer import needed, pgbouncer
 
 ROOT = Path(__file__).parents[2]
-#: A command of each kind: they all read the settings in the same way (tests/unit/test_database_url.py has the forms).
+#: A command of each kind: they all read the settings in the same way. The forms of addresses are in
+#: tests/unit/environment/test_database_url.py.
 COMMANDS = {
     "worker": [*FAUST, "worker"],
     "ingest": [*INGEST, "--days", "-1"],

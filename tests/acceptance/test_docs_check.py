@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import docs_check
-from tests.docs_check import Block, blocks, check_of, commands, problems
-from tests.docs_commands import ByTest
+from tests.support import docs_check
+from tests.support.docs_check import Block, blocks, check_of, commands, problems
+from tests.support.docs_commands import ByTest
 
 DOCUMENT = """# A title
 

@@ -1,4 +1,4 @@
-"""Every command of the documents works: ``make docs-check``. The table of them is tests/docs_commands.py."""
+"""Every command of the documents works: ``make docs-check``. The table of them is tests/support/docs_commands.py."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from streams.local.postgres import program_folder
-from tests import docs_check
 from tests.acceptance.commands import Command, Finished, finish
 from tests.acceptance.filled import NAMES, Filled
-from tests.docs_commands import Run
+from tests.support import docs_check
+from tests.support.docs_commands import Run
 
 EXECUTED = docs_check.executed()
 NOT_RUN = docs_check.not_run()
@@ -40,7 +40,9 @@ def clone(filled: Filled, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_is_in_the_table() -> None:
     missing = [str(command) for command in docs_check.shell_commands() if docs_check.check_of(command.text) is None]
-    assert not missing, "Not in COMMANDS of tests/docs_commands.py, whose docstring says how:\n" + "\n".join(missing)
+    assert not missing, "Not in COMMANDS of tests/support/docs_commands.py, whose docstring says how:\n" + "\n".join(
+        missing
+    )
     assert len(EXECUTED) > 5
 
 

@@ -45,7 +45,7 @@ async def follow(deployment: Deployment, relay: Relay, last_seq: int) -> str:
 async def test_connections_that_break_and_frames_that_mean_nothing(deployment: Deployment) -> None:
     kinds = [
         "drop", "drop:hard=1", "close", "error", "error:name=ConsumerTooSlow", "duplicate:count=50", "rewind:count=100",
-        "garbage", "empty", "text", "truncated", "no_header", "unknown_t", "unknown_op", "stall",
+        "garbage", "empty", "text", "truncated", "no_header", "unknown_t", "unknown_op", "stall", "fragments:count=50",
     ]  # fmt: skip
     placed = [
         f"{kind}{',' if ':' in kind else ':'}seq={FIRST_SEQ + 300 * (number + 1)}" for number, kind in enumerate(kinds)

@@ -27,7 +27,7 @@ from streams.simulator.traffic import Plan, Traffic
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.test_crash_points import beside
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 EVENTS = 3_000
 

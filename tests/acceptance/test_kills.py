@@ -11,7 +11,7 @@ from streams.sources.firehose.sequence.continuity import BLOCK, HELD
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic
 from tests.acceptance.deployment import STEADY, Deployment
-from tests.burial import bury
+from tests.support.burial import bury
 
 KILLS = 3
 

@@ -21,8 +21,8 @@ from tests.acceptance.commands import FAUST, INGEST, WORKER, Command, finish, fr
 from tests.acceptance.deployment import Deployment, Relay
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.test_zombies import by_proxy
-from tests.patience import PATIENCE
-from tests.peak import peak_bytes
+from tests.support.patience import PATIENCE
+from tests.support.peak import peak_bytes
 
 FLOOD = int(os.environ.get("FLOOD_EVENTS", "60000"))
 #: One of the largest commits after each so many events: 2 to 5 MB, records of 1 MB among them.

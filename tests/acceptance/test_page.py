@@ -17,11 +17,11 @@ from playwright.async_api import Browser, Page
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.text import shown
-from tests import browser
 from tests.acceptance.commands import Command, free_port
 from tests.acceptance.deployment import Deployment
-from tests.patience import PATIENCE, PATIENCE_MS
-from tests.web_samples import HOSTILE
+from tests.support import browser
+from tests.support.patience import PATIENCE, PATIENCE_MS
+from tests.support.web_samples import HOSTILE
 
 EVENTS = 6_000
 FIRST_SEQ = 5_000_000_001

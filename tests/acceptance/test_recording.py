@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from streams.simulator.oracle import load_pds_state
-from tests import lexicon_model as model
 from tests.acceptance.deployment import Deployment
-from tests.pgbouncer import needed, pgbouncer
+from tests.support import lexicon_model as model
+from tests.support.pgbouncer import needed, pgbouncer
 
 PDS = Path(__file__).parents[1] / "fixtures" / "pds"
 EXPECTED = load_pds_state(PDS / "state.json.gz")

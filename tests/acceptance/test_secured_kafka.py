@@ -25,7 +25,7 @@ from streams.local.kafka import Broker, Kafka
 from tests.acceptance.commands import FAUST, finish
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.test_errors import AWAY, COMMANDS, run, sentence
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 USER, PASSWORD = "alice", "right-horse"
 EVENTS = 2_000

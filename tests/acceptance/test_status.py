@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.acceptance.deployment import Deployment
-from tests.patience import slowness
+from tests.support.patience import slowness
 
 #: More than a worker applies while the test looks.
 EVENTS = 60_000

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.acceptance.commands import FAUST, INGEST, WORKER, finish, free_port
 from tests.acceptance.deployment import Deployment
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 #: What a line of ours looks like on the console: time, level, event.
 CONSOLE_LINE = re.compile(r"^\d\d:\d\d:\d\d \[\w+ *\] ")

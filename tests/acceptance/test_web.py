@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.commands import FAUST, finish, free_port
 from tests.acceptance.deployment import Deployment
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 async def test_the_web_port_is_loopback_and_shows_no_tables(deployment: Deployment) -> None:

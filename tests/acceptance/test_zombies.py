@@ -21,7 +21,7 @@ from tests.acceptance.deployment import Deployment
 from tests.acceptance.proxy import Proxy
 from tests.acceptance.test_crash_points import beside
 from tests.acceptance.test_workers import shares
-from tests.patience import slowness
+from tests.support.patience import slowness
 
 EVENTS = 2_400
 PARTITIONS = 4

@@ -32,7 +32,7 @@ from streams.simulator.repository import car, cid_of, commit_block, encode, enco
 from streams.simulator.retained import FrameStore
 from tests.arrivals.model import due
 from tests.arrivals.world import SECOND, Event, World, make_world, tid
-from tests.whole_way import Way
+from tests.support.whole_way import Way
 
 #: Worlds that are read side by side: most of their time is waiting.
 AT_ONCE: Final = 24

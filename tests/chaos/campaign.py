@@ -14,7 +14,7 @@ from random import Random
 from tests.chaos.faults import INGESTS, WORKERS, Planned, schedule
 from tests.chaos.ledger import Ledger, event_of
 from tests.chaos.site import Exit, Site, opened
-from tests.patience import slowness
+from tests.support.patience import slowness
 
 #: Frames that the relay gives out in a second, in turns: nothing, little, and more than the workers' pace.
 RATES = (0, 100, 300, 300, 1000)

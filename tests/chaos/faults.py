@@ -175,6 +175,7 @@ _RELAY: Final = {
     "relay resets the connection": "drop:after=N,hard=1",
     "relay closes": "close:after=N",
     "relay sends twice": "duplicate:after=N,count=300",
+    "frames come in fragments": "fragments:after=N,count=300",
     "relay goes back": "rewind:after=N,count=500",
     "relay stalls": "stall:after=N,seconds=4,pongs=1",
     "relay is dead": "stall:after=N,seconds=8",

@@ -28,7 +28,7 @@ from streams.simulator.traffic import Plan, Reset, Traffic
 from tests.acceptance.commands import Command
 from tests.acceptance.deployment import Deployment
 from tests.acceptance.proxy import Proxy
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 #: Small batches with short waits: there is always one in flight to interrupt.
 PACE = {"BACKFILL_BATCH_SIZE": "300", "BACKFILL_BATCH_DELAY_MS": "20", "BACKFILL_USE_IDLE": "false"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from streams.resources.memory_watch import tune_allocator
 from tests.fuzz.rows import in_own_postgres
 from tests.fuzz.run import MAX_GROWTH, Fuzzer, Result
-from tests.peak import peak_bytes
+from tests.support.peak import peak_bytes
 
 
 def main() -> int:

@@ -18,9 +18,9 @@ from streams.local import ports
 from streams.local.kafka import Kafka
 from tests.acceptance.commands import Command
 from tests.acceptance.proxy import Proxy
-from tests.halting_worker import PLACES
 from tests.integration.test_worker import Feed
-from tests.patience import PATIENCE
+from tests.support.halting_worker import PLACES
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 #: Tries to reach a broker that is away, of all that the worker has: each of them has tried by then.
@@ -92,7 +92,7 @@ async def opened(broker: tuple[Kafka, int], environment: dict[str, str], folder:
     async with Line("127.0.0.1", int(kafka.bootstrap_servers.rpartition(":")[2]), port=port) as line:
         environment = environment | {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}", "KAFKA_PARTITIONS": "4"}
         more = {"PYTHONPATH": str(ROOT), "BACKFILL_PROFILE": "unlimited"}
-        command = [sys.executable, "-m", "tests.halting_worker", str(folder)]
+        command = [sys.executable, "-m", "tests.support.halting_worker", str(folder)]
         worker = Command("worker", command, environment | more, folder)
         try:
             yield Site(line, worker, environment, folder)

@@ -15,7 +15,7 @@ import pytest
 
 from streams.worker import ingest_child as module
 from streams.worker.ingest_child import Child, ingest_command
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 EXIT = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); n = len(p.read_text()) if p.exists() else 0; "
 

@@ -26,7 +26,7 @@ from streams.simulator.oracle import State
 from tests.acceptance.commands import FAUST, Command, Finished, finish
 from tests.acceptance.deployment import Deployment
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE_MS
+from tests.support.patience import PATIENCE_MS
 
 EVENTS = 50_000
 Messages = dict[bytes | None, list[tuple[int, bytes]]]

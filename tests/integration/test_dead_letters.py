@@ -20,13 +20,13 @@ from streams.maintenance.dead_letters.store import Which
 from streams.messages import DeadLetter, Gap, dead_payload, encode_control
 from streams.postgres.database import Database
 from streams.sink_postgres import PostgresSink
-from tests import merge_model as model
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.acceptance.deployment import STEADY, Deployment
 from tests.conftest import SettingsFactory, migrated
-from tests.dagcbor import encode
 from tests.integration.test_sink import Stage, stage  # noqa: F401 (a fixture)
-from tests.unit.test_events import GOOD, commit_body, op
+from tests.support import merge_model as model
+from tests.support.dagcbor import encode
+from tests.unit.protocol.test_events import GOOD, commit_body, op
 
 DID, OTHER = model.DIDS[:2]
 #: Rows with these rkeys are refused, by a constraint as an operator may have added one.

@@ -13,7 +13,7 @@ from streams.resources.memory_watch import tune_allocator
 from tests.fuzz.cbor import Raw, dump, head
 from tests.fuzz.frames import commit_of
 from tests.fuzz.through import Ingest
-from tests.peak import peak_bytes
+from tests.support.peak import peak_bytes
 
 MB = 1 << 20
 #: Bytes of a record: the largest that the protocol allows, and nearly a whole frame.

@@ -16,7 +16,7 @@ from streams.settings import Settings
 from streams.status.heartbeat import Heartbeat
 from streams.status.process import BEAT_SECONDS, Memory, WorkerState
 from tests.conftest import SettingsFactory, migrated
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 
 def state() -> WorkerState:

@@ -35,7 +35,7 @@ from streams.sources.firehose.plan import Request
 from streams.sources.firehose.reader import NOT_TAKEN
 from tests.acceptance.proxy import Proxy
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE, PATIENCE_MS
+from tests.support.patience import PATIENCE, PATIENCE_MS
 
 EVENTS = 30_000
 

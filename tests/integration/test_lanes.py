@@ -18,9 +18,9 @@ from streams.sink_postgres import PostgresSink, Written
 from streams.worker.lanes import Lanes
 from streams.worker.slices import Chain, Slice
 from streams.worker.throttle import Throttle
-from tests import merge_model as model
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE
+from tests.support import merge_model as model
+from tests.support.patience import PATIENCE
 
 DID = model.DIDS[0]
 P0 = TP("t", 0)

@@ -23,7 +23,7 @@ from streams.local.stack import Stack
 from streams.settings import read_stack_state
 from tests.acceptance.commands import INGEST, WORKER, Command, free_port
 from tests.acceptance.deployment import Relay
-from tests.patience import PATIENCE, PATIENCE_MS
+from tests.support.patience import PATIENCE, PATIENCE_MS
 
 Result = subprocess.CompletedProcess[str]
 COMMAND = [sys.executable, "-m", "streams.local"]

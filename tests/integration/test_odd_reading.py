@@ -17,7 +17,7 @@ from streams.settings import Settings
 from streams.sources.firehose.plan import Request
 from tests.conftest import SettingsFactory
 from tests.integration.test_resume import PARTITIONS, in_topic
-from tests.relays import SECOND, OddRelay, answer
+from tests.support.relays import SECOND, OddRelay, answer
 
 DAY = 86_400
 

@@ -24,7 +24,7 @@ from streams.sources.firehose.relay import open_relay
 from streams.sources.firehose.seek import Absence
 from streams.sources.firehose.start import RunStart, plan_start
 from tests.acceptance.commands import free_port
-from tests.relays import PATH, SECOND, Limit, OddRelay, answer, error_frame, frame
+from tests.support.relays import PATH, SECOND, Limit, OddRelay, answer, error_frame, frame
 
 DAY = 86_400
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import merge_model as model
 from tests.integration.test_sink import Stage, stage  # noqa: F401 (a fixture)
+from tests.support import merge_model as model
 
 ROWS = 4000
 DID = model.DIDS[0]

@@ -15,7 +15,7 @@ from streams.postgres.database import Database
 from streams.postgres.session import Pooling
 from streams.status.doctor import check_up, postgres
 from tests.conftest import SettingsFactory, migrated
-from tests.pgbouncer import needed, pgbouncer
+from tests.support.pgbouncer import needed, pgbouncer
 
 pytestmark = needed
 

@@ -12,7 +12,7 @@ import trustme
 from streams.errors import DatabaseError, SettingsError, StreamsError
 from streams.postgres.database import Database
 from tests.acceptance.commands import free_port
-from tests.pgbouncer import Pgbouncer, needed, pgbouncer
+from tests.support.pgbouncer import Pgbouncer, needed, pgbouncer
 
 pytestmark = needed
 

@@ -15,7 +15,7 @@ from streams.kafka.topic import ensure_topic
 from streams.postgres.database import Database
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 FILL = """
 INSERT INTO records (did, collection, rkey, rev, time, indexed_at, cid, record)

@@ -21,7 +21,7 @@ from streams.kafka.watermarks import read_state
 from streams.messages import Position, Watermark
 from streams.settings import Settings
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 SMALL = 3000
 PARTITIONS = 2

@@ -25,9 +25,9 @@ from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink
-from tests import merge_model as model
 from tests.conftest import SettingsFactory, migrated
-from tests.patience import PATIENCE, PATIENCE_MS
+from tests.support import merge_model as model
+from tests.support.patience import PATIENCE, PATIENCE_MS
 
 PARTITIONS = 2
 DIDS = [f"did:plc:{name}" for name in "abcdefgh"]

@@ -24,7 +24,7 @@ from streams.simulator.recording import Frame, read_frames, write_frames
 from streams.simulator.relay import DevRelay, RelayThread
 from streams.simulator.retained import FrameStore
 from streams.simulator.traffic import Plan, Reset, Traffic
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 PDS = Path(__file__).parents[1] / "fixtures" / "pds"
 
@@ -228,6 +228,12 @@ async def test_duplicates_and_rewinds() -> None:
     async with DevRelay(store, faults=faults) as relay, listening(relay) as client:
         s = store.seqs
         assert seqs(await take(client, 20)) == [*s[:4], s[4], s[4], s[5], s[5], *s[6:10], *s[5:13]]
+
+
+async def test_frames_in_fragments_are_the_same_frames() -> None:
+    store = generated()
+    async with DevRelay(store, faults=["fragments:after=4,count=3"]) as relay, listening(relay) as client:
+        assert seqs(await take(client, 12)) == list(store.seqs[:12])
 
 
 async def test_stalls_with_and_without_pongs() -> None:

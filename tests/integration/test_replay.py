@@ -13,8 +13,8 @@ from streams.kafka.client import admin_client
 from streams.kafka.retention import _set_configs, topic_configs
 from streams.kafka.topic import reader
 from streams.postgres.positions import move_back
-from tests import merge_model as model
 from tests.integration.test_rebuild import DIDS, PARTITIONS, POST, World, marks, some_events, world  # noqa: F401
+from tests.support import merge_model as model
 
 COUNTS = ("received", "applied", "skipped", "dead")
 

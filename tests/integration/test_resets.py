@@ -15,7 +15,7 @@ from streams.simulator.relay import DevRelay
 from streams.simulator.retained import FrameStore
 from streams.simulator.traffic import Plan, Reset, Traffic
 from tests.conftest import SettingsFactory
-from tests.whole_way import FOR_EVER, Ways
+from tests.support.whole_way import FOR_EVER, Ways
 
 OLD, NEW, LIVE = 200, 400, 100
 FIRST = 5_000_000_001

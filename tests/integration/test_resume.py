@@ -23,7 +23,7 @@ from streams.simulator.traffic import Plan, Traffic
 from streams.sources.firehose.plan import Request
 from streams.sources.firehose.sequence.continuity import HELD
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE
+from tests.support.patience import PATIENCE
 
 PARTITIONS = 2
 DAY_US = 86_400_000_000

@@ -1,4 +1,4 @@
-"""What single settings do, where no other test is about them; tests/unit/test_settings_table.py has all."""
+"""What single settings do, where no other test is about them; tests/unit/project/test_settings_table.py has all."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ from streams.postgres import session as session_module
 from streams.postgres.database import Database
 from streams.protocol.tid import tid_from_us
 from streams.sink_postgres import Fenced, PostgresSink, Revoked, Written
-from tests import merge_model as model
-from tests.patience import PATIENCE, slowness
+from tests.support import merge_model as model
+from tests.support.patience import PATIENCE, slowness
 
 DID = model.DIDS[0]
 

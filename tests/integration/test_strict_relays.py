@@ -15,7 +15,7 @@ from streams.simulator.relay import DevRelay
 from streams.simulator.retained import FrameStore
 from streams.simulator.traffic import Plan, Traffic
 from tests.conftest import SettingsFactory
-from tests.whole_way import Ways
+from tests.support.whole_way import Ways
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from streams.postgres.database import Database
 from streams.postgres.queries import cursor_table, migrations, query
 from streams.protocol.tid import tid_from_us
 from streams.sink_postgres import PostgresSink
-from tests import merge_model as model
 from tests.acceptance.commands import FAUST, WORKER, finish, free_port
+from tests.support import merge_model as model
 
 #: The released migrations, never to be changed: databases have run them. At a release add the new ones (`sha256sum
 #: streams/postgres/migrations/*`), and put into tests/fixtures/schemas what writes rows as that version did.

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from streams.postgres.indexes import INDEXES
 from streams.postgres.lexicon_views import create_view, make_view
 from streams.postgres.lexicons import Lexicons
-from tests import lexicon_model as model
-from tests import lexicon_sets
 from tests.conftest import migrated
+from tests.support import lexicon_model as model
+from tests.support import lexicon_sets
 
 SCHEMA = "firehose"
 #: The columns around a lexicon's own.

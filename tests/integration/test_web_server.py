@@ -21,9 +21,9 @@ from streams.status.model import Status
 from streams.ui.web import events
 from streams.ui.web.port import TRIES, address, hold_port
 from streams.ui.web.server import WebServer
-from tests import web_samples as samples
 from tests.acceptance.commands import free_port
-from tests.patience import PATIENCE
+from tests.support import web_samples as samples
+from tests.support.patience import PATIENCE
 
 
 class Known:

@@ -27,9 +27,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from streams.kafka.groups import changelog
 from streams.settings import Settings
-from tests.burial import bury
 from tests.conftest import SettingsFactory
-from tests.patience import PATIENCE, PATIENCE_MS
+from tests.support.burial import bury
+from tests.support.patience import PATIENCE, PATIENCE_MS
 
 PARTITIONS = 4
 ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"

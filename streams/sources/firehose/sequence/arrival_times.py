@@ -76,7 +76,9 @@ class Reference:
         if not times:
             return before
         spread = _spread(times) if len(times) > _ENOUGH_STEPS else before.spread
-        blocks = [times[at - BLOCK : at] for at in range(len(times), BLOCK - 1, -BLOCK)] or [times]
+        blocks = [times[at - BLOCK : at] for at in range(len(times), BLOCK - 1, -BLOCK)]
+        if len(blocks) <= 1:  # then each arrival counts: two bursts may fill most of one block
+            blocks = [times]
         usual = [_median(block) for block in blocks]  # the newest first
         pace = 0
         if len(usual) >= _ENOUGH_BLOCKS:

@@ -80,7 +80,8 @@ class ResetWitnesses:
     def reference(self, block: Sequence[Arrival]) -> Reference:
         """Return the times of the last arrivals: those of a sequence that began anew are newer."""
         last = self.last(block)
-        return Reference.of_last(last, self._before) if len(last) >= _SEVERAL else self._before
+        are_several = len({arrival[0] for arrival in last}) >= _SEVERAL  # a seq that comes again and again is one
+        return Reference.of_last(last, self._before) if are_several else self._before
 
     # -- what they prove
     def rule_on_late(self, confirmed: int, block: Sequence[Arrival], *, quarters: int) -> tuple[Ruling, int]:
