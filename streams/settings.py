@@ -1,4 +1,4 @@
-"""Every setting of the product, in one typed class; the field descriptions are the README's options table.
+"""Every setting of the product, in one typed class; the field descriptions are the table of docs/settings.md.
 
 Values come from the environment, then from a ``.env`` file in the working directory, then from
 ``BACKFILL_PROFILE``'s preset, then from the defaults. Besides, only CRASH_AT and MEMORY_HOG are read from the environment

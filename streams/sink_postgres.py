@@ -1,8 +1,8 @@
 """The sink: a slice of one partition becomes rows, in one transaction that also moves the partition's position.
 
-The steps of the commit path are numbered as in the design: (3) and (4) decode and merge the slice
-(``postgres/batch.py``), (5) one call of ``apply_batch``, guarded by the position that the slice begins at, (6) which is
-one transaction. Only when ``write`` has returned may the slice be acknowledged. It never asks Kafka for anything.
+It is steps 4 to 6 of the commit path (docs/architecture.md): (4) merge the slice (``postgres/batch.py``), (5) apply it
+by one call of ``apply_batch``, guarded by the position that the slice begins at, (6) which is one transaction. Only
+when ``write`` has returned may the slice be acknowledged. It never asks Kafka for anything.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class PostgresSink:
         Transient errors are retried in place while ``still_ours``. Raises Fenced; Revoked; MismatchError where the
         topic was re-created or its format is newer; DatabaseError where the operator must act.
         """
-        # (3) (4) Decode and merge: no I/O, no await.
+        # (4) Merge: no I/O, no await.
         batch = self._builder.build(records, now_us=time.time_ns() // 1000)
         columns = batch.columns()
         head = (self._topic, partition, self._group, base, next_offset, batch.received, batch.topic_id, *_mark(batch))
@@ -140,7 +140,7 @@ class PostgresSink:
 
         crash_point("slice.before_apply")
 
-        # (5) One statement, which is one transaction: a frozen worker holds none open.
+        # (5) Apply: one statement, which is one transaction, so a frozen worker holds none open.
         async def call(connection: Connection, *mode: Sequence[object] | None) -> asyncpg.Record | None:
             async with longer(connection, failures) as timeout:
                 row = await connection.fetchrow(query("apply_batch"), *arguments, *mode, timeout=timeout)
@@ -164,7 +164,7 @@ class PostgresSink:
                 row = await self._one_by_one(one_by_one, base, still_ours, failures)
         except Abandoned:
             raise Revoked(f"{self._topic}/{partition} was taken away while Postgres did not answer") from None
-        # (6) Committed, by this call or by the one whose answer was lost; or another worker was here.
+        # (6) Commit: done by this call, or by the one whose answer was lost; or another worker was here.
         if row is None or row["next_offset"] != next_offset:
             raise Fenced(f"{self._topic}/{partition} does not stand at {base} any more")
         return self._written(partition, base, row, batch, columns)

@@ -1,7 +1,18 @@
 """The operator's commands, ``faust -A streams.agents COMMAND`` beside Faust's own, and what they share.
 
+They own options and printed text. The work itself is elsewhere: in ``maintenance``, ``postgres``, ``status``.
 A command's module is imported when the command is first asked for: a worker needs none of them, and its start
 takes a sixth less CPU without (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).
+
+- ``runner``, ``options``: how a command runs and ends; options and output that several commands share.
+- ``status``, ``doctor``, ``config``: the state of a deployment, its checks, its settings.
+- ``pause``: ``pause`` and ``resume``.
+- ``views``, ``indexes``, ``aggregates``: typed views, optional indexes, materialized counts.
+- ``dead_letters``, ``gaps``, ``prune``: what is not there, and why; what is old.
+- ``rebuild``, ``replay``, ``start_at``: the topic read again: beside the live schema, into it, and from where.
+- ``cursor``: the row in ``firehose_cursor``.
+- ``copy``: the topic into a new one.
+- ``completion``: a script for the shell.
 """
 
 from __future__ import annotations

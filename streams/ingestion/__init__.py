@@ -1,1 +1,11 @@
-"""One ingest, whatever its source: its life, its pace, and what it says of itself."""
+"""One ingest, whatever its source: its life, its pace, its reports.
+
+It owns the loop that publishes, goes back and publishes again. It never decodes a frame, writes a record to
+Postgres or uses Faust.
+
+- ``session``: the life of an ingest: plan, publish, go back after trouble with Kafka, end.
+- ``resume``: the position in Postgres, for a topic that holds no watermark any more.
+- ``pace``: the ingest's byte budget, and the speed that the relay's window demands.
+- ``report``: the state of an ingest for ``processes``, and its last log line.
+- ``web``: the ingest's figures for its web port.
+"""

@@ -9,7 +9,7 @@ from typing import Final
 from streams.errors import DiskError
 from streams.settings import Settings, read_stack_state
 
-#: Bytes a frame takes in the topic: about 0.5 KB of JSON an event, compressed by 4 (DESIGN, costs), indexes included.
+#: Bytes a frame takes in the topic, indexes included: 0.5 KB of JSON an event, compressed by 4 (docs/performance.md).
 #: seqs have gaps, so a range of seqs holds fewer frames: this errs on the safe side.
 BYTES_PER_SEQ: Final = 200
 #: Part of the free space that must stay free.

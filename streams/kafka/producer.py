@@ -22,7 +22,8 @@ from streams.settings import Settings
 LEAST_BATCH: Final = 16 * 1024
 #: aiokafka wants a list.
 _NONE: Final[list[tuple[str, bytes]]] = []
-#: aiokafka allows one request in flight a broker, so small batches hurt (DESIGN, costs): bytes before compression.
+#: Bytes of a batch before compression. aiokafka has one request in flight per broker: small batches are slow
+#: (docs/performance.md).
 BATCH_BYTES: Final = 896 * 1024
 #: Seconds until aiokafka gives a batch up.
 SEND_TIMEOUT: Final = 40.0

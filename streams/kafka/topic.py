@@ -27,7 +27,7 @@ from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Largest message in bytes: JSON inflates a 2 MB frame (DESIGN, formats). Producer and consumers allow the same.
+#: Largest message in bytes: JSON is longer than CBOR (docs/performance.md). Producer and consumers allow the same.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 #: Seconds that a topic which was just created may take to appear. KRaft takes milliseconds; a busy machine more.
 APPEAR_PATIENCE: Final = 60.0

@@ -35,7 +35,7 @@ from streams.local.process import (
 
 READY_SECONDS: Final = 300.0
 STOP_SECONDS: Final = 30.0
-#: Largest message, as the topic's and the producer's limit (DESIGN: JSON inflates).
+#: Largest message in bytes, as the topic's and the producer's limit (docs/performance.md).
 MESSAGE_BYTES: Final = 8 * 1024 * 1024
 # Only the first compiler: a broker is ready in half the time and half the CPU, and no slower at what we ask of it
 # (docs/performance.md).

@@ -1,1 +1,16 @@
-"""The database: how it is reached, its schema, and what is written to and read from its tables and views."""
+"""Postgres: how it is reached, its schema, and the statements that read and write it.
+
+It owns the product's sessions, and the SQL: ``queries.sql`` has the named queries, ``migrations`` the schema,
+``cursor_table.sql`` the table ``firehose_cursor``. It never imports ``streams.kafka`` or Faust.
+
+- ``session``, ``tls``: sessions, also through a pooler, and their TLS.
+- ``database``: connections, retries, fatal errors, migrations.
+- ``queries``: reads the SQL files of this package.
+- ``batch``: messages of one partition into the rows of one transaction. Pure.
+- ``cursor``: the row in ``firehose_cursor``, derived from ``sink_offsets``.
+- ``positions``: positions that an operator sets back, and the cursor set by hand.
+- ``processes``: the tables ``processes`` and ``pauses``.
+- ``indexes``: the optional indexes that are built after the load.
+- ``lexicons``, ``lexicon_files``, ``lexicon_views``: lexicons as a set (pure), their files, their views (pure).
+- ``sql_text``: names and texts quoted for SQL. Pure.
+"""

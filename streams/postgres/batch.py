@@ -1,5 +1,7 @@
 """Messages of one partition become the rows of one transaction. Pure: no I/O, no clock, nothing random.
 
+It is step 4 of the commit path, "merge" (docs/architecture.md).
+
 Within a batch the highest rev of a key wins, on a tie the later message, as in the table: so merging is the same for
 any slicing and any replay. What cannot become a row, and what Postgres could not even be told (a NUL, a key that no
 index holds), is a dead letter. An account's deletion and a #sync part its records into those before and those after:

@@ -1,1 +1,12 @@
-"""Being a well-behaved process: logs, rates, signals, waits and tasks that end, a watched loop, faults on request."""
+"""How a process behaves: logs, rates, signals, waits, tasks, a watched event loop, faults on request.
+
+It owns what every process needs whatever its work is. It never imports Kafka, Postgres or Faust.
+
+- ``logs``: log lines for people on a terminal, JSON elsewhere.
+- ``rates``: rates over the last seconds.
+- ``signals``: SIGTERM and Ctrl-C call a function, and never kill.
+- ``waiting``: waits that end with the stop signal; one line a minute about the same trouble.
+- ``tasks``: tasks that end for sure, although a cancellation can be lost.
+- ``loop_guard``: ends a process whose event loop is blocked.
+- ``drills``: CRASH_AT and MEMORY_HOG: faults that tests switch on.
+"""

@@ -1,1 +1,8 @@
-"""Where events come from: what is asked of a source while it is read, and a package for each kind."""
+"""Where events come from: one package for each kind of source.
+
+A source makes the messages of ``streams/messages.py`` and hands them to the publisher. It marks a position only after
+every event before it was handed over. It never imports Faust, the worker or the sink.
+
+- ``source``: the interface between a source and the ingest that runs it.
+- ``firehose``: a relay's subscribeRepos.
+"""

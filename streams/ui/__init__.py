@@ -1,1 +1,7 @@
-"""What people see, and the machines that watch for them."""
+"""What people see, and what machines read to watch a deployment.
+
+It shows a Status and a process's own figures. It never connects to Kafka or Postgres itself, and changes nothing there.
+
+- ``terminal``: pages and lines on a terminal.
+- ``web``: the web port: live page, metrics, health.
+"""

@@ -3,7 +3,7 @@
 Adjacent slices are merged into one transaction where batches are whole; the throttle's small batches cut a slice into
 several, each of which moves the partition's position inside the slice. A slice is acknowledged only when its last
 record is committed, or when it is void: then what is left of it is dropped at once. Lanes never fetch and never commit
-to Kafka.
+to Kafka. The numbers in comments are steps of the commit path (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ class Lanes:
 
     async def submit(self, event: SliceEvent) -> None:
         """Take in a slice when there is room for it; after a failure let it go: the process ends."""
+        # (2) Take: bounded in slices and bytes, over all partitions.
         piece = event.value
         while self._slices >= DEPTH or (self._slices and self._bytes + piece.nbytes > self._budgets.slices):
             self._freed.clear()
@@ -120,6 +121,7 @@ class Lanes:
         lane = self._lanes[tp]
         try:
             while self._drop_void(lane):
+                # (3) Pace: whole slices merged, or a part of one slice.
                 if self._throttle.is_whole:
                     piece = lane[0].piece
                     async with self._throttle.slot(partial(self._source.is_current, piece)):
@@ -205,6 +207,7 @@ class Lanes:
             return False
         self._writing.add(tp)
         try:
+            # (4) Merge, (5) apply and (6) commit.
             written = await self._sink.write(
                 tp.partition, base, position, records, lambda: self._source.is_current(piece)
             )
@@ -216,6 +219,7 @@ class Lanes:
         finally:
             self._writing.discard(tp)
         crash_point("slice.after_apply")
+        # (7) Acknowledge: only what is committed.
         self._source.mark_durable(tp, position)
         crash_point("slice.acknowledged")
         self._on_written(tp.partition, written)

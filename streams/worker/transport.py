@@ -3,7 +3,7 @@
 A topic declared with ``SliceSchema`` arrives as ``Slice`` objects, one event each; changelogs and ordinary topics pass
 as in the stock driver. Positions come from the application (the database), never from Kafka, and nothing is committed
 to Kafka but what ``mark_durable`` was told. It overrides private methods of faust-streaming and aiokafka, which are
-pinned for that reason (docs/gotchas.md).
+pinned for that reason (docs/gotchas.md). The numbers in comments are steps of the commit path (docs/architecture.md).
 """
 # ruff: noqa: ANN401 (the overridden methods' own signatures)
 
@@ -302,6 +302,7 @@ class Consumer(driver.Consumer):
                     if not self.flow_active or self.app.consumer_generation_id != generation:
                         return
                     yield tp, self._to_message(tp, record)
+        # (1) Cut: each slice must begin where the one before it ended.
         work = round_robin(sliced)
         del fetched, sliced, records, hold
         work.reverse()
@@ -380,6 +381,7 @@ class Consumer(driver.Consumer):
 
     def mark_durable(self, tp: TP, next_offset: int) -> None:
         """The database has committed everything below ``next_offset``."""
+        # (7) Acknowledge: Kafka's committed offset follows later, for lag tools only.
         if next_offset > self._durable.get(tp, -1):
             self._durable[tp] = self._reached[tp] = next_offset
         if tp in self._overtaken:

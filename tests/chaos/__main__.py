@@ -14,7 +14,7 @@ from tests.chaos.faults import KINDS
 
 EPILOG = """examples:
   python -m tests.chaos --seed 7 --faults 200                 about a quarter of an hour
-  python -m tests.chaos --seed 1 --seed 2 --seed 3 --report docs/chaos.md
+  python -m tests.chaos --seed 1 --seed 2 --seed 3 --report table.md
 
 exit codes: 0 nothing lost, doubled or wrong, no process ended by itself, no long stall; 1 else (the folder is kept)"""
 

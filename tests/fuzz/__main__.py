@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Bad input at scale: docs/fuzzing.md.")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Bad input at scale: docs/testing.md.")
     parser.add_argument("--frames", type=int, default=100_000, help="cases of the frame fuzzer (100,000)")
     parser.add_argument(
         "--messages", type=int, default=20_000, help="cases of the message fuzzer, each a slice (20,000)"

@@ -9,12 +9,13 @@ from xml.etree import ElementTree
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[3]
-TOP = [PROJECT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-DOCUMENTS = [*TOP, *sorted((PROJECT / "docs").rglob("*.md"))]
+TOP = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+DOCUMENTS = [*TOP, *sorted((PROJECT / "docs").rglob("*.md")), *sorted((PROJECT / "tests").rglob("RESULTS.md"))]
 #: A file of the project in backticks, and perhaps `:name` of what stands in it.
 NAMED = re.compile(r"`((?:streams|tests|docs|benchmarks|requirements|\.ci)/[\w./-]+|[\w-]+\.toml|Makefile)(?::(\w+))?`")
 TEST = re.compile(r"`(test_\w+)`")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+ANCHOR = re.compile(r"\]\(([^)#:]*)#([^)]+)\)")
 
 
 def defined(name: str, text: str) -> bool:
@@ -41,6 +42,18 @@ def test_files_and_their_functions_exist(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_links_lead_somewhere(document: Path) -> None:
     assert [to for to in LINK.findall(document.read_text()) if not (document.parent / to).exists()] == []
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_links_lead_to_headings_that_exist(document: Path) -> None:
+    for to, wanted in ANCHOR.findall(document.read_text()):
+        text = ((document.parent / to) if to else document).read_text()
+        assert wanted in [anchor(heading) for heading in re.findall(r"^#+ (.+)$", text, re.M)], f"{to}#{wanted}"
 
 
 def test_tests_that_are_named_exist() -> None:
@@ -74,3 +87,9 @@ def test_the_picture_is_well_formed() -> None:
     picture = PROJECT / "docs" / "way-of-an-event.svg"
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert "prefers-color-scheme: dark" in picture.read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_lines_are_short_outside_of_tables(document: Path) -> None:
+    lines = document.read_text().splitlines()
+    assert [line for line in lines if len(line) > 160 and not line.startswith("|")] == []

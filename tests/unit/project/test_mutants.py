@@ -18,7 +18,7 @@ def test_there_are_enough_and_each_has_its_name() -> None:
 
 
 def test_each_mutant_stands_once_in_the_scorecard() -> None:
-    card = (PROJECT / "docs/mutants.md").read_text().split("\n## The scorecard\n")[1].split("\n## ")[0]
+    card = (PROJECT / "tests/mutants/RESULTS.md").read_text().split("\n## The scorecard\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| ([a-z0-9-]+) \| `([^`]+)` \| (.+) \| `\w+` \| (?:[\d.]+|–) \|$", card, re.MULTILINE)
     assert sorted(name for name, _, _ in rows) == sorted(mutant.name for mutant in MUTANTS)
     told = {name: (file, why) for name, file, why in rows}

@@ -1,4 +1,4 @@
-"""The README's tables say what the code says: every setting with its default, every exit code."""
+"""The tables of README.md and docs/settings.md agree with the code: every setting with its default, every exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pydantic import SecretStr
 from streams import errors
 from streams.settings import PROFILES, Settings
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+PROJECT = Path(__file__).parents[3]
+README = (PROJECT / "README.md").read_text()
+SETTINGS = (PROJECT / "docs" / "settings.md").read_text()
+TABLES = (PROJECT / "docs" / "tables.md").read_text()
 
 
 def default_text(default: object) -> str:
@@ -22,22 +25,38 @@ def default_text(default: object) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def test_every_setting_stands_in_the_options_table() -> None:
-    rows = [
+def setting_rows() -> list[str]:
+    return [
         f"| `{name.upper()}` | {default_text(field.default)} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
-    missing = [row for row in rows if row not in README]
-    assert not missing, "README.md lacks these rows:\n" + "\n".join(rows)
-    assert README.count("\n| `BACKFILL_") + README.count("\n| `KAFKA_") == sum(
+
+
+def test_every_setting_stands_in_the_table_of_settings() -> None:
+    rows = setting_rows()
+    missing = [row for row in rows if row not in SETTINGS]
+    assert not missing, "docs/settings.md lacks these rows:\n" + "\n".join(rows)
+    assert SETTINGS.count("\n| `BACKFILL_") + SETTINGS.count("\n| `KAFKA_") == sum(
         name.startswith(("backfill_", "kafka_")) for name in Settings.model_fields
     )
 
 
-def test_the_profiles_are_as_the_readme_says() -> None:
+def test_the_readmes_settings_are_rows_of_that_table() -> None:
+    shown = [row for row in README.split("## Settings")[1].split("\n## ")[0].splitlines() if row.startswith("| `")]
+    assert len(shown) > 5
+    assert [row for row in shown if row not in setting_rows()] == []
+
+
+def test_the_readmes_views_are_rows_of_the_table_of_views() -> None:
+    shown = [row for row in README.split("## A first query")[1].split("\n## ")[0].splitlines() if row.startswith("| `")]
+    assert len(shown) > 3
+    assert [row for row in shown if row not in TABLES.splitlines()] == []
+
+
+def test_the_profiles_are_as_documented() -> None:
     for name, preset in PROFILES.items():
         values = [str(value).lower() if isinstance(value, bool) else str(value) for value in preset.values()]
-        assert f"| `{name}` | {' | '.join(values)} |" in README
+        assert f"| `{name}` | {' | '.join(values)} |" in SETTINGS
 
 
 def test_every_exit_code_stands_in_its_table() -> None:
