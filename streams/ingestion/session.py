@@ -40,7 +40,7 @@ from streams.sources.firehose.intake import Counts
 from streams.sources.firehose.plan import Request, decide
 from streams.sources.firehose.reader import NOT_TAKEN, RunReader
 from streams.sources.firehose.reading import Reading
-from streams.sources.firehose.relay import relay_name
+from streams.sources.firehose.relay import ConnectionEnd, EndReason, closed, relay_name
 from streams.sources.firehose.start import plan_start
 from streams.status.heartbeat import Heartbeat, pause_line
 from streams.status.process import IngestMode, IngestState, ingest_mode
@@ -125,7 +125,7 @@ class Replay:
         """End soon, with everything that was taken in Kafka."""
         self._patience.end()
         if self._reader is not None:
-            self._reader.finish("stopped")
+            self._reader.finish(ConnectionEnd(EndReason.STOPPED))
 
     def _fail(self, error: BaseException) -> None:
         """The topic is not what it was: end soon, with that."""
@@ -336,7 +336,7 @@ class Replay:
         elif self._full_since is None:
             self._full_since = time.monotonic()
         if publisher.failure is not None:
-            connection.finish("Kafka did not take a batch")
+            connection.finish(closed("Kafka did not take a batch"))
         elif publisher.full or self._waiting or self.pace.holding or self.memory.state == "pause":
             connection.pause()
         else:

@@ -27,7 +27,7 @@ from streams.sources.firehose.handshake import (
     Refusal,
     pause_after,
 )
-from streams.sources.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.sources.firehose.relay import ConnectionEnd, OversizedMessage, RelayConnection, open_relay, relay_name
 from streams.sources.firehose.seek import WITNESSES, Absence, Search, Sighting, believed_time
 
 log = structlog.get_logger("streams.ingest")
@@ -208,10 +208,10 @@ async def _first_frame(
             raise ConnectionError(f"the relay said {witnesses.error}" if witnesses.error else why)
 
 
-def _why(ended: asyncio.Future[str]) -> str | None:
+def _why(ended: asyncio.Future[ConnectionEnd]) -> str | None:
     """Why a connection has ended; None: the cursor is beyond the relay's head."""
     try:
-        return ended.result()
+        return ended.result().text
     except ErrorFrame:
         return None
     except OversizedMessage as error:

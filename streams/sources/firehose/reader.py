@@ -6,7 +6,6 @@ each trouble with Kafka: ``ingestion/session.py`` hands over the one to read int
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
@@ -30,26 +29,28 @@ from streams.sources.firehose.intake import AskAgain, Counts, Intake, SequenceRe
 from streams.sources.firehose.looking import EXPECTED
 from streams.sources.firehose.plan import Decision, blind_gap, reset_gap
 from streams.sources.firehose.reading import Reading
-from streams.sources.firehose.relay import OnFrame, OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.sources.firehose.relay import (
+    ConnectionEnd,
+    EndReason,
+    OnFrame,
+    OversizedMessage,
+    RelayConnection,
+    closed,
+    open_relay,
+    relay_name,
+)
 from streams.sources.firehose.sequence.arrival_times import Reference
 from streams.sources.firehose.sequence.arrivals import Memory
 from streams.sources.firehose.sequence.continuity import Continuity
+from streams.sources.firehose.silence import SilenceWatch
 from streams.sources.firehose.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
 from streams.sources.firehose.start import RunStart, cursor_taken, plan_start
 from streams.sources.source import Look
 
 log = structlog.get_logger("streams.ingest")
 
-#: Seconds without a frame and without a pong after which a connection is stalled.
-STALL: Final = 20.0
-PONG: Final = 15.0
 #: Most times that as long, where the relay stays quiet: each time it is asked what it sends live.
 MOST_PATIENT: Final = 32
-#: Seconds without a frame, or with some and without another position, after which what came last is settled.
-PAUSE: Final = 1.0
-UNMOVED: Final = 5.0
-#: Seconds for which our last event is waited for, as the proof that nothing is missing: it may come after live ones.
-PROOF: Final = 20.0
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
 #: Times that a relay may refuse us in a row, once it has taken us: some need a moment to see that a connection is gone.
@@ -107,10 +108,10 @@ class RunReader:
         #: When the window of ``start.oldest`` was asked for, in µs.
         self._planned_at = time.time_ns() // 1000
 
-    def finish(self, why: str) -> None:
+    def finish(self, end: ConnectionEnd) -> None:
         """End the connection, if there is one."""
         if self.connection is not None:
-            self.connection.finish(why)
+            self.connection.finish(end)
 
     # -- with each publisher
     def begin(self, publisher: Publisher) -> None:
@@ -187,7 +188,7 @@ class RunReader:
             publisher.check()
             before, begin = self._counts.taken, "the last event"
             try:
-                why = await self._connection(publisher, attempt)
+                end = await self._connection(publisher, attempt)
             except SequenceReset as reset:
                 await self._reset(publisher, reset)
                 continue
@@ -199,54 +200,54 @@ class RunReader:
                     # It sends the old sequence again, and then refuses the position in it: read on from the beginning.
                     self.continuity.go_on_at(0)
                     begin = BEGINNING
-                why = f"the relay said {error}"
+                end = closed(f"the relay said {error}")
             except (OSError, TimeoutError) as error:
-                why = f"the relay cannot be reached: {str(error) or type(error).__name__}"
+                end = closed(f"the relay cannot be reached: {str(error) or type(error).__name__}")
             except AskAgain:
-                why, begin = "the relay sent its old sequence again, not the one after it", BEGINNING
+                end, begin = closed("the relay sent its old sequence again, not the one after it"), BEGINNING
             except OversizedMessage as error:
                 if attempt >= OVERSIZED_TRIES:
                     raise self._oversized(str(error)) from None
-                why = f"the relay sends a message that is too large ({error})"
-            if why == "head" or self._patience.ended:
+                end = closed(f"the relay sends a message that is too large ({error})")
+            if end.reason is EndReason.HEAD or self._patience.ended:
                 return
             publisher.check()  # then it is Kafka that we wait for
             if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
-            self._patience.say("relay", f"{why}; connecting again from {begin}")
+            self._patience.say("relay", f"{end.text}; connecting again from {begin}")
             await self._patience.wait(attempt, self._asked_wait)
             attempt += 1
 
-    async def _connection(self, publisher: Publisher, attempt: int) -> str:
-        """One connection until it ends; returns why, also where the relay does not take it now, or not from our cursor.
+    async def _connection(self, publisher: Publisher, attempt: int) -> ConnectionEnd:
+        """Read from one connection until it ends, also where the relay refuses it for now, or refuses our cursor.
 
         Raises what ``_one_connection`` raises; Refusal only where the relay refuses us again and again.
         """
         self._asked_wait, taken = 0.0, self._counts.taken
         try:
             try:
-                why = await self._one_connection(publisher)
+                end = await self._one_connection(publisher)
             except FirstShown:
                 await self._plan_anew(publisher)
-                why = await self._one_connection(publisher)
+                end = await self._one_connection(publisher)
         except CursorRefused as error:
-            return await self._other_cursor(error)
+            return closed(await self._other_cursor(error))
         except Stalled as error:
             await self._judge_stall(brought=self._counts.taken != taken)
-            return str(error)
+            return closed(str(error))
         except Refusal as error:
             if attempt >= REFUSED_TRIES:
                 raise
-            return str(error)
+            return closed(str(error))
         except NotNow as error:
             self._asked_wait = error.after or 0.0
             asked = f", and asks us to wait {error.after:.0f} s" if error.after else ""
-            return f"the relay does not take us now: {error}{asked}"
-        if why == "head":
+            return closed(f"the relay does not take us now: {error}{asked}")
+        if end.reason is EndReason.HEAD:
             self._report_blind(publisher)
-        return why
+        return end
 
-    async def _one_connection(self, publisher: Publisher) -> str:
+    async def _one_connection(self, publisher: Publisher) -> ConnectionEnd:
         continuity, head, follow = self.continuity, self.start.head, self._reading.follow
         intake = Intake(
             publisher, continuity, self._counts, relay=self._relay, run=self.start.run, sequence=self.start.sequence,
@@ -261,7 +262,7 @@ class RunReader:
         if not follow and is_at_head and not is_beyond:
             intake.settle()
             self._reach_head()
-            return "head"
+            return ConnectionEnd(EndReason.HEAD)
         cursor = self._cursor(intake)
         self._frames_before = self._counts.frames
         connection = await self._patience.unless_ended(
@@ -274,11 +275,11 @@ class RunReader:
         self.connections += 1
         try:
             if self._patience.ended:  # told just before there was a connection to finish
-                return "stopped"
+                return ConnectionEnd(EndReason.STOPPED)
             if connection.redirect is not None:
                 self._patience.say("redirect", connection.redirect)
             self._reading.on_connected()
-            why = await self._watch(connection, intake)
+            end = await self._watch(connection, intake)
         except ForeignStreamError:
             raise  # what it sent is no dead letter of a firehose
         except BaseException:
@@ -286,7 +287,7 @@ class RunReader:
             raise
         else:
             intake.release()
-            return why
+            return end
         finally:
             self.connection = None
             await connection.close()
@@ -374,51 +375,20 @@ class RunReader:
 
     def _reach_head(self) -> None:
         self.head_reached = True
-        self.finish("head")
+        self.finish(ConnectionEnd(EndReason.HEAD))
 
     # -- silence
-    async def _watch(self, connection: RelayConnection, intake: Intake) -> str:
-        """Wait for the connection's end; judge silence meanwhile."""
-        loop = asyncio.get_running_loop()
-        counts, follow = self._counts, self._reading.follow
-        messages, since = counts.frames + counts.text, loop.time()
-        first = FirstFrame(self._patience, self._relay)
-        idle = self._settings.ingest_idle_seconds
-        began, tick, position, unmoved = since, min(0.5, idle / 4), self.continuity.position, 0.0
-        while True:
-            await asyncio.wait((connection.ended,), timeout=tick)
-            if connection.ended.done():
-                return connection.ended.result()
-            if self.continuity.position != position:
-                position, unmoved = self.continuity.position, 0.0
-            elif unmoved or counts.frames + counts.text != messages:
-                unmoved += tick  # since the first frame behind it
-            if counts.frames + counts.text != messages or connection.paused:
-                messages, since = counts.frames + counts.text, loop.time()
-                if unmoved >= UNMOVED:
-                    intake.settle(silent=False, patient=since - began >= PROOF)
-                continue
-            silent = loop.time() - since
-            if silent >= PAUSE:
-                intake.settle(patient=loop.time() - began >= PROOF)
-            if await self._awaits_first(first, connection, silent):
-                continue
-            if not follow and silent >= idle and self.at_head:
-                self._doubt.check()
-                if await connection.answers(PONG):
-                    intake.settle()
-                    log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
-                    self._reach_head()
-                    return "head"
-                raise Stalled("stalled: no frame and no pong")
-            if silent >= (STALL + idle) * self._patient:
-                # Also where it answers a ping: to a position beyond its head many a relay sends nothing.
-                raise Stalled("stalled: no frame" + ("" if self.at_head else " before the head"))
-
-    async def _awaits_first(self, first: FirstFrame, connection: RelayConnection, silent: float) -> bool:
-        """Whether this connection has sent nothing yet, though something is due: our last event, or newer ones."""
-        due = self._counts.frames == self._frames_before and (self.continuity.known or not self.at_head)
-        return due and await first.is_awaited(connection, silent, certain=not self.at_head)
+    async def _watch(self, connection: RelayConnection, intake: Intake) -> ConnectionEnd:
+        """Wait until the connection ends. Raises Stalled."""
+        watch = SilenceWatch(
+            connection, intake, FirstFrame(self._patience, self._relay), self._doubt, lambda: self.at_head,
+            idle=self._settings.ingest_idle_seconds, follow=self._reading.follow, frames_before=self._frames_before,
+            slowness=self._patient,
+        )  # fmt: skip
+        end = await watch.end()
+        if end.reason is EndReason.HEAD:
+            self._reach_head()
+        return end
 
     @property
     def at_head(self) -> bool:

@@ -9,10 +9,12 @@ Reconnecting is the caller's: the URL must be built anew with the current cursor
 from __future__ import annotations
 
 import asyncio
+import enum
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -52,6 +54,27 @@ class OversizedMessage(Exception):  # noqa: N818 (the relay's fault)
     """The relay sent a message above the connection's ``max_size``. It is not read, so its seq is not known."""
 
 
+class EndReason(enum.Enum):
+    """Why a connection ended. CLOSED: for any other reason than the first two."""
+
+    HEAD = "the head is reached"
+    STOPPED = "we were told to stop"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEnd:
+    """The end of a connection. ``text``: for people, who closed it and why."""
+
+    reason: EndReason
+    text: str = ""
+
+
+def closed(text: str) -> ConnectionEnd:
+    """Return the end of a connection that neither the head nor a stop has ended."""
+    return ConnectionEnd(EndReason.CLOSED, text)
+
+
 class _Connection(ClientConnection):
     """Hands complete binary messages to ``on_frame``; what that raises ends the connection and reaches ``ended``."""
 
@@ -61,7 +84,7 @@ class _Connection(ClientConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (websockets')
         super().__init__(*args, **kwargs)
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[ConnectionEnd] = asyncio.get_running_loop().create_future()
         self._parts: list[Any] = []
         self._kind = Opcode.BINARY
         limit = self.protocol.max_message_size
@@ -105,7 +128,7 @@ class _Connection(ClientConnection):
         except BaseException as error:
             self.finish(error)
 
-    def finish(self, outcome: str | BaseException) -> None:
+    def finish(self, outcome: ConnectionEnd | BaseException) -> None:
         self._cutter.stopped = True
         if not self.ended.done():
             if isinstance(outcome, BaseException):
@@ -125,7 +148,8 @@ class _Connection(ClientConnection):
             if code == CloseCode.POLICY_VIOLATION and reason == FUTURE_CURSOR:  # without the error frame before it
                 self.ended.set_exception(ErrorFrame(FUTURE_CURSOR, ""))
                 return
-            self.ended.set_result(f"closed by the relay: {code} {reason}".strip() if code else "connection lost")
+            text = f"closed by the relay: {code} {reason}".strip() if code else "connection lost"
+            self.ended.set_result(closed(text))
 
 
 class _Connect(connect):
@@ -136,7 +160,7 @@ class _Connect(connect):
 
 
 class RelayConnection:
-    """An open connection. ``ended`` resolves to why it ended, or raises what ``on_frame`` raised.
+    """An open connection. ``ended`` resolves to its end, or raises what ``on_frame`` raised.
 
     ``redirect``: a sentence about where the relay has sent us, or None.
     """
@@ -168,13 +192,13 @@ class RelayConnection:
             return False
         return True
 
-    def finish(self, why: str) -> None:
+    def finish(self, end: ConnectionEnd) -> None:
         """End the connection now."""
-        self._connection.finish(why)
+        self._connection.finish(end)
 
     async def close(self) -> None:
         """End the connection and wait until its socket is gone."""
-        self._connection.finish("closed by us")
+        self._connection.finish(closed("closed by us"))
         await self._connection.wait_closed()
         if not self.ended.cancelled():
             self.ended.exception()  # read, so that asyncio does not warn where the caller was cancelled
