@@ -34,7 +34,7 @@ from streams.resources.machine import resident
 from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, container_says, effective_memory_limit, ingest_budgets
 from streams.resources.memory_watch import MemoryWatch, settle_memory
 from streams.runtime.drills import crash_point, hog_memory
-from streams.runtime.waiting import Ended, Patience
+from streams.runtime.waiting import RateLimitedLog, Stopped, StopSignal
 from streams.settings import Settings
 from streams.sources.firehose.intake import Counts
 from streams.sources.firehose.plan import Request, decide
@@ -86,7 +86,8 @@ class Replay:
         self.lost_lock = False
         #: False while the plan is made: there is nothing to save yet.
         self.started = False
-        self._patience = Patience(log)
+        self._stop = StopSignal()
+        self._trouble = RateLimitedLog(log)
         # None while the plan is made.
         self._reader: RunReader | None = None
         self._publisher: Publisher | None = None
@@ -123,7 +124,7 @@ class Replay:
 
     def stop(self) -> None:
         """End soon, with everything that was taken in Kafka."""
-        self._patience.end()
+        self._stop.set()
         if self._reader is not None:
             self._reader.finish(ConnectionEnd(EndReason.STOPPED))
 
@@ -163,7 +164,7 @@ class Replay:
         latest_run = max(state.latest_run, point.watermark.run if point.watermark is not None else 0)
         start = await plan_start(self.settings.relay_url, decision, after_run=latest_run)
         reader = self._reader = RunReader(
-            self.settings, self._reading(), start, self._patience, self.counts,
+            self.settings, self._reading(), start, self.counts, stop=self._stop, trouble=self._trouble,
             topic_id=point.topic_id or uuid.uuid4().hex, marked=state.topic_id is not None,
         )  # fmt: skip
         report_plan(self.settings, start, decision, self.options.request.days)
@@ -192,7 +193,7 @@ class Replay:
         for task in beside:
             task.add_done_callback(self._look_at)
         try:
-            with contextlib.suppress(Ended):
+            with contextlib.suppress(Stopped):
                 await self._publish_again_and_again(reader)
         finally:
             for task in beside:
@@ -204,7 +205,10 @@ class Replay:
             raise self._fault
 
     async def _publish_again_and_again(self, reader: RunReader) -> None:
-        """Until everything is in Kafka. Raises StreamsError, and Ended where we are stopped while we wait for Kafka."""
+        """Publish with one publisher after another until everything is in Kafka.
+
+        Raises StreamsError, and Stopped if we are told to stop while we wait for Kafka.
+        """
         attempt = 0
         while True:
             publisher = await self._connect_publisher(reader)
@@ -219,7 +223,7 @@ class Replay:
                     await self._finish(reader, publisher)  # what was taken before counts
                 raise
             except SendError as error:
-                self._patience.say("kafka", self._not_taken(publisher.failure, error))
+                self._trouble.warning("kafka", self._not_taken(publisher.failure, error))
                 reader.go_back(publisher)
                 await self._check_topic(reader)
                 attempt = 0 if reader.start.position != before else attempt + 1
@@ -228,7 +232,7 @@ class Replay:
                 self._publisher = None
                 await publisher.stop()
             if attempt:  # it takes nothing at all: asked again and again it would not either
-                await self._patience.wait(attempt)
+                await self._stop.backoff(attempt)
 
     def _look_at(self, task: asyncio.Task[None]) -> None:
         """What works beside the reading must not end unseen: without it we would go on unguarded."""
@@ -243,7 +247,7 @@ class Replay:
         try:
             crash_point("drain.before")
             await reader.until_taken(publisher.drain())
-        except Ended:
+        except Stopped:
             if self.lost_lock:
                 return
             try:
@@ -255,7 +259,7 @@ class Replay:
         crash_point("drain.after")
 
     async def _connect_publisher(self, reader: RunReader) -> Publisher:
-        """A started publisher; a broker that is away is waited for, except at the start. Raises Ended."""
+        """A started publisher; a broker that is away is waited for, except at the start. Raises Stopped."""
         attempt = 0
         while True:
             publisher = Publisher(
@@ -264,25 +268,25 @@ class Replay:
                 takes=self._takes if self._careful else None,
             )  # fmt: skip
             try:
-                await self._patience.unless_ended(publisher.start())
+                await self._stop.race(publisher.start())
                 self._publisher = publisher
                 return publisher
             except KafkaError as error:
                 fault = await explained(self.settings, error)
                 if not reader.marked or not is_away(error):
                     raise fault from None
-                self._patience.say("kafka", f"{fault} Waiting for it.")
-                await self._patience.wait(attempt)
+                self._trouble.warning("kafka", f"{fault} Waiting for it.")
+                await self._stop.backoff(attempt)
                 attempt += 1
 
     async def _check_topic(self, reader: RunReader) -> None:
         """After Kafka refused a batch: is the topic still the one that we write? Waits while the broker is away.
 
-        Raises MismatchError where it is not, Ended.
+        Raises MismatchError where it is not, Stopped.
         """
         attempt = 0
-        while not await self._patience.unless_ended(self._is_the_topic(reader)):
-            await self._patience.wait(attempt)
+        while not await self._stop.race(self._is_the_topic(reader)):
+            await self._stop.backoff(attempt)
             attempt += 1
 
     async def _is_the_topic(self, reader: RunReader) -> bool:
@@ -296,7 +300,7 @@ class Replay:
                     self._takes = await check_limits(self.settings, info, quiet=True)
                     return True
         except BrokerError as error:
-            self._patience.say("kafka", str(error))
+            self._trouble.warning("kafka", str(error))
             return False
         raise MismatchError(
             f"The topic {self.info.name} was deleted or re-created while we wrote to it: start again "
@@ -357,7 +361,7 @@ class Replay:
         """What it does, and why."""
         behind = self._publisher is None or self._full_for() >= FULL_SECONDS
         return ingest_mode(
-            stopping=self._patience.ended, paused=self.pace.paused, planned=self.started,
+            stopping=self._stop.is_set, paused=self.pace.paused, planned=self.started,
             memory=self.memory.says if self.memory.state == "pause" else None,
             kafka_behind=behind or (self._reader is not None and self._reader.marking), waits_for_group=self._waiting,
             connected=self._reader is not None and self._reader.connection is not None, pace=self.pace.mode,
@@ -383,7 +387,7 @@ class Replay:
             except (KafkaError, BrokerError) as error:
                 log.debug("the topic's retention cannot be judged now", error=repr(error))
             if self._waiting:
-                self._patience.say(
+                self._trouble.warning(
                     "retention", "a slow group nears its retention, and the disk is full: it is waited for"
                 )
             self._on_publisher_change()
@@ -417,7 +421,7 @@ class Replay:
             await asyncio.sleep(1.0)
             self._show_once(reader)
             if self._full_for() >= SAY_FULL_SECONDS and not guard.is_away:  # else the guard says so
-                self._patience.say("kafka", NOT_TAKEN)
+                self._trouble.warning("kafka", NOT_TAKEN)
 
     def _show_once(self, reader: RunReader, *, final: bool = False) -> None:
         at = standing(reader.start, reader.continuity, self.counts)

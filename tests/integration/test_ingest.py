@@ -25,7 +25,7 @@ from streams.kafka.topic import ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.stack import Stack
 from streams.messages import Position, Run, Watermark, decode_control, encode_control
-from streams.runtime.waiting import Patience
+from streams.runtime.waiting import RateLimitedLog
 from streams.settings import Settings
 from streams.simulator.oracle import Oracle
 from streams.simulator.relay import DevRelay, RelayThread
@@ -383,7 +383,7 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
 
     monkeypatch.setattr("streams.kafka.producer.SEND_TIMEOUT", 3600.0)
     monkeypatch.setattr("streams.runtime.waiting.SLOW", 0.2)
-    monkeypatch.setattr(Patience, "say", lambda _, about, text: said.append(text))
+    monkeypatch.setattr(RateLimitedLog, "warning", lambda _, about, text: said.append(text))
     monkeypatch.setattr(Publisher, step, without_kafka)
     task = asyncio.create_task(replay.run())
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from streams.runtime.waiting import Patience
+from streams.runtime.waiting import RateLimitedLog
 
 #: Seconds for the first frame of a connection where there must be one; then a new connection is tried.
 CERTAIN: Final = 600.0
@@ -28,8 +28,8 @@ class Connection(Protocol):
 class FirstFrame:
     """Of one connection: waits for it for as long as the connection lives, and says so once a minute."""
 
-    def __init__(self, patience: Patience, relay: str) -> None:
-        self._patience = patience
+    def __init__(self, trouble: RateLimitedLog, relay: str) -> None:
+        self._trouble = trouble
         self._relay = relay
         self._ping_at = PING_EVERY
 
@@ -37,7 +37,7 @@ class FirstFrame:
         """Return whether to wait on, after ``silent`` seconds. ``certain``: the relay has shown that there is one."""
         if silent >= SAY_AFTER:
             text = f"the relay {self._relay} has sent nothing on this connection yet: its first frame is waited for"
-            self._patience.say("first frame", text)
+            self._trouble.warning("first frame", text)
         if silent >= self._ping_at:
             self._ping_at = silent + PING_EVERY
             if not await connection.answers(PONG):

@@ -20,7 +20,7 @@ from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.events import frame_seq
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
 from streams.runtime.drills import crash_point
-from streams.runtime.waiting import Ended, Patience
+from streams.runtime.waiting import RateLimitedLog, Stopped, StopSignal
 from streams.settings import Settings
 from streams.sources.firehose.first_frame import FirstFrame
 from streams.sources.firehose.foreign import Doubt, ForeignStreamError
@@ -71,8 +71,8 @@ class RunReader:
     """Reads the run ``start`` of a topic. ``marked``: the topic has watermarks already."""
 
     def __init__(
-        self, settings: Settings, reading: Reading, start: RunStart, patience: Patience, counts: Counts, *,
-        topic_id: str, marked: bool,
+        self, settings: Settings, reading: Reading, start: RunStart, counts: Counts, *,
+        stop: StopSignal, trouble: RateLimitedLog, topic_id: str, marked: bool,
     ) -> None:  # fmt: skip
         self.start = start
         self.topic_id = topic_id
@@ -90,7 +90,8 @@ class RunReader:
         self.marking = False
         self._settings = settings
         self._reading = reading
-        self._patience = patience
+        self._stop = stop
+        self._trouble = trouble
         self._counts = counts
         #: The run for which it was said that its frames are not in DAG-CBOR's form.
         self._said_tolerated: int | None = None
@@ -163,10 +164,10 @@ class RunReader:
         self.start.announced = self.marked = True
 
     async def until_taken(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait until Kafka has it. By itself aiokafka waits for replicas for ever, and without a word. Raises Ended."""
+        """Wait until Kafka has it. By itself aiokafka waits for replicas without end or word. Raises Stopped."""
         self.marking = True
         try:
-            await self._patience.unless_ended(work, "kafka", NOT_TAKEN)
+            await self._stop.race(work, lambda: self._trouble.warning("kafka", NOT_TAKEN))
         finally:
             self.marking = False
 
@@ -175,7 +176,7 @@ class RunReader:
         """Connect, and connect again, until the head is reached or we are stopped. Raises SendError, RelayError."""
         self._is_reading = True
         try:
-            with contextlib.suppress(Ended):
+            with contextlib.suppress(Stopped):
                 await self._read_on(publisher)
         finally:
             self.continuity.settle_cut()
@@ -184,7 +185,7 @@ class RunReader:
     async def _read_on(self, publisher: Publisher) -> None:
         await self._announce(publisher)
         attempt = 0
-        while not self._patience.ended and not self.head_reached:
+        while not self._stop.is_set and not self.head_reached:
             publisher.check()
             before, begin = self._counts.taken, "the last event"
             try:
@@ -209,13 +210,13 @@ class RunReader:
                 if attempt >= OVERSIZED_TRIES:
                     raise self._oversized(str(error)) from None
                 end = closed(f"the relay sends a message that is too large ({error})")
-            if end.reason is EndReason.HEAD or self._patience.ended:
+            if end.reason is EndReason.HEAD or self._stop.is_set:
                 return
             publisher.check()  # then it is Kafka that we wait for
             if self._counts.taken != before:
                 attempt = 0  # it brought something new: what was seen before comes again with every connection
-            self._patience.say("relay", f"{end.text}; connecting again from {begin}")
-            await self._patience.wait(attempt, self._asked_wait)
+            self._trouble.warning("relay", f"{end.text}; connecting again from {begin}")
+            await self._stop.backoff(attempt, self._asked_wait)
             attempt += 1
 
     async def _connection(self, publisher: Publisher, attempt: int) -> ConnectionEnd:
@@ -265,7 +266,7 @@ class RunReader:
             return ConnectionEnd(EndReason.HEAD)
         cursor = self._cursor(intake)
         self._frames_before = self._counts.frames
-        connection = await self._patience.unless_ended(
+        connection = await self._stop.race(
             open_relay(
                 self._settings.relay_url, cursor, self._taker(intake), intake.text,
                 on_bytes=self._reading.on_bytes, max_size=self._reading.frame,
@@ -274,10 +275,10 @@ class RunReader:
         self.connection = connection
         self.connections += 1
         try:
-            if self._patience.ended:  # told just before there was a connection to finish
+            if self._stop.is_set:  # told just before there was a connection to finish
                 return ConnectionEnd(EndReason.STOPPED)
             if connection.redirect is not None:
-                self._patience.say("redirect", connection.redirect)
+                self._trouble.warning("redirect", connection.redirect)
             self._reading.on_connected()
             end = await self._watch(connection, intake)
         except ForeignStreamError:
@@ -320,7 +321,7 @@ class RunReader:
     async def _other_cursor(self, refused: CursorRefused) -> str:
         """The relay refuses our cursor: find one that it takes. Returns what to say."""
         try:
-            taken = await self._patience.unless_ended(cursor_taken(self._settings.relay_url))
+            taken = await self._stop.race(cursor_taken(self._settings.relay_url))
         except ForeignStreamError:
             raise
         except RelayError as error:
@@ -381,7 +382,7 @@ class RunReader:
     async def _watch(self, connection: RelayConnection, intake: Intake) -> ConnectionEnd:
         """Wait until the connection ends. Raises Stalled."""
         watch = SilenceWatch(
-            connection, intake, FirstFrame(self._patience, self._relay), self._doubt, lambda: self.at_head,
+            connection, intake, FirstFrame(self._trouble, self._relay), self._doubt, lambda: self.at_head,
             idle=self._settings.ingest_idle_seconds, follow=self._reading.follow, frames_before=self._frames_before,
             slowness=self._patient,
         )  # fmt: skip
@@ -399,14 +400,14 @@ class RunReader:
     async def _judge_stall(self, *, brought: bool) -> None:
         """Ask the relay what it sends live, where it fell silent. ``brought``: after something new.
 
-        Raises SequenceReset, Ended.
+        Raises SequenceReset, Stopped.
         """
         self._patient = 2 if brought else min(2 * self._patient, MOST_PATIENT)
         try:
             judged = self._stalled.judge(self.start, self.continuity, self._counts.taken)
-            await self._patience.unless_ended(judged)
+            await self._stop.race(judged)
         except RelayError as error:
-            self._patience.say("relay", str(error))
+            self._trouble.warning("relay", str(error))
 
     # -- a relay whose sequence began anew
     def _may_begin_anew(self) -> bool:
@@ -432,18 +433,18 @@ class RunReader:
         await self._announce(publisher)
 
     async def _planned(self, decision: Decision, after_run: int, quiet: float | None = None) -> RunStart:
-        """Where a run of a relay that we read begins. Raises Ended when we are stopped before it could be asked."""
+        """Where a run of a relay that we read begins. Raises Stopped when we are stopped before it could be asked."""
         attempt = 0
         while True:
             try:
-                return await self._patience.unless_ended(
+                return await self._stop.race(
                     plan_start(self._settings.relay_url, decision, after_run=after_run, quiet=quiet)
                 )
             except ForeignStreamError:
                 raise
             except RelayError as error:
-                self._patience.say("relay", str(error))
-                await self._patience.wait(attempt)
+                self._trouble.warning("relay", str(error))
+                await self._stop.backoff(attempt)
                 attempt += 1
 
     # -- what others ask
