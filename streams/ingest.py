@@ -20,7 +20,7 @@ import structlog
 
 from streams import __version__
 from streams.errors import StreamsError
-from streams.ingestion.session import Options, Replay
+from streams.ingestion.session import IngestSession, Options
 from streams.ingestion.web import IngestWeb
 from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.topic import ensure_topic
@@ -59,24 +59,24 @@ async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping,
         info = await ensure_topic(settings)
         takes = await check_limits(settings, info)
         check_limit(memory_limit(settings), resident(), "ingest")
-        replay = stopping.replay = web.replay = Replay(settings, options, info, takes=takes)
-        async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
-            await replay.run()
-        if not replay.lost_lock or stopping.asked:
+        session = stopping.session = web.session = IngestSession(settings, options, info, takes=takes)
+        async with ingest_lock(settings, standby=options.standby, on_lost=session.lose_lock):
+            await session.run()
+        if not session.lost_lock or stopping.asked:
             return
-        stopping.replay = None
+        stopping.session = None
         log.warning("the topic was another's for the taking while this one was frozen or cut off: asking for it again")
-        if replay.begun:  # what was asked for is on its way: from here it is resumed
+        if session.begun:  # what was asked for is on its way: from here it is resumed
             options = replace(options, request=replace(options.request, restart=False, from_time=None))
 
 
 class _Stopping:
-    """SIGTERM and SIGINT stop the replay; before it has begun there is nothing to save, and they cancel what waits."""
+    """SIGTERM and SIGINT stop the session; before it has begun there is nothing to save, and they cancel what waits."""
 
     def __init__(self) -> None:
         self.asked = False
         self._over = False
-        self.replay: Replay | None = None
+        self.session: IngestSession | None = None
         self._task = asyncio.current_task()
         on_stop_signals(self._stop)
 
@@ -89,8 +89,8 @@ class _Stopping:
             return
         self.asked = True
         log.info("stopping: saving the position")
-        if self.replay is not None and self.replay.started:
-            self.replay.stop()
+        if self.session is not None and self.session.started:
+            self.session.stop()
         elif self._task is not None:
             self._task.cancel()
 

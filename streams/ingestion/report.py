@@ -1,4 +1,4 @@
-"""What an ingest says of itself: its standing, its state, its last line. Pure: made of what ``Replay`` hands over."""
+"""The facts that an ingest reports: its position, its state, its last line. Pure: made of what the session gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.sources.firehose.intake import Counts
 from streams.sources.firehose.plan import Decision
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
-from streams.sources.firehose.start import RunStart, frames_ahead
+from streams.sources.firehose.start import PlannedRun, frames_ahead
 from streams.status.process import IngestMode, IngestState, Memory, plan_text
 from streams.text import as_time, moment
 from streams.ui.terminal.ingest_bar import Standing
@@ -29,7 +29,7 @@ class Facts:
 
     relay: str
     days: int
-    start: RunStart | None
+    start: PlannedRun | None
     continuity: Continuity | None
     counts: Counts
     rate: float
@@ -37,7 +37,7 @@ class Facts:
     web: str | None
 
 
-def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standing:
+def standing(start: PlannedRun, continuity: Continuity, counts: Counts) -> Standing:
     """Where the reading stands, for the progress."""
     return Standing(
         seq=continuity.position, events=counts.events,
@@ -64,7 +64,7 @@ def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, m
     )  # fmt: skip
 
 
-def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_reached: bool) -> None:
+def report_end(start: PlannedRun, continuity: Continuity, counts: Counts, *, head_reached: bool) -> None:
     """The last line: what was covered, and what was not."""
     gaps = [gap for gap in (start.passed_over, start.missing) if gap is not None]
     uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None
@@ -80,7 +80,7 @@ def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_
     )  # fmt: skip
 
 
-def report_plan(settings: Settings, start: RunStart, decision: Decision, days: int) -> None:
+def report_plan(settings: Settings, start: PlannedRun, decision: Decision, days: int) -> None:
     """Say what was asked for, what the relay keeps, where it begins, and what that takes. Raises DiskError."""
     oldest, head = start.oldest, start.head
     asked = f"{days} days" if days > 0 else "all that the relay keeps"

@@ -38,8 +38,8 @@ from streams.runtime.waiting import RateLimitedLog, Stopped, StopSignal
 from streams.settings import Settings
 from streams.sources.firehose.intake import Counts
 from streams.sources.firehose.plan import Request, decide
-from streams.sources.firehose.reader import NOT_TAKEN, RunReader
-from streams.sources.firehose.reading import Reading
+from streams.sources.firehose.read_options import ReadOptions
+from streams.sources.firehose.reader import NOT_TAKEN, FirehoseReader
 from streams.sources.firehose.relay import ConnectionEnd, EndReason, closed, relay_name
 from streams.sources.firehose.start import plan_start
 from streams.status.heartbeat import Heartbeat, pause_line
@@ -68,7 +68,7 @@ class Options:
     web: str | None = None
 
 
-class Replay:
+class IngestSession:
     """One ingest of one topic, from the plan to the end."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Replay:
         self._stop = StopSignal()
         self._trouble = RateLimitedLog(log)
         # None while the plan is made.
-        self._reader: RunReader | None = None
+        self._reader: FirehoseReader | None = None
         self._publisher: Publisher | None = None
         # Whether the relay is not read, for the sake of a slow group.
         self._waiting = False
@@ -163,8 +163,8 @@ class Replay:
         # Of all partitions: a run that died between its first watermarks is in some, and not the one resumed from.
         latest_run = max(state.latest_run, point.watermark.run if point.watermark is not None else 0)
         start = await plan_start(self.settings.relay_url, decision, after_run=latest_run)
-        reader = self._reader = RunReader(
-            self.settings, self._reading(), start, self.counts, stop=self._stop, trouble=self._trouble,
+        reader = self._reader = FirehoseReader(
+            self.settings, self._read_options(), start, self.counts, stop=self._stop, trouble=self._trouble,
             topic_id=point.topic_id or uuid.uuid4().hex, marked=state.topic_id is not None,
         )  # fmt: skip
         report_plan(self.settings, start, decision, self.options.request.days)
@@ -174,14 +174,14 @@ class Replay:
         self.started = True
         await self._publish_until_done(reader)
 
-    def _reading(self) -> Reading:
-        return Reading(
+    def _read_options(self) -> ReadOptions:
+        return ReadOptions(
             days=self.options.request.days, follow=self.options.follow, frame=self._budgets.frame,
             on_bytes=self.pace.received, on_connected=self._on_publisher_change,
         )  # fmt: skip
 
     # -- publishing: one publisher until it fails
-    async def _publish_until_done(self, reader: RunReader) -> None:
+    async def _publish_until_done(self, reader: FirehoseReader) -> None:
         settle_memory()
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
@@ -204,7 +204,7 @@ class Replay:
         if self._fault is not None:
             raise self._fault
 
-    async def _publish_again_and_again(self, reader: RunReader) -> None:
+    async def _publish_again_and_again(self, reader: FirehoseReader) -> None:
         """Publish with one publisher after another until everything is in Kafka.
 
         Raises StreamsError, and Stopped if we are told to stop while we wait for Kafka.
@@ -242,7 +242,7 @@ class Replay:
     def _written(self) -> dict[int, int]:
         return self._publisher.written if self._publisher is not None else {}
 
-    async def _finish(self, reader: RunReader, publisher: Publisher) -> None:
+    async def _finish(self, reader: FirehoseReader, publisher: Publisher) -> None:
         """Everything that was taken into Kafka; when we were told to stop, for a few seconds only."""
         try:
             crash_point("drain.before")
@@ -258,7 +258,7 @@ class Replay:
                 return
         crash_point("drain.after")
 
-    async def _connect_publisher(self, reader: RunReader) -> Publisher:
+    async def _connect_publisher(self, reader: FirehoseReader) -> Publisher:
         """A started publisher; a broker that is away is waited for, except at the start. Raises Stopped."""
         attempt = 0
         while True:
@@ -279,7 +279,7 @@ class Replay:
                 await self._stop.backoff(attempt)
                 attempt += 1
 
-    async def _check_topic(self, reader: RunReader) -> None:
+    async def _check_topic(self, reader: FirehoseReader) -> None:
         """After Kafka refused a batch: is the topic still the one that we write? Waits while the broker is away.
 
         Raises MismatchError where it is not, Stopped.
@@ -289,7 +289,7 @@ class Replay:
             await self._stop.backoff(attempt)
             attempt += 1
 
-    async def _is_the_topic(self, reader: RunReader) -> bool:
+    async def _is_the_topic(self, reader: FirehoseReader) -> bool:
         """Whether the topic is the one that we write; False while the broker is away."""
         try:
             info = await find_topic(self.settings)
@@ -415,7 +415,7 @@ class Replay:
             return 0.0
         return time.monotonic() - self._full_since
 
-    async def _show(self, reader: RunReader, guard: TopicGuard) -> None:
+    async def _show(self, reader: FirehoseReader, guard: TopicGuard) -> None:
         self._progress.begin()
         while True:
             await asyncio.sleep(1.0)
@@ -423,6 +423,6 @@ class Replay:
             if self._full_for() >= SAY_FULL_SECONDS and not guard.is_away:  # else the guard says so
                 self._trouble.warning("kafka", NOT_TAKEN)
 
-    def _show_once(self, reader: RunReader, *, final: bool = False) -> None:
+    def _show_once(self, reader: FirehoseReader, *, final: bool = False) -> None:
         at = standing(reader.start, reader.continuity, self.counts)
         self._progress.show(at, left=self.pace.outlook.left, final=final)

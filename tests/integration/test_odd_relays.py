@@ -22,7 +22,7 @@ from streams.sources.firehose.looking import Asker, look
 from streams.sources.firehose.plan import Decision
 from streams.sources.firehose.relay import open_relay
 from streams.sources.firehose.seek import Absence
-from streams.sources.firehose.start import RunStart, plan_start
+from streams.sources.firehose.start import PlannedRun, plan_start
 from tests.acceptance.commands import free_port
 from tests.relays import PATH, SECOND, Limit, OddRelay, answer, error_frame, frame
 
@@ -39,7 +39,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "SAY_AFTER", 0.3)
 
 
-async def planned(relay: OddRelay, days: float | None, *, quiet: float = 2.0, url: str = "") -> RunStart:
+async def planned(relay: OddRelay, days: float | None, *, quiet: float = 2.0, url: str = "") -> PlannedRun:
     target = None if days is None else time.time_ns() // 1000 - int(days * DAY * SECOND)
     return await plan_start(url or relay.url, Decision("start", target, None), after_run=0, quiet=quiet)
 

@@ -15,7 +15,7 @@ import structlog
 
 from streams.errors import RelayError
 from streams.kafka.publisher import Publisher
-from streams.messages import Position, Run, Watermark
+from streams.messages import Position, Watermark
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.events import frame_seq
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
@@ -28,7 +28,7 @@ from streams.sources.firehose.handshake import CursorRefused, NotNow, Refusal
 from streams.sources.firehose.intake import AskAgain, Counts, Intake, SequenceReset
 from streams.sources.firehose.looking import EXPECTED
 from streams.sources.firehose.plan import Decision, blind_gap, reset_gap
-from streams.sources.firehose.reading import Reading
+from streams.sources.firehose.read_options import ReadOptions
 from streams.sources.firehose.relay import (
     ConnectionEnd,
     EndReason,
@@ -44,7 +44,7 @@ from streams.sources.firehose.sequence.arrivals import Memory
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.silence import SilenceWatch
 from streams.sources.firehose.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
-from streams.sources.firehose.start import RunStart, cursor_taken, plan_start
+from streams.sources.firehose.start import PlannedRun, cursor_taken, plan_start
 from streams.sources.source import Look
 
 log = structlog.get_logger("streams.ingest")
@@ -67,11 +67,11 @@ class FirstShown(Exception):  # noqa: N818 (good news)
     """A relay that had shown nothing when the run was planned sends its first frame."""
 
 
-class RunReader:
+class FirehoseReader:
     """Reads the run ``start`` of a topic. ``marked``: the topic has watermarks already."""
 
     def __init__(
-        self, settings: Settings, reading: Reading, start: RunStart, counts: Counts, *,
+        self, settings: Settings, options: ReadOptions, start: PlannedRun, counts: Counts, *,
         stop: StopSignal, trouble: RateLimitedLog, topic_id: str, marked: bool,
     ) -> None:  # fmt: skip
         self.start = start
@@ -89,7 +89,7 @@ class RunReader:
         #: Whether Kafka has been given what must be there before we go on.
         self.marking = False
         self._settings = settings
-        self._reading = reading
+        self._options = options
         self._stop = stop
         self._trouble = trouble
         self._counts = counts
@@ -127,16 +127,7 @@ class RunReader:
             )  # fmt: skip
 
         if not start.announced:
-            publisher.control(
-                Run(
-                    relay=self._relay, run=start.run, topic_id=self.topic_id, mode=start.mode,
-                    days=self._reading.days, asked_from=start.asked_from,
-                    oldest_seq=start.oldest.seq if start.oldest else None,
-                    oldest_time=start.oldest.time if start.oldest else None,
-                    from_seq=start.position.seq + 1,
-                    head_seq=start.head.seq if start.head else None, head_time=start.head.time if start.head else None,
-                )
-            )  # fmt: skip
+            publisher.control(start.announcement(self._relay, self.topic_id, self._options.days))
             for gap in (start.passed_over, start.missing):
                 if gap is not None:
                     publisher.control(gap)
@@ -249,7 +240,7 @@ class RunReader:
         return end
 
     async def _one_connection(self, publisher: Publisher) -> ConnectionEnd:
-        continuity, head, follow = self.continuity, self.start.head, self._reading.follow
+        continuity, head, follow = self.continuity, self.start.head, self._options.follow
         intake = Intake(
             publisher, continuity, self._counts, relay=self._relay, run=self.start.run, sequence=self.start.sequence,
             keep=self._keep,
@@ -269,7 +260,7 @@ class RunReader:
         connection = await self._stop.race(
             open_relay(
                 self._settings.relay_url, cursor, self._taker(intake), intake.text,
-                on_bytes=self._reading.on_bytes, max_size=self._reading.frame,
+                on_bytes=self._options.on_bytes, max_size=self._options.frame,
             )
         )  # fmt: skip
         self.connection = connection
@@ -279,7 +270,7 @@ class RunReader:
                 return ConnectionEnd(EndReason.STOPPED)
             if connection.redirect is not None:
                 self._trouble.warning("redirect", connection.redirect)
-            self._reading.on_connected()
+            self._options.on_connected()
             end = await self._watch(connection, intake)
         except ForeignStreamError:
             raise  # what it sent is no dead letter of a firehose
@@ -370,7 +361,7 @@ class RunReader:
         """No connection gets past such a message, and to skip it is the operator's to say."""
         return RelayError(
             f"After seq {self.continuity.highest} the relay {self._relay} sends a message of more than "
-            f"{self._reading.frame >> 20} MB ({details}); the protocol's are at most 5 MB. Tell its operator; "
+            f"{self._options.frame >> 20} MB ({details}); the protocol's are at most 5 MB. Tell its operator; "
             "go on behind it with --from-time, which leaves a gap."
         )
 
@@ -383,7 +374,7 @@ class RunReader:
         """Wait until the connection ends. Raises Stalled."""
         watch = SilenceWatch(
             connection, intake, FirstFrame(self._trouble, self._relay), self._doubt, lambda: self.at_head,
-            idle=self._settings.ingest_idle_seconds, follow=self._reading.follow, frames_before=self._frames_before,
+            idle=self._settings.ingest_idle_seconds, follow=self._options.follow, frames_before=self._frames_before,
             slowness=self._patient,
         )  # fmt: skip
         end = await watch.end()
@@ -432,7 +423,7 @@ class RunReader:
         self.begin(publisher)
         await self._announce(publisher)
 
-    async def _planned(self, decision: Decision, after_run: int, quiet: float | None = None) -> RunStart:
+    async def _planned(self, decision: Decision, after_run: int, quiet: float | None = None) -> PlannedRun:
         """Where a run of a relay that we read begins. Raises Stopped when we are stopped before it could be asked."""
         attempt = 0
         while True:
@@ -455,13 +446,13 @@ class RunReader:
             now=time.monotonic(), wall=time.time_ns() // 1000, received=received,
             position=continuity.time,
             oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
-            head=start.head.time if start.head is not None and not self._reading.follow else None,
+            head=start.head.time if start.head is not None and not self._options.follow else None,
             waits=connection is not None and not connection.paused, away=self._is_reading and connection is None,
             events=self._counts.events + self._counts.filtered,
         )  # fmt: skip
 
 
-def _continuity(start: RunStart, memory: Memory) -> Continuity:
+def _continuity(start: PlannedRun, memory: Memory) -> Continuity:
     at = start.position
     reference = Reference(at.median, at.spread)
     return Continuity(

@@ -14,7 +14,7 @@ from streams.sources.firehose.intake import SequenceReset
 from streams.sources.firehose.looking import SILENCE, Asker, Seen
 from streams.sources.firehose.sequence.arrivals import Arrival
 from streams.sources.firehose.sequence.continuity import Continuity
-from streams.sources.firehose.start import RunStart
+from streams.sources.firehose.start import PlannedRun
 
 log = structlog.get_logger("streams.ingest")
 
@@ -37,7 +37,7 @@ def check_shown(continuity: Continuity, frames: Sequence[Seen]) -> None:
         raise SequenceReset(f"it shows events that are newer than ours, and below seq {continuity.position}")
 
 
-def is_beyond_head(start: RunStart, continuity: Continuity) -> bool:
+def is_beyond_head(start: PlannedRun, continuity: Continuity) -> bool:
     """Return whether a run is to resume beyond the head that the relay has shown: its sequence may have begun anew."""
     if start.mode != "resume" or continuity.position != start.position.seq:
         return False
@@ -56,7 +56,7 @@ class StalledRelay:
         self._stalls = 0
         self._taken = 0
 
-    async def judge(self, start: RunStart, continuity: Continuity, taken: int) -> None:
+    async def judge(self, start: PlannedRun, continuity: Continuity, taken: int) -> None:
         """Look, and correct ``start.head`` where it is none. ``taken``: how many new frames came so far.
 
         Raises SequenceReset where the live frames prove one, RelayError.

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from streams.messages import Gap, Position, Watermark
+from streams.messages import Gap, Position, Run, Watermark
 from streams.protocol.tid import MAX_TIME_US
 from streams.sources.firehose.looking import (
     EXPECTED,
@@ -33,7 +33,7 @@ log = structlog.get_logger("streams.ingest")
 
 
 @dataclass(slots=True)
-class RunStart:
+class PlannedRun:
     """A run: its id (µs), how and where it begins, and what was known of the relay then.
 
     ``known``: the position is a frame that was taken, and must come again as a proof. ``missing``: what was asked for
@@ -74,8 +74,18 @@ class RunStart:
             return None
         return max(self.oldest.time, self.asked_from or 0)
 
+    def announcement(self, relay: str, topic_id: str, days: int) -> Run:
+        """Return the message that begins this run in the topic. ``days``: as asked for."""
+        oldest, head = self.oldest, self.head
+        return Run(
+            relay=relay, run=self.run, topic_id=topic_id, mode=self.mode, days=days, asked_from=self.asked_from,
+            oldest_seq=oldest.seq if oldest else None, oldest_time=oldest.time if oldest else None,
+            from_seq=self.position.seq + 1,
+            head_seq=head.seq if head else None, head_time=head.time if head else None,
+        )  # fmt: skip
 
-async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: float | None = None) -> RunStart:
+
+async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: float | None = None) -> PlannedRun:
     """From a decision to a place in the relay's sequence. ``after_run``: the newest run so far.
 
     ``quiet``: seconds for a first frame of a relay that shows nothing (QUIET). Raises RelayError.
@@ -91,7 +101,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         # Versions up to 0.1.0 wrote no event, and a time only where one was taken.
         is_old = resumed.median is None and resumed.time is not None
         known = resumed.event is not None or resumed.newest is not None or is_old
-        return RunStart(
+        return PlannedRun(
             run,
             "resume",
             _position(resumed),
@@ -105,7 +115,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         )
     if window.live and head is not None:  # the head was seen; it is not taken
         position = Position(head.seq, None)
-        start = RunStart(run, decision.mode, position, True, run, decision.target, head, head, live=True)
+        start = PlannedRun(run, decision.mode, position, True, run, decision.target, head, head, live=True)
         first: Sighting | None = head
     else:
         first = oldest
@@ -115,7 +125,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         # A relay that began anew may still hold the old sequence, whose seqs are higher: it is asked for everything.
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
         position = Position(begin, None)
-        start = RunStart(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
+        start = PlannedRun(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
     start.heads, start.tails, start.held = heads, tails, decision.held
     start.sequence = sequence_of(decision.held, relay, run, first, head)
     start.passed_over = passed_over(decision.held, relay, run, first, decision.target)
@@ -168,7 +178,7 @@ async def _oldest(asker: Asker, patience: float) -> Answer:
     return await asker.ask(1, patience) if answer.absence is Absence.REFUSED else answer
 
 
-def frames_ahead(start: RunStart) -> int | None:
+def frames_ahead(start: PlannedRun) -> int | None:
     """Return how many frames a run is to read; None where the relay's seqs do not tell.
 
     A head whose seq is far off, or of another sequence, would be more frames than there were in that time.

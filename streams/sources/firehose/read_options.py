@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadOptions:
     """How a relay is read. ``days`` as asked for; ``follow``: go on live after the head; ``frame``: largest, in bytes.
 
     ``on_bytes`` is told the size of each read; ``on_connected`` that there is a connection, which may have to pause.
