@@ -21,7 +21,7 @@ from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.settings import Settings
-from streams.sources.source import Look, Source
+from streams.sources.source import ReadProgress, Source
 from streams.status import process
 from streams.status.process import shown_machine
 from streams.text import span
@@ -71,49 +71,49 @@ class WindowPace:
     def __init__(self, budget: float) -> None:
         self.budget = budget
         self.bytes_an_event: float = NETWORK_BYTES
-        self._looks: deque[Look] = deque()
+        self._samples: deque[ReadProgress] = deque()
         self._density: float | None = None
 
     @property
     def is_known(self) -> bool:
         """Whether there are looks enough to speak of a pace."""
-        return len(self._looks) > 1 and self._looks[-1].now - self._looks[0].now >= WINDOW * 0.9
+        return len(self._samples) > 1 and self._samples[-1].now - self._samples[0].now >= WINDOW * 0.9
 
-    def look(self, look: Look, *, give_way: bool) -> Outlook:
-        """``give_way``: whether the budget holds now."""
-        looks = self._looks
-        if looks and look.position is not None and look.position < (looks[-1].position or 0):
-            looks.clear()  # went back: begun anew
-        looks.append(look)
-        while look.now - looks[0].now > WINDOW:
-            looks.popleft()
-        if look.events - looks[0].events >= ENOUGH_EVENTS:
-            self.bytes_an_event = (look.received - looks[0].received) / (look.events - looks[0].events)
+    def judge(self, progress: ReadProgress, *, give_way: bool) -> Outlook:
+        """Return what follows from where the reading stands now. ``give_way``: the budget holds now."""
+        samples = self._samples
+        if samples and progress.position is not None and progress.position < (samples[-1].position or 0):
+            samples.clear()  # went back: begun anew
+        samples.append(progress)
+        while progress.now - samples[0].now > WINDOW:
+            samples.popleft()
+        if progress.events - samples[0].events >= ENOUGH_EVENTS:
+            self.bytes_an_event = (progress.received - samples[0].received) / (progress.events - samples[0].events)
         seconds, moved, received = self._progress()
         if moved > 0 and received > 0:
             self._density = received / moved
-        speed = moved / seconds if seconds > 0 and look.position is not None else None
-        margin = _margin(look)
-        rate = self._rate(look, margin) if give_way else None
+        speed = moved / seconds if seconds > 0 and progress.position is not None else None
+        margin = _margin(progress)
+        rate = self._rate(progress, margin) if give_way else None
         return Outlook(
             rate=rate,
             demanded=give_way and (rate is None or rate > self.budget),
             speed=speed,
             bytes_rate=received / seconds if seconds > 0 else 0.0,
-            left=_left(look, speed),
+            left=_left(progress, speed),
             # Where nothing comes there is nothing that could be lost.
-            window_left=None if look.waits and not received else _window_left(look, speed, margin),
+            window_left=None if progress.waits and not received else _window_left(progress, speed, margin),
         )
 
     def _progress(self) -> tuple[float, float, int]:
         """Seconds, seconds of firehose and bytes between the first look that had a position, and the last."""
-        first = next((look for look in self._looks if look.position is not None), self._looks[-1])
-        last = self._looks[-1]
+        first = next((sample for sample in self._samples if sample.position is not None), self._samples[-1])
+        last = self._samples[-1]
         moved = (last.position - first.position) / 1e6 if last.position and first.position else 0.0
         return last.now - first.now, moved, last.received - first.received
 
-    def _rate(self, look: Look, margin: float | None) -> float | None:
-        if look.position is not None and look.wall - look.position < NEAR_HEAD * 1e6:
+    def _rate(self, progress: ReadProgress, margin: float | None) -> float | None:
+        if progress.position is not None and progress.wall - progress.position < NEAR_HEAD * 1e6:
             return None
         need = needed_speed(margin)
         if math.isinf(need):
@@ -128,24 +128,24 @@ def needed_speed(margin: float | None) -> float:
     return NEED * SAFE / margin if margin > 0 else math.inf
 
 
-def _margin(look: Look) -> float | None:
-    if look.oldest is None or look.position is None:
+def _margin(progress: ReadProgress) -> float | None:
+    if progress.oldest is None or progress.position is None:
         return None
-    return (look.position - look.oldest - (look.wall - look.oldest_at)) / 1e6
+    return (progress.position - progress.oldest - (progress.wall - progress.oldest_at)) / 1e6
 
 
-def _left(look: Look, speed: float | None) -> float | None:
-    if speed is None or look.position is None:
+def _left(progress: ReadProgress, speed: float | None) -> float | None:
+    if speed is None or progress.position is None:
         return None
-    if look.head is not None:
-        return max(look.head - look.position, 0) / 1e6 / speed if speed > 0 else None
-    return max(look.wall - look.position, 0) / 1e6 / (speed - 1) if speed > 1 else None
+    if progress.head is not None:
+        return max(progress.head - progress.position, 0) / 1e6 / speed if speed > 0 else None
+    return max(progress.wall - progress.position, 0) / 1e6 / (speed - 1) if speed > 1 else None
 
 
-def _window_left(look: Look, speed: float | None, margin: float | None) -> float | None:
-    if speed is None or margin is None or speed >= 1 or look.position is None:
+def _window_left(progress: ReadProgress, speed: float | None, margin: float | None) -> float | None:
+    if speed is None or margin is None or speed >= 1 or progress.position is None:
         return None
-    if look.wall - look.position < NEAR_HEAD * 1e6:
+    if progress.wall - progress.position < NEAR_HEAD * 1e6:
         return None
     return max(margin, 0.0) / (1 - speed)
 
@@ -196,7 +196,6 @@ class IngestPace:
         self._said: float | None = None
         self._pace_now: tuple[bool, bool] | None = None
         self._pace_said: dict[tuple[bool, bool], float] = {}
-        self._received = 0
         self._paused = False
         self.outlook = Outlook(self._budget.rate, False, None, 0.0, None, None)
 
@@ -271,7 +270,6 @@ class IngestPace:
 
     def received(self, size: int) -> None:
         """So many bytes were read from the relay."""
-        self._received += size
         if self._budget.rate is None:
             return
         wait = self._budget.spend(time.monotonic(), size)
@@ -290,13 +288,13 @@ class IngestPace:
         while True:
             self._seen = await asyncio.to_thread(self._machine.sample)
             idle = self._judge.sample(self._seen)
-            look = source.look(self._received)
+            progress = source.progress()
             self._window.budget = ingest_budget(self._settings, self.workers, self._window.bytes_an_event) or 0.0
             give_way = self._has_limit and not (self._settings.backfill_use_idle and idle)
-            self.outlook = self._window.look(look, give_way=give_way)
+            self.outlook = self._window.judge(progress, give_way=give_way)
             self._set_rate(self.outlook.rate)
-            self._say_pace(look.now)
-            self._warn(look.now, away=look.away)
+            self._say_pace(progress.now)
+            self._warn(progress.now, away=progress.away)
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def _set_rate(self, rate: float | None) -> None:

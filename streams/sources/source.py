@@ -1,4 +1,4 @@
-"""What a source of events is asked for while it reads."""
+"""The contract of a source: it reads events into a publisher, from a position that is safe to repeat."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Where the reading stands: ``now`` in seconds, the other times in µs since the epoch, ``received`` in bytes.
+class ReadProgress:
+    """Where a reading stands: ``now`` in seconds, the other times in µs since the epoch, ``received`` in bytes.
 
-    ``events``: how many those bytes held, whatever became of them.
+    ``events``: how many those bytes held, whether they were kept or not.
 
     ``position`` is the newest event's time, ``oldest`` that of the oldest that the relay kept at ``oldest_at``,
-    ``head`` where it will end (None: live, or not known). ``waits``: the connection is open and read, so that where
-    nothing comes it is the relay that we wait for. ``away``: it gives us no connection, so that nothing can be taken.
+    ``head`` where the reading will end (None: live, or not known). ``waits``: the connection is open and read, so if
+    nothing comes, it is the relay that we wait for. ``away``: the relay gives us no connection, so nothing can be read.
     """
 
     now: float
@@ -30,7 +30,7 @@ class Look:
 
 
 class Source(Protocol):
-    """Whose reading is paced."""
+    """A source of events whose reading is paced."""
 
-    def look(self, received: int) -> Look:
-        """Where it stands."""
+    def progress(self) -> ReadProgress:
+        """Return where the reading stands."""

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from streams.kafka.topic import ensure_topic
 from streams.simulator.traffic import Plan, Traffic
 from streams.sources.firehose.foreign import ForeignStreamError
-from streams.sources.firehose.looking import look
+from streams.sources.firehose.probing import probe
 from streams.sources.firehose.seek import Absence
 from tests.conftest import SettingsFactory
 from tests.fuzz import seeds
@@ -135,9 +135,9 @@ async def test_a_firehose_with_odd_messages_is_read(settings: SettingsFactory) -
 async def test_a_relay_is_seen_behind_an_odd_message() -> None:
     frame = next(iter(Traffic(Plan(5, seed=3)).frames()))
     async with server(lambda _: iter(["hello", frame.data])) as url:
-        assert (await look(url, 0)).frames
+        assert (await probe(url, 0)).frames
     async with server(lambda _: iter(["hello"])) as url:
-        assert (await look(url, 0, patience=0.5)).absence is Absence.SILENT
+        assert (await probe(url, 0, timeout=0.5)).absence is Absence.SILENT
 
 
 async def test_frames_in_another_form_are_read_and_that_is_said_once(settings: SettingsFactory) -> None:

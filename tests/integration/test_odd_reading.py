@@ -25,7 +25,7 @@ DAY = 86_400
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
+    for module in ("streams.sources.firehose.probing", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.5)
     monkeypatch.setattr("streams.sources.firehose.start.QUIET", 0.5)
     monkeypatch.setattr("streams.sources.firehose.start.EXPECTED", 1.5)

@@ -42,7 +42,7 @@ def store(oracle: Oracle) -> FrameStore:
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our relay answers in milliseconds: its silence is known sooner than another's."""
-    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
+    for module in ("streams.sources.firehose.probing", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.7)
 
 

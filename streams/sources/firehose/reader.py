@@ -26,8 +26,8 @@ from streams.sources.firehose.first_frame import FirstFrame
 from streams.sources.firehose.foreign import Doubt, ForeignStreamError
 from streams.sources.firehose.handshake import CursorRefused, NotNow, Refusal
 from streams.sources.firehose.intake import AskAgain, Counts, Intake, SequenceReset
-from streams.sources.firehose.looking import EXPECTED
 from streams.sources.firehose.plan import Decision, blind_gap, reset_gap
+from streams.sources.firehose.probing import EXPECTED
 from streams.sources.firehose.read_options import ReadOptions
 from streams.sources.firehose.relay import (
     ConnectionEnd,
@@ -45,7 +45,7 @@ from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.silence import SilenceWatch
 from streams.sources.firehose.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
 from streams.sources.firehose.start import PlannedRun, cursor_taken, plan_start
-from streams.sources.source import Look
+from streams.sources.source import ReadProgress
 
 log = structlog.get_logger("streams.ingest")
 
@@ -102,6 +102,7 @@ class FirehoseReader:
         self._instead: list[int | None] = []
         self._planned_anew = False
         self._is_reading = False
+        self._received = 0
         #: The frames that were there before this connection: its first may come while it is opened.
         self._frames_before = 0
         #: Seconds that the relay asked us to wait before the next connection.
@@ -260,7 +261,7 @@ class FirehoseReader:
         connection = await self._stop.race(
             open_relay(
                 self._settings.relay_url, cursor, self._taker(intake), intake.text,
-                on_bytes=self._options.on_bytes, max_size=self._options.frame,
+                on_bytes=self._on_bytes, max_size=self._options.frame,
             )
         )  # fmt: skip
         self.connection = connection
@@ -283,6 +284,10 @@ class FirehoseReader:
         finally:
             self.connection = None
             await connection.close()
+
+    def _on_bytes(self, size: int) -> None:
+        self._received += size
+        self._options.on_bytes(size)
 
     def _turn(self) -> int:
         """Begin another sequence in this run: the relay had sent the old one again. Return its name."""
@@ -439,11 +444,11 @@ class FirehoseReader:
                 attempt += 1
 
     # -- what others ask
-    def look(self, received: int) -> Look:
-        """Where the reading stands, for its pace."""
+    def progress(self) -> ReadProgress:
+        """Return where the reading stands."""
         start, continuity, connection = self.start, self.continuity, self.connection
-        return Look(
-            now=time.monotonic(), wall=time.time_ns() // 1000, received=received,
+        return ReadProgress(
+            now=time.monotonic(), wall=time.time_ns() // 1000, received=self._received,
             position=continuity.time,
             oldest=start.oldest.time if start.oldest is not None else None, oldest_at=self._planned_at,
             head=start.head.time if start.head is not None and not self._options.follow else None,

@@ -1,6 +1,6 @@
 """From a time to a seq: relays have no seek by time, so short connections look at a few frames each. Pure.
 
-``Search`` decides where to look next; ``streams/sources/firehose/looking.py`` connects. seqs have gaps and times are
+``Search`` decides where to look next; ``streams/sources/firehose/probing.py`` connects. seqs have gaps and times are
 informal, so the answer is a frame that is not newer than the time asked for and, where the relay has it, at most
 TOLERANCE older.
 """
@@ -16,7 +16,7 @@ from typing import Final
 #: How much earlier than asked for the start may be, in µs.
 TOLERANCE: Final = 30_000_000
 #: Most connections of one search.
-MAX_LOOKS: Final = 80
+MAX_PROBES: Final = 80
 #: Frames of which a look takes the times.
 WITNESSES: Final = 9
 #: Of two that differ nobody can say which is wrong.
@@ -59,19 +59,19 @@ class Search:
         self._high = head.seq if head is not None else None
         self._high_time = head.time if head is not None else None
         self._step = 1024
-        self._looks = 0
+        self._probes = 0
         self._cursor = oldest.seq
         self._found = False
 
     def next_cursor(self) -> int | None:
         """The cursor to look at (the frame after it is seen), or None when the search is over."""
-        if self._found or self._looks >= MAX_LOOKS:
+        if self._found or self._probes >= MAX_PROBES:
             return None
         if self.best.time is not None and self.target - self.best.time <= TOLERANCE:
             return None  # near enough, or even the oldest is newer than the target
         if self._high is not None and self._low >= self._high:
             return None
-        self._looks += 1
+        self._probes += 1
         if self._high is None:
             self._cursor = self._low + self._step
             self._step *= 4
@@ -82,7 +82,7 @@ class Search:
     def _between(self, low: int, high: int) -> int:
         """Where to look in [low, high): in proportion to the times at first, then halves, which always end."""
         middle = (low + high) // 2
-        if self._looks % 3 and self._high_time is not None and self.best.time is not None:
+        if self._probes % 3 and self._high_time is not None and self.best.time is not None:
             span = self._high_time - self.best.time
             if span > 0:
                 # A little early: what is found must not be newer than the target.

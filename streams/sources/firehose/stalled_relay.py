@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from streams.sources.firehose.intake import SequenceReset
-from streams.sources.firehose.looking import SILENCE, Asker, Seen
+from streams.sources.firehose.probing import SILENCE, Prober, SeenFrame
 from streams.sources.firehose.sequence.arrivals import Arrival
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import PlannedRun
@@ -26,12 +26,12 @@ class Stalled(Exception):  # noqa: N818 (the relay's silence is no error of ours
     """A connection is silent although something is due, or for long."""
 
 
-def _arrivals(frames: Sequence[Seen]) -> list[Arrival]:
+def _arrivals(frames: Sequence[SeenFrame]) -> list[Arrival]:
     """Return the frames of a look as arrivals."""
     return [Arrival(seen.seq, seen.did or "", seen.rev or "", seen.time) for seen in frames]
 
 
-def check_shown(continuity: Continuity, frames: Sequence[Seen]) -> None:
+def check_shown(continuity: Continuity, frames: Sequence[SeenFrame]) -> None:
     """Compare the relay's live or oldest frames with our position. Raises SequenceReset where they prove one."""
     if continuity.is_over(_arrivals(frames)):
         raise SequenceReset(f"it shows events that are newer than ours, and below seq {continuity.position}")
@@ -52,7 +52,7 @@ class StalledRelay:
     """Looks at the live frames of a relay whose connections stall."""
 
     def __init__(self, url: str) -> None:
-        self._asker = Asker(url)
+        self._prober = Prober(url)
         self._stalls = 0
         self._taken = 0
 
@@ -63,11 +63,11 @@ class StalledRelay:
         """
         self._stalls = self._stalls + 1 if taken == self._taken else 1
         self._taken = taken
-        answer = await self._asker.ask(None, SILENCE)
+        found = await self._prober.probe(None, SILENCE)
         # Where nothing is live, its oldest events tell: no event of our sequence is older by seq, and newer.
-        oldest = answer if answer.frames else await self._asker.ask(0, SILENCE)
+        oldest = found if found.frames else await self._prober.probe(0, SILENCE)
         check_shown(continuity, oldest.frames)
-        lowest = min((seen.seq for seen in answer.frames), default=0)
+        lowest = min((seen.seq for seen in found.frames), default=0)
         if self._stalls >= _STALLS and lowest > continuity.position:
             log.warning("the relay sends nothing for our cursor, and newer events live: reading live")
             start.live = True
@@ -75,6 +75,6 @@ class StalledRelay:
         head = start.head
         if head is None or continuity.highest >= head.seq or self._stalls < _STALLS:
             return
-        if answer.head is None or answer.head.seq < head.seq:
+        if found.head is None or found.head.seq < head.seq:
             log.warning("the head that the relay showed at the start does not come: it is given up", seq=head.seq)
-            start.head = answer.head
+            start.head = found.head

@@ -10,18 +10,18 @@ import structlog
 
 from streams.messages import Gap, Position, Run, Watermark
 from streams.protocol.tid import MAX_TIME_US
-from streams.sources.firehose.looking import (
+from streams.sources.firehose.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
+from streams.sources.firehose.probing import (
     EXPECTED,
     QUIET,
     SILENCE,
-    Answer,
-    Asker,
-    Seen,
+    Prober,
+    ProbeResult,
+    SeenFrame,
     find_head,
     find_oldest,
     find_start,
 )
-from streams.sources.firehose.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.seek import Absence, Sighting
 from streams.text import moment
@@ -56,8 +56,8 @@ class PlannedRun:
     live: bool = False
     #: Up to where the topic holds something that the run does not go on from.
     held: Watermark | None = None
-    heads: tuple[Seen, ...] = ()
-    tails: tuple[Seen, ...] = ()
+    heads: tuple[SeenFrame, ...] = ()
+    tails: tuple[SeenFrame, ...] = ()
     announced: bool = False
 
     @property
@@ -90,10 +90,10 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
 
     ``quiet``: seconds for a first frame of a relay that shows nothing (QUIET). Raises RelayError.
     """
-    asker, relay = Asker(url), relay_name(url)
+    prober, relay = Prober(url), relay_name(url)
     resumed = decision.resume_from
     quiet = SILENCE if resumed is not None else QUIET if quiet is None else quiet
-    window, heads, tails = await _window(asker, quiet, resumed=resumed is not None)
+    window, heads, tails = await _window(prober, quiet, resumed=resumed is not None)
     oldest, head = window.oldest, window.head
     # A run is its start; were our clock behind that of a run before, it would count as older.
     run = max(time.time_ns() // 1000, after_run + 1)
@@ -121,7 +121,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         first = oldest
         if oldest is not None and decision.target is not None:
             log.info("searching the relay for the time asked for", time=moment(decision.target))
-            first = await find_start(asker, oldest, head, decision.target)
+            first = await find_start(prober, oldest, head, decision.target)
         # A relay that began anew may still hold the old sequence, whose seqs are higher: it is asked for everything.
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
         position = Position(begin, None)
@@ -145,37 +145,39 @@ def _held(time: int | None) -> int | None:
     return time if time is not None and 0 <= time <= MAX_TIME_US else None
 
 
-async def _window(asker: Asker, quiet: float, *, resumed: bool) -> tuple[Window, tuple[Seen, ...], tuple[Seen, ...]]:
+async def _window(
+    prober: Prober, quiet: float, *, resumed: bool
+) -> tuple[Window, tuple[SeenFrame, ...], tuple[SeenFrame, ...]]:
     """What the relay keeps: its oldest frame and its head, as far as it shows them; its live frames and its oldest.
 
     One connection after another: some relays take one of each address at a time.
     """
-    live = await asker.ask(None, SILENCE)
-    old = await _oldest(asker, EXPECTED if live.frames and not resumed else quiet)
+    live = await prober.probe(None, SILENCE)
+    old = await _oldest(prober, EXPECTED if live.frames and not resumed else quiet)
     oldest, head = old.oldest, live.head
     if old.absence is Absence.REFUSED and head is not None and not resumed:
         log.warning("the relay refuses the cursors 0 and 1: searching for the oldest that it takes")
-        oldest = await find_oldest(asker, head)
+        oldest = await find_oldest(prober, head)
     if head is None and oldest is not None:
-        head = await find_head(asker, oldest)
+        head = await find_head(prober, oldest)
     return decided_window(oldest, head, old.absence, was_live=bool(live.frames)), live.frames, old.frames
 
 
 async def cursor_taken(url: str) -> int | None:
     """The oldest cursor that a relay takes which has refused ours; None: it takes none. Raises RelayError."""
-    asker = Asker(url)
+    prober = Prober(url)
     for cursor in (0, 1):
-        if (await asker.ask(cursor, SILENCE)).absence is not Absence.REFUSED:
+        if (await prober.probe(cursor, SILENCE)).absence is not Absence.REFUSED:
             return cursor
-    head = (await asker.ask(None, QUIET)).first
-    oldest = await find_oldest(asker, head) if head is not None else None
+    head = (await prober.probe(None, QUIET)).first
+    oldest = await find_oldest(prober, head) if head is not None else None
     return oldest.seq - 1 if oldest is not None else None
 
 
-async def _oldest(asker: Asker, patience: float) -> Answer:
-    """What the relay answers to the oldest cursor; some refuse 0."""
-    answer = await asker.ask(0, patience)
-    return await asker.ask(1, patience) if answer.absence is Absence.REFUSED else answer
+async def _oldest(prober: Prober, timeout: float) -> ProbeResult:
+    """Return what a probe of the oldest cursor finds; some relays refuse 0."""
+    found = await prober.probe(0, timeout)
+    return await prober.probe(1, timeout) if found.absence is Absence.REFUSED else found
 
 
 def frames_ahead(start: PlannedRun) -> int | None:
