@@ -32,7 +32,7 @@ from streams.postgres.processes import Pause
 from streams.resources.in_flight import Account
 from streams.resources.machine import resident
 from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, container_says, effective_memory_limit, ingest_budgets
-from streams.resources.memory_watch import MemoryWatch, settle_memory
+from streams.resources.memory_watch import MemoryWatch, freeze_startup_memory
 from streams.runtime.drills import crash_point, hog_memory
 from streams.runtime.waiting import RateLimitedLog, Stopped, StopSignal
 from streams.settings import Settings
@@ -165,7 +165,7 @@ class IngestSession:
         start = await plan_start(self.settings.relay_url, decision, after_run=latest_run)
         reader = self._reader = FirehoseReader(
             self.settings, self._read_options(), start, self.counts, stop=self._stop, trouble=self._trouble,
-            topic_id=point.topic_id or uuid.uuid4().hex, marked=state.topic_id is not None,
+            topic_id=point.topic_id or uuid.uuid4().hex, has_watermarks=state.topic_id is not None,
         )  # fmt: skip
         report_plan(self.settings, start, decision, self.options.request.days)
         log.info("[BACKFILL] Pace: " + self.pace.plan())
@@ -182,7 +182,7 @@ class IngestSession:
 
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self, reader: FirehoseReader) -> None:
-        settle_memory()
+        freeze_startup_memory()
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         works = (
@@ -273,7 +273,7 @@ class IngestSession:
                 return publisher
             except KafkaError as error:
                 fault = await explained(self.settings, error)
-                if not reader.marked or not is_away(error):
+                if not reader.has_watermarks or not is_away(error):
                     raise fault from None
                 self._trouble.warning("kafka", f"{fault} Waiting for it.")
                 await self._stop.backoff(attempt)
@@ -296,7 +296,7 @@ class IngestSession:
             if info is not None:
                 check_partitions(info, self.info.partitions)
                 state = await read_state(self.settings, info)
-                if not reader.marked or state.topic_id == reader.topic_id:
+                if not reader.has_watermarks or state.topic_id == reader.topic_id:
                     self._takes = await check_limits(self.settings, info, quiet=True)
                     return True
         except BrokerError as error:
@@ -363,7 +363,8 @@ class IngestSession:
         return ingest_mode(
             stopping=self._stop.is_set, paused=self.pace.paused, planned=self.started,
             memory=self.memory.says if self.memory.state == "pause" else None,
-            kafka_behind=behind or (self._reader is not None and self._reader.marking), waits_for_group=self._waiting,
+            kafka_behind=behind or (self._reader is not None and self._reader.is_writing_watermarks),
+            waits_for_group=self._waiting,
             connected=self._reader is not None and self._reader.connection is not None, pace=self.pace.mode,
         )  # fmt: skip
 

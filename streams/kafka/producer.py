@@ -126,7 +126,7 @@ class Outlet:
             while self._in_flight and (self._bytes > self._budget or self._in_flight[0][0].done()):
                 await self._oldest()
 
-    async def settle(self) -> None:
+    async def wait_acknowledged(self) -> None:
         """Send everything; returns when all of it is acknowledged. Raises KafkaError where something is not."""
         for lane in self.lanes:
             self._close(lane)

@@ -34,7 +34,7 @@ from streams.settings import Settings
 #: Seconds until a batch that is not full is sent.
 LINGER: Final = 0.25
 #: Seconds between watermarks.
-MARK_EVERY: Final = 1.0
+WATERMARK_EVERY: Final = 1.0
 #: What the broker answers for a batch that is too large for the topic, or for a segment of its log.
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
@@ -90,7 +90,7 @@ class _Lane:
             self._open()
             self._wake.set()
 
-    def advanced(self, offset: int) -> bool:
+    def advance(self, offset: int) -> bool:
         """Note where a batch went; False where that is not behind the one before.
 
         A topic that was deleted and re-created at once takes our batches as if nothing had been.
@@ -165,7 +165,7 @@ class _CarefulLane(_Lane):
                 half = len(records) // 2
                 parts += [self._packed(records[half:]), self._packed(records[:half])]
             else:
-                if not self.advanced(offset):
+                if not self.advance(offset):
                     raise publisher.re_created()
 
     def _packed(self, records: list[Record]) -> tuple[Any, list[Record]]:
@@ -206,13 +206,13 @@ class Publisher:
         self._failed: asyncio.Future[None]
         self._lanes: list[_Lane] = []
         #: The last batch of each lane when its watermark was acknowledged.
-        self._marked: list[asyncio.Future[None] | None] = []
+        self._watermarked: list[asyncio.Future[None] | None] = []
         self._on_change = on_change
         self._where: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._make_watermark: Callable[[Position], Watermark] | None = None
         self._position: Callable[[], Position] | None = None
-        self._marking = asyncio.Lock()
+        self._writing_watermarks = asyncio.Lock()
         self._lane = _Lane if takes is None else _CarefulLane
         self._on_buried = on_buried
         batch_bytes = BATCH_BYTES if takes is None else min(BATCH_BYTES, takes)
@@ -228,7 +228,10 @@ class Publisher:
         self._failed = asyncio.get_running_loop().create_future()
         self._lanes = [self._lane(self, partition) for partition in range(self.partitions)]
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._linger(), name="linger"), loop.create_task(self._mark(), name="mark")]
+        self._tasks = [
+            loop.create_task(self._linger(), name="linger"),
+            loop.create_task(self._write_regularly(), name="watermarks"),
+        ]
 
     async def stop(self) -> None:
         """Give up what is open; call ``drain`` first to keep it."""
@@ -261,36 +264,36 @@ class Publisher:
             self._fill()
 
     # -- watermarks
-    def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Callable[[], Position]) -> None:
-        """Begin a run: how its watermarks are made, and up to where everything was added when that is asked."""
+    def begin_run(self, make_watermark: Callable[[Position], Watermark], position: Callable[[], Position]) -> None:
+        """Begin a run. ``make_watermark`` makes its watermarks; ``position``: up to where everything was added."""
         self._make_watermark = make_watermark
         self._position = position
         self.durable = None
 
-    async def mark(self, *, anyway: bool = False) -> None:
+    async def write_watermarks(self, *, anyway: bool = False) -> None:
         """Write watermarks for what was added so far, and wait until they are acknowledged.
 
-        Where the position is the same none is written, but ``anyway``.
+        If the position is the same as before, none is written; ``anyway``: write even then.
         """
-        async with self._marking:
+        async with self._writing_watermarks:
             make = self._make_watermark
             if self._position is None or make is None:
                 return
             position = self._position()
             if position == self.durable and not anyway:
                 return
-            await self._settle()
+            await self._wait_acknowledged()
             watermark = make(position)
             crash_point("watermark.before_write")
             for lane in self._lanes:
                 self.control(watermark, lane.partition)
-            await self._settle()
+            await self._wait_acknowledged()
             crash_point("watermark.acknowledged")
             if make is self._make_watermark:
                 self.durable = position
-                self._marked = [lane.last for lane in self._lanes]
+                self._watermarked = [lane.last for lane in self._lanes]
 
-    async def _settle(self) -> None:
+    async def _wait_acknowledged(self) -> None:
         """Wait until everything that was added so far is acknowledged. Raises the publisher's failure."""
         for lane in self._lanes:
             lane.cut()
@@ -308,10 +311,10 @@ class Publisher:
         """Send everything, with watermarks behind it. Raises the publisher's failure."""
         for lane in self._lanes:
             lane.cut()
-        await self.mark(anyway=[lane.last for lane in self._lanes] != self._marked)
-        await self._settle()
+        await self.write_watermarks(anyway=[lane.last for lane in self._lanes] != self._watermarked)
+        await self._wait_acknowledged()
         while any(lane.count for lane in self._lanes):  # the letter of a record that was refused meanwhile
-            await self._settle()
+            await self._wait_acknowledged()
 
     @property
     def written(self) -> dict[int, int]:
@@ -347,7 +350,7 @@ class Publisher:
         if error is not None:
             self.fail(error)
             return
-        if not batch.lane.advanced(sent.result().offset):
+        if not batch.lane.advance(sent.result().offset):
             self.fail(self.re_created())
             return
         self.written_whole(batch)
@@ -388,11 +391,11 @@ class Publisher:
             for lane in self._lanes:
                 lane.cut()
 
-    async def _mark(self) -> None:
+    async def _write_regularly(self) -> None:
         while self.failure is None:
-            await asyncio.sleep(MARK_EVERY)
+            await asyncio.sleep(WATERMARK_EVERY)
             try:
-                await self.mark()
+                await self.write_watermarks()
             except SendError:
                 return
 

@@ -110,7 +110,7 @@ def tune_allocator() -> None:
         libc.mallopt(_M_ARENA_MAX, 2)
 
 
-def settle_memory() -> None:
+def freeze_startup_memory() -> None:
     """After the start: what is there now stays, and no later collection looks at it (a tenth of a second each)."""
     release_memory()
     gc.freeze()

@@ -28,7 +28,7 @@ from streams.protocol.collection_filter import compile_patterns
 from streams.resources.in_flight import Account
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import check_limit, effective_memory_limit, memory_limit
-from streams.resources.memory_watch import memory_line, settle_memory, tune_allocator
+from streams.resources.memory_watch import freeze_startup_memory, memory_line, tune_allocator
 from streams.runtime.drills import crash_point, hog_memory
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
@@ -128,7 +128,7 @@ class Pipeline:
         self._worker = worker
         gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
         self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self.reached)
-        settle_memory()
+        freeze_startup_memory()
         self._spawn(hog_memory())
         await self._throttle.start()
         await self._web.start()

@@ -215,14 +215,14 @@ async def test_no_watermark_without_its_events(settings: SettingsFactory, embedd
         return Watermark(relay="r", run=1, topic_id="t", seq=position.seq, time=None)
 
     positions = [Position(0, None)]
-    publisher.mark_with(mark, lambda: positions[-1])
-    await publisher.mark()
+    publisher.begin_run(mark, lambda: positions[-1])
+    await publisher.write_watermarks()
     assert publisher.durable == Position(0, None)
     publisher.add("did:plc:lost", [b"{}"])
     publisher.fail(RuntimeError("a batch expired"))
     positions.append(Position(7, None))
     with pytest.raises(SendError):
-        await publisher.mark()
+        await publisher.write_watermarks()
     with pytest.raises(SendError):
         await publisher.drain()
     assert publisher.durable == Position(0, None)
@@ -241,7 +241,7 @@ async def test_the_budget_says_when_to_stop_reading(settings: SettingsFactory) -
         publisher.add(f"did:plc:{number}", [b"x" * 1000])
     assert publisher.full
     at = Position(1, None)
-    publisher.mark_with(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), lambda: at)
+    publisher.begin_run(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), lambda: at)
     await publisher.drain()
     assert not publisher.full
     assert publisher.unacknowledged == 0
@@ -367,7 +367,7 @@ async def test_a_stop_while_the_relay_is_being_connected(
         await asyncio.wait_for(task, PATIENCE)
 
 
-@pytest.mark.parametrize("step", ["mark", "drain"])
+@pytest.mark.parametrize("step", ["write_watermarks", "drain"])
 async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
     settings: SettingsFactory, relay: DevRelay, embedded: Stack, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -128,7 +128,7 @@ async def careful(made: Settings, buried: list[None], reached: list[int]) -> Asy
         made, info, budget=1 << 24, on_change=lambda: None, takes=8 << 20, on_buried=lambda: buried.append(None)
     )
     await publisher.start()
-    publisher.mark_with(
+    publisher.begin_run(
         lambda at: Watermark(relay="r", run=1, topic_id="t", seq=at.seq, time=None), lambda: Position(reached[-1], None)
     )
     try:

@@ -100,7 +100,7 @@ class Intake:
         self._doubt = doubt
         self._held: list[DeadLetter] = []
         self._head_seq = head_seq
-        self._moved = continuity.position
+        self._followed = continuity.position
 
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for."""
@@ -135,7 +135,7 @@ class Intake:
             if continuity.turned:
                 self._turn()
             self._publish(kind, body, seq, time, data)
-        if verdict is not Verdict.NEW or continuity.position != self._moved:
+        if verdict is not Verdict.NEW or continuity.position != self._followed:
             self._note(verdict)
 
     def _note(self, verdict: Verdict) -> None:
@@ -144,7 +144,7 @@ class Intake:
             self.counts.seen += 1
         elif verdict is not Verdict.NEW:
             self.counts.late += 1
-        if self.continuity.position != self._moved:
+        if self.continuity.position != self._followed:
             self._follow()
         if verdict is Verdict.RESET:
             raise self._reset()
@@ -187,11 +187,11 @@ class Intake:
         if continuity.missing is not None:
             self._report(continuity.missing)
             continuity.missing = None
-        self._moved = continuity.position
+        self._followed = continuity.position
         if self._head_seq is not None and continuity.position >= self._head_seq and not continuity.is_old:
             self._on_head()
 
-    def settle(self, *, silent: bool = True, patient: bool = True) -> None:
+    def accept_pending(self, *, silent: bool = True, patient: bool = True) -> None:
         """Settle what came last, where nothing says otherwise: the relay is silent, or sends but a little.
 
         Not ``patient``: the connection is young. Raises SequenceReset where the last frames before a silence prove one,

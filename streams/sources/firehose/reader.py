@@ -68,15 +68,15 @@ class FirstShown(Exception):  # noqa: N818 (good news)
 
 
 class FirehoseReader:
-    """Reads the run ``start`` of a topic. ``marked``: the topic has watermarks already."""
+    """Reads the run ``start`` of a topic. ``has_watermarks``: the topic holds some already."""
 
     def __init__(
         self, settings: Settings, options: ReadOptions, start: PlannedRun, counts: Counts, *,
-        stop: StopSignal, trouble: RateLimitedLog, topic_id: str, marked: bool,
+        stop: StopSignal, trouble: RateLimitedLog, topic_id: str, has_watermarks: bool,
     ) -> None:  # fmt: skip
         self.start = start
         self.topic_id = topic_id
-        self.marked = marked
+        self.has_watermarks = has_watermarks
         self.connection: RelayConnection | None = None
         self.connections = 0
         self._memory = Memory()
@@ -87,7 +87,7 @@ class FirehoseReader:
         #: Times the usual silence after which a relay is asked what it sends live.
         self._patient = 1
         #: Whether Kafka has been given what must be there before we go on.
-        self.marking = False
+        self.is_writing_watermarks = False
         self._settings = settings
         self._options = options
         self._stop = stop
@@ -132,7 +132,7 @@ class FirehoseReader:
             for gap in (start.passed_over, start.missing):
                 if gap is not None:
                     publisher.control(gap)
-        publisher.mark_with(watermark, self._position)
+        publisher.begin_run(watermark, self._position)
 
     def _position(self) -> Position:
         """Up to where the run was given to the publisher."""
@@ -151,17 +151,17 @@ class FirehoseReader:
     async def _announce(self, publisher: Publisher) -> None:
         """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
         crash_point("run.before_first_watermark")
-        await self.until_taken(publisher.mark())
+        await self.until_taken(publisher.write_watermarks())
         crash_point("run.after_first_watermark")
-        self.start.announced = self.marked = True
+        self.start.announced = self.has_watermarks = True
 
     async def until_taken(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait until Kafka has it. By itself aiokafka waits for replicas without end or word. Raises Stopped."""
-        self.marking = True
+        self.is_writing_watermarks = True
         try:
             await self._stop.race(work, lambda: self._trouble.warning("kafka", NOT_TAKEN))
         finally:
-            self.marking = False
+            self.is_writing_watermarks = False
 
     # -- one connection until it ends, and the next
     async def read_until_done(self, publisher: Publisher) -> None:
@@ -253,7 +253,7 @@ class FirehoseReader:
             check_shown(continuity, self.start.heads or self.start.tails)
         is_at_head = head is not None and continuity.position >= head.seq and continuity.known and not continuity.is_old
         if not follow and is_at_head and not is_beyond:
-            intake.settle()
+            intake.accept_pending()
             self._reach_head()
             return ConnectionEnd(EndReason.HEAD)
         cursor = self._cursor(intake)
@@ -414,7 +414,7 @@ class FirehoseReader:
     async def _reset(self, publisher: Publisher, reset: SequenceReset, *, refused: bool = False) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
         log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
-        await self.until_taken(publisher.mark())
+        await self.until_taken(publisher.write_watermarks())
         old, continuity = self.start, self.continuity
         self._memory, time_of_reset = continuity.begin_anew(refused=refused)
         start = await self._planned(Decision("reset", None, None), old.run)

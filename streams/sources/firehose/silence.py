@@ -69,11 +69,11 @@ class SilenceWatch:
             if counts.frames + counts.text != messages or connection.paused:
                 messages, since = counts.frames + counts.text, loop.time()
                 if unmoved >= UNMOVED:
-                    intake.settle(silent=False, patient=since - began >= PROOF)
+                    intake.accept_pending(silent=False, patient=since - began >= PROOF)
                 continue
             silent = loop.time() - since
             if silent >= PAUSE:
-                intake.settle(patient=loop.time() - began >= PROOF)
+                intake.accept_pending(patient=loop.time() - began >= PROOF)
             if await self._awaits_first(silent):
                 continue
             if await self._is_head(silent):
@@ -95,6 +95,6 @@ class SilenceWatch:
         self._doubt.check()
         if not await self._connection.answers(PONG):
             raise Stalled("stalled: no frame and no pong")
-        self._intake.settle()
+        self._intake.accept_pending()
         log.info("the relay is quiet: taken as its head", idle_seconds=round(silent, 1))
         return True
