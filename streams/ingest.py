@@ -66,7 +66,7 @@ async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping,
             return
         stopping.session = None
         log.warning("the topic was another's for the taking while this one was frozen or cut off: asking for it again")
-        if session.begun:  # what was asked for is on its way: from here it is resumed
+        if session.has_begun:  # what was asked for is on its way: from here it is resumed
             options = replace(options, request=replace(options.request, restart=False, from_time=None))
 
 

@@ -21,7 +21,7 @@ from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.settings import Settings
-from streams.sources.source import ReadProgress, Source
+from streams.sources.source import ReadProgress
 from streams.status import process
 from streams.status.process import shown_machine
 from streams.text import span
@@ -177,11 +177,11 @@ class Budget:
 
 
 class IngestPace:
-    """Paces one ingest. ``on_change`` is called when ``holding`` has changed; ``run`` beside the reading."""
+    """Paces one ingest while ``run`` runs. ``on_hold`` is told when nothing may be read, and when it may again."""
 
-    def __init__(self, settings: Settings, on_change: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, on_hold: Callable[[bool], None]) -> None:
         self._settings = settings
-        self._on_change = on_change
+        self._on_hold = on_hold
         #: Workers of our group that are there.
         self.workers = 1
         self._has_limit = ingest_budget(settings) is not None
@@ -196,7 +196,6 @@ class IngestPace:
         self._said: float | None = None
         self._pace_now: tuple[bool, bool] | None = None
         self._pace_said: dict[tuple[bool, bool], float] = {}
-        self._paused = False
         self.outlook = Outlook(self._budget.rate, False, None, 0.0, None, None)
 
     # -- what people see
@@ -252,22 +251,6 @@ class IngestPace:
 
     # -- the reading
 
-    @property
-    def holding(self) -> bool:
-        """Whether the connection must not be read now."""
-        return self._release is not None or self._paused
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is read, by the command ``pause``."""
-        return self._paused
-
-    @paused.setter
-    def paused(self, paused: bool) -> None:
-        if paused != self._paused:
-            self._paused = paused
-            self._on_change()
-
     def received(self, size: int) -> None:
         """So many bytes were read from the relay."""
         if self._budget.rate is None:
@@ -275,20 +258,20 @@ class IngestPace:
         wait = self._budget.spend(time.monotonic(), size)
         if wait > 0 and self._release is None:
             self._release = asyncio.get_running_loop().call_later(wait, self._go_on)
-            self._on_change()
+            self._on_hold(True)
 
     def _go_on(self) -> None:
         if self._release is not None:
             self._release.cancel()
             self._release = None
-            self._on_change()
+            self._on_hold(False)
 
-    async def run(self, source: Source) -> None:
-        """Look at the machine and at the reading, once a second, and set the rate."""
+    async def run(self, progress_of: Callable[[], ReadProgress]) -> None:
+        """Set the rate once a second, by a sample of the machine and by where the reading stands."""
         while True:
             self._seen = await asyncio.to_thread(self._machine.sample)
             idle = self._judge.sample(self._seen)
-            progress = source.progress()
+            progress = progress_of()
             self._window.budget = ingest_budget(self._settings, self.workers, self._window.bytes_an_event) or 0.0
             give_way = self._has_limit and not (self._settings.backfill_use_idle and idle)
             self.outlook = self._window.judge(progress, give_way=give_way)

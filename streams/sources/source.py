@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from streams.kafka.publisher import Publisher
+
 
 @dataclass(frozen=True, slots=True)
 class ReadProgress:
@@ -30,7 +32,22 @@ class ReadProgress:
 
 
 class Source(Protocol):
-    """A source of events whose reading is paced."""
+    """A source of events for one run of an ingest. It outlives the publishers that it reads into."""
+
+    def begin(self, publisher: Publisher) -> None:
+        """Tell the publisher the position and, until Kafka has it, the topic how this run began."""
+
+    async def read(self, publisher: Publisher) -> None:
+        """Read until everything that was asked for is read, or until a stop. Raises SendError, RelayError."""
+
+    def go_back(self, publisher: Publisher) -> bool:
+        """Continue at the last durable position of a failed publisher. Return whether that is a new one."""
+
+    def hold(self, held: bool) -> None:
+        """Stop reading, or go on reading."""
+
+    def stop(self) -> None:
+        """End the reading."""
 
     def progress(self) -> ReadProgress:
         """Return where the reading stands."""

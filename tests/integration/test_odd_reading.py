@@ -15,7 +15,6 @@ from streams.kafka.topic import ensure_topic
 from streams.messages import NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN, Gap, Run
 from streams.settings import Settings
 from streams.sources.firehose.plan import Request
-from streams.sources.firehose.relay import closed
 from tests.conftest import SettingsFactory
 from tests.integration.test_resume import PARTITIONS, in_topic
 from tests.relays import SECOND, OddRelay, answer
@@ -76,7 +75,7 @@ async def test_a_relay_that_shows_its_first_frame_late_is_looked_at_again(settin
         while session.connections == 0:  # noqa: ASYNC110 (a count, as the reader has it)
             await asyncio.sleep(0.05)
         relay.frames = OddRelay.of(50, DAY / 2).frames
-        session._reader.finish(closed("test"))  # type: ignore[union-attr]
+        session._reader.reconnect("test")  # type: ignore[union-attr]
         while session.counts.events < 50:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         session.stop()

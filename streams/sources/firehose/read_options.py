@@ -1,4 +1,4 @@
-"""How an ingest reads its relay: what its command line and its memory allow."""
+"""The options of reading a relay: from the command line, and from the memory budget."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a relay is read. ``days`` as asked for; ``follow``: go on live after the head; ``frame``: largest, in bytes.
+    """The options of reading a relay.
 
-    ``on_bytes`` is told the size of each read; ``on_connected`` that there is a connection, which may have to pause.
+    ``days`` as asked for; ``follow``: go on live after the head; ``frame``: the largest frame in bytes; ``on_bytes`` is
+    told the size of each read.
     """
 
     days: int
     follow: bool
     frame: int
     on_bytes: Callable[[int], None]
-    on_connected: Callable[[], None]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from streams.errors import RelayError
 from streams.kafka.publisher import Publisher
-from streams.messages import Position, Watermark
+from streams.messages import Position
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.events import frame_seq
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
@@ -39,9 +40,7 @@ from streams.sources.firehose.relay import (
     open_relay,
     relay_name,
 )
-from streams.sources.firehose.sequence.arrival_times import Reference
 from streams.sources.firehose.sequence.arrivals import Memory
-from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.silence import SilenceWatch
 from streams.sources.firehose.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
 from streams.sources.firehose.start import PlannedRun, cursor_taken, plan_start
@@ -77,10 +76,10 @@ class FirehoseReader:
         self.start = start
         self.topic_id = topic_id
         self.has_watermarks = has_watermarks
-        self.connection: RelayConnection | None = None
+        self._connection: RelayConnection | None = None
         self.connections = 0
         self._memory = Memory()
-        self.continuity = _continuity(start, self._memory)
+        self.continuity = start.continuity(self._memory)
         self.head_reached = False
         self._taken_at_reset = 0
         self._stalled = StalledRelay(settings.relay_url)
@@ -102,6 +101,9 @@ class FirehoseReader:
         self._instead: list[int | None] = []
         self._planned_anew = False
         self._is_reading = False
+        self._held = False
+        #: The position at which the reading into the current publisher began.
+        self._read_from = start.position
         self._received = 0
         #: The frames that were there before this connection: its first may come while it is opened.
         self._frames_before = 0
@@ -110,53 +112,76 @@ class FirehoseReader:
         #: When the window of ``start.oldest`` was asked for, in µs.
         self._planned_at = time.time_ns() // 1000
 
-    def finish(self, end: ConnectionEnd) -> None:
-        """End the connection, if there is one."""
-        if self.connection is not None:
-            self.connection.finish(end)
+    # -- from outside, at any time
+    @property
+    def is_connected(self) -> bool:
+        """Return whether there is a connection to the relay now."""
+        return self._connection is not None
+
+    @property
+    def has_announced(self) -> bool:
+        """Return whether Kafka has this run's first messages."""
+        return self.start.announced
+
+    def hold(self, held: bool) -> None:
+        """Stop reading from the relay, or go on."""
+        self._held = held
+        if self._connection is not None:
+            self._connection.hold(held)
+
+    def stop(self) -> None:
+        """End the reading, whatever it waits for."""
+        self._stop.set()
+        self._finish(ConnectionEnd(EndReason.STOPPED))
+
+    def reconnect(self, why: str) -> None:
+        """End the connection; the next one is opened unless the publisher has failed. ``why``: for people."""
+        self._finish(closed(why))
+
+    def _finish(self, end: ConnectionEnd) -> None:
+        if self._connection is not None:
+            self._connection.finish(end)
 
     # -- with each publisher
     def begin(self, publisher: Publisher) -> None:
-        """Tell the publisher where we are; and, until Kafka has it, tell the topic how this run began."""
+        """Tell the publisher the position and, until Kafka has it, the topic how this run began."""
         start = self.start
-        self.continuity = _continuity(start, self._memory)
-
-        def watermark(position: Position) -> Watermark:
-            return Watermark(
-                relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time,
-                median=position.median, spread=position.spread, event=position.event, sequence=start.sequence,
-            )  # fmt: skip
-
+        self.continuity = start.continuity(self._memory)
         if not start.announced:
             publisher.control(start.announcement(self._relay, self.topic_id, self._options.days))
             for gap in (start.passed_over, start.missing):
                 if gap is not None:
                     publisher.control(gap)
-        publisher.begin_run(watermark, self._position)
+        publisher.begin_run(partial(start.watermark, self._relay, self.topic_id), self._position)
 
     def _position(self) -> Position:
-        """Up to where the run was given to the publisher."""
+        """Return up to where the run was given to the publisher."""
         continuity = self.continuity
         last = continuity.reference
         return Position(continuity.position, continuity.time, last.time, last.spread, continuity.event)
 
-    def go_back(self, publisher: Publisher) -> None:
-        """The next publisher begins at the last watermark that Kafka has, whatever was reached after it."""
+    def go_back(self, publisher: Publisher) -> bool:
+        """Continue at the last watermark that Kafka has of a failed publisher. Return whether that is a new one."""
         self.head_reached = False
         self._memory.forget_events()  # not all that was taken is in Kafka
         if publisher.durable is not None:
             self.start.position = publisher.durable
             self.start.known = publisher.durable.event is not None
+        return self.start.position != self._read_from
 
     async def _announce(self, publisher: Publisher) -> None:
-        """The run's first watermarks: a consumer learns of the run, and a restart resumes it."""
+        """Write the run's first watermarks: a consumer learns of the run, and a restart resumes it."""
         crash_point("run.before_first_watermark")
-        await self.until_taken(publisher.write_watermarks())
+        await self._until_acknowledged(publisher.write_watermarks())
         crash_point("run.after_first_watermark")
         self.start.announced = self.has_watermarks = True
 
-    async def until_taken(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait until Kafka has it. By itself aiokafka waits for replicas without end or word. Raises Stopped."""
+    async def drain(self, publisher: Publisher) -> None:
+        """Wait until Kafka has everything that was read, with watermarks behind it. Raises Stopped, SendError."""
+        await self._until_acknowledged(publisher.drain())
+
+    async def _until_acknowledged(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for Kafka. By itself aiokafka waits for replicas without end or word. Raises Stopped, SendError."""
         self.is_writing_watermarks = True
         try:
             await self._stop.race(work, lambda: self._trouble.warning("kafka", NOT_TAKEN))
@@ -164,9 +189,10 @@ class FirehoseReader:
             self.is_writing_watermarks = False
 
     # -- one connection until it ends, and the next
-    async def read_until_done(self, publisher: Publisher) -> None:
+    async def read(self, publisher: Publisher) -> None:
         """Connect, and connect again, until the head is reached or we are stopped. Raises SendError, RelayError."""
         self._is_reading = True
+        self._read_from = self.start.position
         try:
             with contextlib.suppress(Stopped):
                 await self._read_on(publisher)
@@ -181,7 +207,7 @@ class FirehoseReader:
             publisher.check()
             before, begin = self._counts.taken, "the last event"
             try:
-                end = await self._connection(publisher, attempt)
+                end = await self._try_connection(publisher, attempt)
             except SequenceReset as reset:
                 await self._reset(publisher, reset)
                 continue
@@ -211,18 +237,18 @@ class FirehoseReader:
             await self._stop.backoff(attempt, self._asked_wait)
             attempt += 1
 
-    async def _connection(self, publisher: Publisher, attempt: int) -> ConnectionEnd:
+    async def _try_connection(self, publisher: Publisher, attempt: int) -> ConnectionEnd:
         """Read from one connection until it ends, also where the relay refuses it for now, or refuses our cursor.
 
-        Raises what ``_one_connection`` raises; Refusal only where the relay refuses us again and again.
+        Raises what ``_read_connection`` raises; Refusal only where the relay refuses us again and again.
         """
         self._asked_wait, taken = 0.0, self._counts.taken
         try:
             try:
-                end = await self._one_connection(publisher)
+                end = await self._read_connection(publisher)
             except FirstShown:
                 await self._plan_anew(publisher)
-                end = await self._one_connection(publisher)
+                end = await self._read_connection(publisher)
         except CursorRefused as error:
             return closed(await self._other_cursor(error))
         except Stalled as error:
@@ -240,7 +266,7 @@ class FirehoseReader:
             self._report_blind(publisher)
         return end
 
-    async def _one_connection(self, publisher: Publisher) -> ConnectionEnd:
+    async def _read_connection(self, publisher: Publisher) -> ConnectionEnd:
         continuity, head, follow = self.continuity, self.start.head, self._options.follow
         intake = Intake(
             publisher, continuity, self._counts, relay=self._relay, run=self.start.run, sequence=self.start.sequence,
@@ -264,14 +290,15 @@ class FirehoseReader:
                 on_bytes=self._on_bytes, max_size=self._options.frame,
             )
         )  # fmt: skip
-        self.connection = connection
+        self._connection = connection
         self.connections += 1
         try:
             if self._stop.is_set:  # told just before there was a connection to finish
                 return ConnectionEnd(EndReason.STOPPED)
+            publisher.check()  # it may have failed just before, too
             if connection.redirect is not None:
                 self._trouble.warning("redirect", connection.redirect)
-            self._options.on_connected()
+            connection.hold(self._held)
             end = await self._watch(connection, intake)
         except ForeignStreamError:
             raise  # what it sent is no dead letter of a firehose
@@ -282,7 +309,7 @@ class FirehoseReader:
             intake.release()
             return end
         finally:
-            self.connection = None
+            self._connection = None
             await connection.close()
 
     def _on_bytes(self, size: int) -> None:
@@ -372,7 +399,7 @@ class FirehoseReader:
 
     def _reach_head(self) -> None:
         self.head_reached = True
-        self.finish(ConnectionEnd(EndReason.HEAD))
+        self._finish(ConnectionEnd(EndReason.HEAD))
 
     # -- silence
     async def _watch(self, connection: RelayConnection, intake: Intake) -> ConnectionEnd:
@@ -414,7 +441,7 @@ class FirehoseReader:
     async def _reset(self, publisher: Publisher, reset: SequenceReset, *, refused: bool = False) -> None:
         """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
         log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
-        await self.until_taken(publisher.write_watermarks())
+        await self._until_acknowledged(publisher.write_watermarks())
         old, continuity = self.start, self.continuity
         self._memory, time_of_reset = continuity.begin_anew(refused=refused)
         start = await self._planned(Decision("reset", None, None), old.run)
@@ -446,7 +473,7 @@ class FirehoseReader:
     # -- what others ask
     def progress(self) -> ReadProgress:
         """Return where the reading stands."""
-        start, continuity, connection = self.start, self.continuity, self.connection
+        start, continuity, connection = self.start, self.continuity, self._connection
         return ReadProgress(
             now=time.monotonic(), wall=time.time_ns() // 1000, received=self._received,
             position=continuity.time,
@@ -455,12 +482,3 @@ class FirehoseReader:
             waits=connection is not None and not connection.paused, away=self._is_reading and connection is None,
             events=self._counts.events + self._counts.filtered,
         )  # fmt: skip
-
-
-def _continuity(start: PlannedRun, memory: Memory) -> Continuity:
-    at = start.position
-    reference = Reference(at.median, at.spread)
-    return Continuity(
-        at.seq, known=start.known, event=at.event, time=at.time, reference=reference, memory=memory,
-        clock=lambda: time.time_ns() // 1000,
-    )  # fmt: skip

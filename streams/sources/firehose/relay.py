@@ -171,17 +171,16 @@ class RelayConnection:
         self.redirect = redirect
         self.paused = False
 
-    def pause(self) -> None:
-        """Stop reading; what was already received is still delivered."""
-        if not self.paused and not self.ended.done():
-            self.paused = True
-            self._connection.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read again."""
-        if self.paused and not self.ended.done():
-            self.paused = False
-            self._connection.transport.resume_reading()
+    def hold(self, held: bool) -> None:
+        """Stop reading, or go on; what was already received is still delivered."""
+        if held == self.paused or self.ended.done():
+            return
+        self.paused = held
+        transport = self._connection.transport
+        if held:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     async def answers(self, timeout: float) -> bool:
         """Whether the relay answers a ping within so many seconds."""

@@ -24,6 +24,9 @@ from streams.sources.firehose.probing import (
 )
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.seek import Absence, Sighting
+from streams.sources.firehose.sequence.arrival_times import Reference
+from streams.sources.firehose.sequence.arrivals import Memory
+from streams.sources.firehose.sequence.continuity import Continuity
 from streams.text import moment
 
 #: Frames a second, over an hour or more, that no relay has sent: the network's peaks are some thousands.
@@ -73,6 +76,21 @@ class PlannedRun:
         if self.oldest is None or self.oldest.time is None:
             return None
         return max(self.oldest.time, self.asked_from or 0)
+
+    def continuity(self, memory: Memory) -> Continuity:
+        """Return what judges the frames from this run's position on. ``memory``: of the frames that came before."""
+        at = self.position
+        return Continuity(
+            at.seq, known=self.known, event=at.event, time=at.time, reference=Reference(at.median, at.spread),
+            memory=memory, clock=lambda: time.time_ns() // 1000,
+        )  # fmt: skip
+
+    def watermark(self, relay: str, topic_id: str, position: Position) -> Watermark:
+        """Return this run's watermark for a position."""
+        return Watermark(
+            relay=relay, run=self.run, topic_id=topic_id, seq=position.seq, time=position.time,
+            median=position.median, spread=position.spread, event=position.event, sequence=self.sequence,
+        )  # fmt: skip
 
     def announcement(self, relay: str, topic_id: str, days: int) -> Run:
         """Return the message that begins this run in the topic. ``days``: as asked for."""
