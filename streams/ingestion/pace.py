@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +19,7 @@ import structlog
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import SAMPLE_SECONDS, Machine
+from streams.runtime.rates import WINDOW, Rate
 from streams.settings import Settings
 from streams.sources.source import ReadProgress
 from streams.status import process
@@ -28,8 +28,6 @@ from streams.text import span
 
 log = structlog.get_logger("streams.ingest")
 
-#: Seconds over which speed and rate are taken.
-WINDOW: Final = 10.0
 #: Seconds of firehose a second that are needed to ever catch up.
 NEED: Final = 1.25
 #: Seconds to the relay's oldest event from which on nothing presses. With less, as many times more is needed.
@@ -66,51 +64,52 @@ class Outlook:
 
 
 class WindowPace:
-    """Takes looks, about one a second, and says what may be read. ``bytes_an_event``: as it was measured last."""
+    """Decides how fast to read. Needs a sample about once a second. ``bytes_an_event``: as it was measured last."""
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
         self.bytes_an_event: float = NETWORK_BYTES
-        self._samples: deque[ReadProgress] = deque()
+        #: Since there is a position: its time in seconds, the bytes received, and the events in them.
+        self._position, self._received, self._events = Rate(WINDOW), Rate(WINDOW), Rate(WINDOW)
+        #: Bytes of a second of firehose, as they were measured last.
         self._density: float | None = None
 
     @property
     def is_known(self) -> bool:
-        """Whether there are looks enough to speak of a pace."""
-        return len(self._samples) > 1 and self._samples[-1].now - self._samples[0].now >= WINDOW * 0.9
+        """Return whether there are samples of nearly a whole window."""
+        return self._position.seconds >= WINDOW * 0.9
 
     def judge(self, progress: ReadProgress, *, give_way: bool) -> Outlook:
         """Return what follows from where the reading stands now. ``give_way``: the budget holds now."""
-        samples = self._samples
-        if samples and progress.position is not None and progress.position < (samples[-1].position or 0):
-            samples.clear()  # went back: begun anew
-        samples.append(progress)
-        while progress.now - samples[0].now > WINDOW:
-            samples.popleft()
-        if progress.events - samples[0].events >= ENOUGH_EVENTS:
-            self.bytes_an_event = (progress.received - samples[0].received) / (progress.events - samples[0].events)
-        seconds, moved, received = self._progress()
-        if moved > 0 and received > 0:
-            self._density = received / moved
-        speed = moved / seconds if seconds > 0 and progress.position is not None else None
+        speed, bytes_rate = None, 0.0
+        if progress.position is not None:
+            self._add(progress, progress.position / 1e6)
+            if self._position.seconds > 0:
+                speed, bytes_rate = self._position.per_second, self._received.per_second
         margin = _margin(progress)
         rate = self._rate(progress, margin) if give_way else None
         return Outlook(
             rate=rate,
             demanded=give_way and (rate is None or rate > self.budget),
             speed=speed,
-            bytes_rate=received / seconds if seconds > 0 else 0.0,
+            bytes_rate=bytes_rate,
             left=_left(progress, speed),
             # Where nothing comes there is nothing that could be lost.
-            window_left=None if progress.waits and not received else _window_left(progress, speed, margin),
+            window_left=None if progress.waits and not bytes_rate else _window_left(progress, speed, margin),
         )
 
-    def _progress(self) -> tuple[float, float, int]:
-        """Seconds, seconds of firehose and bytes between the first look that had a position, and the last."""
-        first = next((sample for sample in self._samples if sample.position is not None), self._samples[-1])
-        last = self._samples[-1]
-        moved = (last.position - first.position) / 1e6 if last.position and first.position else 0.0
-        return last.now - first.now, moved, last.received - first.received
+    def _add(self, progress: ReadProgress, position: float) -> None:
+        """Take in a sample; ``position`` in seconds. A position that goes back begins the measurements again."""
+        rates = self._position, self._received, self._events
+        if position < (self._position.last or 0.0):
+            for rate in rates:
+                rate.clear()
+        for rate, count in zip(rates, (position, progress.received, progress.events), strict=True):
+            rate.add(progress.now, count)
+        if self._events.change >= ENOUGH_EVENTS:
+            self.bytes_an_event = self._received.change / self._events.change
+        if self._position.change > 0 and self._received.change > 0:
+            self._density = self._received.change / self._position.change
 
     def _rate(self, progress: ReadProgress, margin: float | None) -> float | None:
         if progress.position is not None and progress.wall - progress.position < NEAR_HEAD * 1e6:

@@ -284,7 +284,8 @@ def test_the_window_is_warned_of_only_where_reading_can_change_it(away: bool) ->
     """While the relay gives no connection nothing can be taken, at any pace: that is said as what it is."""
     pace = IngestPace(Settings(), lambda _: None)
     pace.outlook = Outlook(None, False, 0.0, 0.0, None, 3 * 3600.0)
-    pace._window._samples.extend(ReadProgress(now, START, 0, START, START, START, None) for now in (0.0, 10.0))
+    for now in (0.0, 10.0):
+        pace._window.judge(ReadProgress(now, START, 0, START, START, START, None), give_way=True)
     with capture_logs() as logs:
         pace._warn(10.0, away=away)
     said = [line["event"] for line in logs]
