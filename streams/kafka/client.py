@@ -35,7 +35,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: How long the broker may be away at the start of a process, in seconds, before that is an error.
-START_PATIENCE: Final = 10.0
+START_TIMEOUT: Final = 10.0
 #: Milliseconds that one server has to say why it refuses us.
 REFUSAL_MS: Final = 5_000
 #: What comes out of aiokafka where a broker does not answer, or is starting; a TimeoutError is an OSError too.
@@ -79,15 +79,15 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client, connected; a broker that is away is waited for ``patience`` seconds.
+async def admin_client(settings: Settings, timeout: float = START_TIMEOUT) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, connected; a broker that is away is waited for ``timeout`` seconds.
 
     It is said once a minute where that is longer than a start may wait. Raises BrokerError with a sentence where the
     broker stays away or refuses us.
     """
     admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=15_000)
     clock = asyncio.get_running_loop().time
-    deadline, said = clock() + patience, -math.inf
+    deadline, said = clock() + timeout, -math.inf
     try:
         while True:
             try:
@@ -97,7 +97,7 @@ async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> 
                 refusal = await _refusal(settings, error)
                 if refusal is not None or not is_away(error) or clock() > deadline:
                     raise refusal or broker_error(settings, error) from None
-                if patience > START_PATIENCE and clock() - said >= SAY_EVERY:
+                if timeout > START_TIMEOUT and clock() - said >= SAY_EVERY:
                     said = clock()
                     log.warning("%s Waiting for it.", broker_error(settings, error))
                 await asyncio.sleep(0.5)
@@ -112,16 +112,16 @@ def is_away(error: BaseException) -> bool:
 
 
 async def asked(
-    settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]], patience: float = START_PATIENCE
+    settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]], timeout: float = START_TIMEOUT
 ) -> T:
-    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for ``patience`` s.
+    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for ``timeout`` s.
 
     Raises BrokerError where it stays away or refuses us.
     """
-    deadline = asyncio.get_running_loop().time() + patience
+    deadline = asyncio.get_running_loop().time() + timeout
     while True:
         try:
-            async with admin_client(settings, patience) as admin:
+            async with admin_client(settings, timeout) as admin:
                 return await question(admin)
         except KafkaError as error:
             if not is_away(error) or asyncio.get_running_loop().time() > deadline:

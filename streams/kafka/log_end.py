@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 #: Seconds without a message after which the broker is asked where the log ends.
-PATIENCE: Final = 20.0
+TIMEOUT: Final = 20.0
 #: Times that it is asked. One that answers each time, and gives nothing of what it says is there, is given up.
 LOOKS: Final = 5
 
@@ -37,7 +37,7 @@ class Silence:
 
         Raises KafkaError where the broker stays away (aiokafka waits 40 s for it), or gives nothing for LOOKS times.
         """
-        if time.monotonic() - self._since < PATIENCE:
+        if time.monotonic() - self._since < TIMEOUT:
             return {}
         if self._looks == LOOKS:
             raise KafkaError(f"it answers, and gives none of the messages that it says are in {sorted(tps)}")

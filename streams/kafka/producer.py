@@ -27,7 +27,7 @@ BATCH_BYTES: Final = 896 * 1024
 #: Seconds until aiokafka gives a batch up.
 SEND_TIMEOUT: Final = 40.0
 #: Seconds that anybody waits for a producer to close.
-STOP_PATIENCE: Final = 1.0
+STOP_TIMEOUT: Final = 1.0
 #: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
 DID_CACHE: Final = 100_000
 #: Characters: longer ones, up to 2,048, are legal, and a stranger could fill the memory with them.
@@ -165,7 +165,7 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
     closing = asyncio.get_running_loop().create_task(producer.stop(), name="producer-stop")
     _CLOSING.add(closing)
     closing.add_done_callback(_closed)
-    await asyncio.wait((closing,), timeout=STOP_PATIENCE)
+    await asyncio.wait((closing,), timeout=STOP_TIMEOUT)
 
 
 def _closed(closing: asyncio.Task[None]) -> None:

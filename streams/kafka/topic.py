@@ -21,7 +21,7 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerError, MismatchError
-from streams.kafka.client import START_PATIENCE, asked, broker_error, kafka_client_options
+from streams.kafka.client import START_TIMEOUT, asked, broker_error, kafka_client_options
 from streams.runtime.drills import crash_point
 from streams.settings import Settings
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: Largest message in bytes: JSON inflates a 2 MB frame (DESIGN, formats). Producer and consumers allow the same.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 #: Seconds that a topic which was just created may take to appear. KRaft takes milliseconds; a busy machine more.
-APPEAR_PATIENCE: Final = 60.0
+APPEAR_TIMEOUT: Final = 60.0
 #: Seconds between two tries to create it.
 RETRY_SECONDS: Final = 0.5
 
@@ -132,10 +132,10 @@ async def _create_topic(admin: AIOKafkaAdminClient, settings: Settings) -> None:
 async def create(admin: AIOKafkaAdminClient, new: NewTopic) -> None:
     """Create a topic, or find that it is there already. Raises BrokerError where Kafka does not allow it.
 
-    What may pass, and too few brokers, is an error only after START_PATIENCE: a broker that was just started counts as
+    What may pass, and too few brokers, is an error only after START_TIMEOUT: a broker that was just started counts as
     none for some seconds, and a cluster may be without a controller for a moment.
     """
-    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT
     while True:
         response = await admin.create_topics([new])
         [(name, code, *message)] = response.topic_errors
@@ -149,8 +149,8 @@ async def create(admin: AIOKafkaAdminClient, new: NewTopic) -> None:
 
 
 async def wait_for_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo:
-    """Return the topic that was just created, once the broker knows it. Raises BrokerError after APPEAR_PATIENCE."""
-    deadline = asyncio.get_running_loop().time() + APPEAR_PATIENCE
+    """Return the topic that was just created, once the broker knows it. Raises BrokerError after APPEAR_TIMEOUT."""
+    deadline = asyncio.get_running_loop().time() + APPEAR_TIMEOUT
     while (info := await describe_topic(admin, name)) is None:
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerError(f"The topic {name} was created and does not appear: look at the broker's log.")

@@ -41,7 +41,7 @@ MIN_SERVER: Final = 140_000
 #: Seconds that the first connection may take, retries included: a server that is just starting.
 START_TIMEOUT: Final = 20.0
 #: Seconds for which a pooler's refusals count as something that passes: it is full, or Postgres behind it is away.
-REFUSAL_PATIENCE: Final = 60.0
+REFUSAL_TIMEOUT: Final = 60.0
 #: How much longer a statement may take than the try before it, which the server ended.
 MORE: Final = 4
 LONGEST_STATEMENT: Final = 86_400.0
@@ -173,7 +173,7 @@ class Database:
                 now = time.monotonic()
                 away_since = away_since or now
                 refused_since = (refused_since or now) if isinstance(error, ConnectionRefused) else None
-                if refused_since is not None and now - refused_since >= REFUSAL_PATIENCE:
+                if refused_since is not None and now - refused_since >= REFUSAL_TIMEOUT:
                     raise DatabaseError(
                         f"Postgres at {self.place}, or the pooler there, has refused every connection for "
                         f"{now - refused_since:.0f} s ({_sentence(error)}): look at its log, or correct DATABASE_URL."

@@ -49,7 +49,7 @@ from streams.text import span
 State = Literal["ok", "warn", "fail"]
 
 #: Seconds for each of the three servers.
-PATIENCE: Final = 12.0
+TIMEOUT: Final = 12.0
 #: Clocks may differ by so many seconds.
 SKEW: Final = 30.0
 #: Versions of which private surfaces are used (docs/gotchas.md).
@@ -80,7 +80,7 @@ async def check_up(settings: Settings) -> list[Finding]:
 async def _within(what: str, code: int, looks: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
     """The findings; a server that does not answer, or not as foreseen, is one."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await looks()
     except TimeoutError:
         return [Finding(what, "fail", "does not answer", "look whether it is up and reachable from here", code)]
