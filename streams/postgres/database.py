@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,6 +29,7 @@ from streams.postgres.session import (
     open_session,
 )
 from streams.runtime.drills import crash_point
+from streams.runtime.waiting import backoff, jittered
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class Database:
         wrong so far. Raises Abandoned, DatabaseError, MismatchError; data errors and our own functions' as they are.
         """
         away_since, refused_since, logged_at = None, None, 0.0
-        delay = FIRST_DELAY
+        attempt = 0
         while True:
             try:
                 async with self._connection() as connection:
@@ -185,8 +185,8 @@ class Database:
                         "Postgres at %s does not answer (%s), trying on for %.0f s so far.",
                         self.place, _sentence(error), now - away_since,
                     )  # fmt: skip
-                await _sleep(delay * (0.5 + random.random()), keep_going)  # noqa: S311 (jitter)
-                delay = min(LONGEST_DELAY, delay * 2)
+                await _sleep(jittered(backoff(attempt, FIRST_DELAY, LONGEST_DELAY)), keep_going)
+                attempt += 1
                 continue
             self.is_away = False
             if away_since is not None and time.monotonic() - away_since > 1:

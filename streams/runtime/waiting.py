@@ -19,6 +19,16 @@ FIRST, LONGEST = 0.5, 60.0
 SLOW: Final = 10.0
 
 
+def backoff(attempt: int, first: float, longest: float) -> float:
+    """Return the seconds to wait before the next try: twice as long with each ``attempt`` (0 is the first)."""
+    return min(longest, first * 2.0 ** min(attempt, 30))
+
+
+def jittered(seconds: float) -> float:
+    """Return half of it to all of it, at random: so that not all who wait try at once."""
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 (nothing secret)
+
+
 class Stopped(Exception):  # noqa: N818 (nobody's fault)
     """We were told to stop while we waited for an answer."""
 
@@ -39,11 +49,8 @@ class StopSignal:
         self._event.set()
 
     async def backoff(self, attempt: int, least: float = 0.0) -> None:
-        """Wait before the next try: twice as long with each ``attempt`` (0 is the first), with jitter.
-
-        ``least``: the fewest seconds to wait. A stop ends the wait.
-        """
-        delay = max(least, min(LONGEST, FIRST * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+        """Wait before the next try, for at least ``least`` seconds. A stop ends the wait."""
+        delay = max(least, jittered(backoff(attempt, FIRST, LONGEST)))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), delay)
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from streams.runtime import waiting
-from streams.runtime.waiting import SAY_EVERY, RateLimitedLog, StopSignal
+from streams.runtime.waiting import SAY_EVERY, RateLimitedLog, StopSignal, backoff, jittered
 from tests.patience import PATIENCE
 
 
@@ -47,3 +47,9 @@ def test_the_same_trouble_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch)
     for number in range(8):
         trouble.warning("kafka" if number % 2 else "relay", str(number))
     assert said == ["0", "1", "4", "5"]
+
+
+def test_each_wait_is_twice_the_one_before_up_to_the_longest() -> None:
+    assert [backoff(attempt, 0.5, 5.0) for attempt in range(6)] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    assert backoff(10_000, 0.1, 60.0) == 60.0
+    assert all(1.0 <= jittered(2.0) <= 2.0 for _ in range(100))
