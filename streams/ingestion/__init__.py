@@ -1,1 +1,1 @@
-"""One ingest, whatever its source: its life, its pace, and what it says of itself."""
+"""One ingest, whatever its source: its life, its pace, and its reports."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class HoldReason(enum.Enum):
-    """Why the source is not read."""
+    """A reason not to read the source."""
 
     #: The publisher: Kafka has not acknowledged as much as may be on its way.
     KAFKA_FULL = enum.auto()

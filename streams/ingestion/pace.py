@@ -1,8 +1,8 @@
-"""How fast the ingest may read: its budget (``ingest_budget.py``), or more where the relay's window demands it.
+"""The pace of an ingest: its budget (``ingest_budget.py``), or more if the relay's window demands it.
 
 A relay keeps its last so many hours: its oldest event slides along with the clock. An ingest that reads slower than
-real time loses ground against it, and what the relay drops first is lost. ``WindowPace`` decides, purely; ``Budget``
-turns a rate into waits; ``IngestPace`` looks at the machine once a second and holds the connection.
+real time loses ground against it, and what the relay drops first is lost. ``WindowPace`` decides, without I/O;
+``Budget`` turns a rate into waits; ``IngestPace`` samples the machine once a second and holds the source.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ log = structlog.get_logger("streams.ingest")
 
 #: Seconds of firehose a second that are needed to ever catch up.
 NEED: Final = 1.25
-#: Seconds to the relay's oldest event from which on nothing presses. With less, as many times more is needed.
+#: Seconds to the relay's oldest event from which on NEED is enough. With half of them, twice NEED is needed.
 SAFE: Final = 3600.0
-#: Seconds behind the clock from which on there is no backlog to pace: what comes is live.
+#: Seconds behind the clock below which there is no backlog to pace: the events are live.
 NEAR_HEAD: Final = 30.0
 #: Seconds of the budget that may come at once, and the least bytes: one read of the socket.
 BURST_SECONDS, BURST_BYTES = 0.25, 256 * 1024
@@ -44,10 +44,10 @@ SAY_EVERY: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What follows. ``rate``: bytes a second that may be read (None: no limit); ``demanded``: more than the budget.
+    """A decision. ``rate``: bytes a second that may be read (None: no limit); ``demanded``: it is more than the budget.
 
-    ``speed``: seconds of firehose a second. ``left``: seconds to the end, ``window_left``: until the relay drops what
-    is next, both at this speed. None where it cannot be known, or will not be.
+    ``speed``: seconds of firehose a second. ``left``: seconds to the end, ``window_left``: until the relay drops the
+    next event, both at this speed. None: not known, or it will not happen.
     """
 
     rate: float | None
@@ -59,12 +59,12 @@ class Outlook:
 
     @property
     def loses(self) -> bool:
-        """Whether the window will run out before the end is reached."""
+        """Return whether the window will run out before the end is reached."""
         return self.window_left is not None and (self.left is None or self.window_left < self.left)
 
 
 class WindowPace:
-    """Decides how fast to read. Needs a sample about once a second. ``bytes_an_event``: as it was measured last."""
+    """The decision how fast to read, by samples about once a second. ``bytes_an_event``: as it was measured last."""
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
@@ -121,7 +121,7 @@ class WindowPace:
 
 
 def needed_speed(margin: float | None) -> float:
-    """Seconds of firehose a second that are needed, with ``margin`` seconds between us and the relay's oldest event."""
+    """Return the seconds of firehose a second that are needed. ``margin``: seconds after the relay's oldest event."""
     if margin is None or margin >= SAFE:
         return NEED
     return NEED * SAFE / margin if margin > 0 else math.inf
@@ -150,7 +150,7 @@ def _window_left(progress: ReadProgress, speed: float | None, margin: float | No
 
 
 class Budget:
-    """A rate as waits: ``spend`` says for how many seconds nothing more may be read."""
+    """A rate as waits: ``spend`` returns for how many seconds nothing more may be read."""
 
     def __init__(self) -> None:
         self.rate: float | None = None
@@ -158,7 +158,7 @@ class Budget:
         self._at = 0.0
 
     def spend(self, now: float, size: int) -> float:
-        """So many bytes were read."""
+        """Take in that so many bytes were read. Return the seconds to wait."""
         if self.rate is None:
             return 0.0
         most = max(self.rate * BURST_SECONDS, BURST_BYTES)
@@ -167,7 +167,7 @@ class Budget:
         return max(0.0, -self._level / self.rate)
 
     def set_rate(self, now: float, rate: float | None) -> None:
-        """Another rate from now on (above 0; None: no limit)."""
+        """Use another rate from now on (above 0; None: no limit)."""
         if self.rate is None:
             self._level, self._at = 0.0, now
         else:
@@ -176,7 +176,7 @@ class Budget:
 
 
 class IngestPace:
-    """Paces one ingest while ``run`` runs. ``on_hold`` is told when nothing may be read, and when it may again."""
+    """The pace of one ingest. ``on_hold`` is told when nothing may be read for now, and when it may again."""
 
     def __init__(self, settings: Settings, on_hold: Callable[[bool], None]) -> None:
         self._settings = settings
@@ -201,17 +201,17 @@ class IngestPace:
 
     @property
     def machine(self) -> process.Machine | None:
-        """What others use of the machine; None before the first look at it."""
+        """Return what others use of the machine; None before the first sample."""
         return None if self._seen is None else shown_machine(self._seen, self._judge)
 
     @property
     def is_paced(self) -> bool:
-        """Whether a limit holds now."""
+        """Return whether a limit holds now."""
         return self._budget.rate is not None
 
     @property
     def why(self) -> str:
-        """Why it reads as fast as it does, in a sentence."""
+        """Return a sentence for people: the reason for the rate of now."""
         outlook = self.outlook
         if outlook.demanded:
             rate = f"{outlook.rate / 1e6:.1f} MB/s" if outlook.rate is not None else "as fast as it goes"
@@ -226,11 +226,11 @@ class IngestPace:
 
     @property
     def mode(self) -> tuple[process.IngestMode, str]:
-        """Whether a limit holds, and why it reads as fast as it does."""
+        """Return the mode, and the reason for the rate of now."""
         return "paced" if self.is_paced else "full speed", self.why
 
     def plan(self) -> str:
-        """What it will do, for the log at the start."""
+        """Return a sentence about the pace, for the log at the start."""
         if not self._has_limit:
             return "reads as fast as it goes."
         held = f"reads {self._window.budget / 1e6:.3g} MB/s, more where the relay's window demands it"
@@ -245,13 +245,13 @@ class IngestPace:
 
     @property
     def _follows(self) -> bool:
-        """Whether the budget is what the workers can apply, and that is more than the least."""
+        """Return whether the budget follows what the workers can apply: it is not set, and above the least."""
         return self._settings.ingest_busy_mb_per_s is None and self._window.budget > LEAST
 
     # -- the reading
 
     def received(self, size: int) -> None:
-        """So many bytes were read from the relay."""
+        """Take in that so many bytes were read from the source."""
         if self._budget.rate is None:
             return
         wait = self._budget.spend(time.monotonic(), size)
@@ -286,7 +286,7 @@ class IngestPace:
             self._go_on()
 
     def _say_pace(self, now: float) -> None:
-        """Say why it goes as it goes, when that has changed: at once, but the same no more often than each WINDOW."""
+        """Log the reason for the rate when it changes. The same reason is logged at most once each WINDOW."""
         pace = self.is_paced, self.outlook.demanded
         if pace != self._pace_now and now - self._pace_said.get(pace, -math.inf) >= WINDOW:
             self._pace_now = pace
@@ -294,7 +294,7 @@ class IngestPace:
             log.info("[BACKFILL] Pace: " + self.why)
 
     def _warn(self, now: float, *, away: bool = False) -> None:
-        """Say that the window will run out, where reading can change that; that a relay is away is said elsewhere."""
+        """Log that the window will run out, unless the relay is ``away``: then reading faster cannot help."""
         outlook = self.outlook
         if away:
             return
@@ -308,7 +308,7 @@ class IngestPace:
 
 
 def loss(outlook: Outlook) -> str:
-    """``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``; or nothing is taken."""
+    """Return ``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``, or the like."""
     assert outlook.window_left is not None
     when = f"in {span(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
     pace = f"at this pace ({outlook.speed:.1f} x real time)" if outlook.speed else "nothing is taken now, and"

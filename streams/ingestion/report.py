@@ -25,7 +25,7 @@ log = structlog.get_logger("streams.ingest")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a replay knows. ``start`` and ``continuity`` are None until there is a plan; ``rate`` in events a second."""
+    """The facts of a session. ``start`` and ``continuity``: None until there is a plan; ``rate``: events a second."""
 
     relay: str
     days: int
@@ -38,7 +38,7 @@ class Facts:
 
 
 def standing(start: PlannedRun, continuity: Continuity, counts: Counts) -> Standing:
-    """Where the reading stands, for the progress."""
+    """Return where the reading stands, for the progress."""
     return Standing(
         seq=continuity.position, events=counts.events,
         frames=counts.frames, dead=counts.dead, begin=start.covered_from,
@@ -47,7 +47,7 @@ def standing(start: PlannedRun, continuity: Continuity, counts: Counts) -> Stand
 
 
 def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
-    """An ingest, for ``status``, the metrics and the live page."""
+    """Return an ingest's state, for ``status``, the metrics and the live page."""
     start, counts, outlook = facts.start, facts.counts, pace.outlook
     at = standing(start, facts.continuity, counts) if start and facts.continuity else None
     return IngestState(
@@ -65,7 +65,7 @@ def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, m
 
 
 def report_end(start: PlannedRun, continuity: Continuity, counts: Counts, *, head_reached: bool) -> None:
-    """The last line: what was covered, and what was not."""
+    """Log the last line: the time that was covered, and the gaps."""
     gaps = [gap for gap in (start.passed_over, start.missing) if gap is not None]
     uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None
     if uncovered is None and start.is_blind:
@@ -81,7 +81,7 @@ def report_end(start: PlannedRun, continuity: Continuity, counts: Counts, *, hea
 
 
 def report_plan(settings: Settings, start: PlannedRun, decision: Decision, days: int) -> None:
-    """Say what was asked for, what the relay keeps, where it begins, and what that takes. Raises DiskError."""
+    """Log what was asked for, what the relay keeps, where the run begins and what it takes. Raises DiskError."""
     oldest, head = start.oldest, start.head
     asked = f"{days} days" if days > 0 else "all that the relay keeps"
     log.info(

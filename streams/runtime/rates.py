@@ -10,7 +10,7 @@ WINDOW: Final = 10.0
 
 
 class Rate:
-    """How fast a count grows, over the last ``window`` seconds.
+    """The growth of a count over the last ``window`` seconds.
 
     Of the samples before the window the newest one is kept, so a full window is never less than ``window`` seconds.
     """
@@ -52,7 +52,7 @@ class Rate:
 
 
 class Speeds:
-    """How fast the topic fills, the sink writes, and the lag grows."""
+    """The rates at which the topic fills, the sink writes, and the lag grows."""
 
     def __init__(self) -> None:
         self._ends, self._received, self._lag = Rate(), Rate(), Rate()

@@ -1,4 +1,4 @@
-"""Waiting, for an answer or between tries, until told to stop; and logging the same trouble once a minute."""
+"""Waits, for an answer or between tries, that a stop ends; and a log of trouble that repeats itself once a minute."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Stopped(Exception):  # noqa: N818 (nobody's fault)
 
 
 class StopSignal:
-    """Tells everything that waits in this process to stop."""
+    """The signal to stop, for everything that waits in this process."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -82,7 +82,7 @@ class Log(Protocol):
 
 
 class RateLimitedLog:
-    """Logs trouble, at most once a minute for each thing that it is about."""
+    """A log of trouble: at most one line a minute for each thing that it is about."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

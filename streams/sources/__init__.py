@@ -1,1 +1,1 @@
-"""Where events come from: what is asked of a source while it is read, and a package for each kind."""
+"""The sources of events: the contract of a source, and a package for each kind."""

@@ -10,7 +10,7 @@ from streams.kafka.publisher import Publisher
 
 @dataclass(frozen=True, slots=True)
 class ReadProgress:
-    """Where a reading stands: ``now`` in seconds, the other times in µs since the epoch, ``received`` in bytes.
+    """The state of a reading: ``now`` in seconds, the other times in µs since the epoch, ``received`` in bytes.
 
     ``events``: how many those bytes held, whether they were kept or not.
 

@@ -14,19 +14,19 @@ LIKELY: Final = 60.0
 PING_EVERY: Final = 120.0
 #: Seconds that it may take to answer one.
 PONG: Final = 15.0
-#: Seconds after which the wait is said.
+#: Seconds after which the wait is logged.
 SAY_AFTER: Final = 10.0
 
 
 class Connection(Protocol):
-    """What is asked for a pong."""
+    """A connection that can be asked for a pong."""
 
     async def answers(self, timeout: float) -> bool:
-        """Whether a pong comes in so many seconds."""
+        """Return whether a pong comes within so many seconds."""
 
 
 class FirstFrame:
-    """Of one connection: waits for it for as long as the connection lives, and says so once a minute."""
+    """The wait for the first frame of one connection, as long as the connection lives. It is logged once a minute."""
 
     def __init__(self, trouble: RateLimitedLog, relay: str) -> None:
         self._trouble = trouble

@@ -1,4 +1,4 @@
-"""The ingest's hot path: what happens to each frame between the websocket and the publisher. No I/O of its own.
+"""The ingest's hot path: each frame's way from the websocket to the publisher. No I/O of its own.
 
 Every outcome is counted: published, seen before, filtered, skipped by type, dead.
 """
@@ -32,7 +32,7 @@ from streams.text import shown
 
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
-    """The relay's sequence began anew: see ``Continuity``; or FutureCursor says so."""
+    """The relay's sequence was reset, as ``Continuity`` or FutureCursor says."""
 
 
 class AskAgain(Exception):  # noqa: N818 (no fault of ours)
@@ -41,7 +41,7 @@ class AskAgain(Exception):  # noqa: N818 (no fault of ours)
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the frames and their events since the process began."""
+    """The numbers of frames and events since the process began, by what became of them."""
 
     frames: int = 0
     nbytes: int = 0
@@ -50,7 +50,7 @@ class Counts:
     seen: int = 0
     #: Not known by their seq: no frames of the protocol, or without one.
     unreadable: int = 0
-    #: Taken, although their seq was below the position: the relay sent them out of order, or began anew.
+    #: Taken, although their seq was below the position: the relay sent them out of order, or was reset.
     late: int = 0
     filtered: int = 0
     dead: int = 0
@@ -64,12 +64,12 @@ class Counts:
 
     @property
     def taken(self) -> int:
-        """How many frames brought something that was not seen before."""
+        """Return how many frames brought something that was not seen before."""
         return self.frames - self.seen - self.unreadable
 
 
 class Intake:
-    """Takes frames for one run. ``head_seq``: call ``on_head`` when it is reached (None: never)."""
+    """The way of one run's frames. ``head_seq``: call ``on_head`` when it is reached (None: never)."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Intake:
             self._note(verdict)
 
     def _note(self, verdict: Verdict) -> None:
-        """Count what is not new, and follow the position. Raises SequenceReset, AskAgain."""
+        """Count a frame that is not new, and follow the position. Raises SequenceReset, AskAgain."""
         if verdict is Verdict.SEEN:
             self.counts.seen += 1
         elif verdict is not Verdict.NEW:
@@ -152,7 +152,7 @@ class Intake:
             raise AskAgain
 
     def _turn(self) -> None:
-        """Leave the old sequence, which the relay has sent again: what comes now is ordered after it."""
+        """Leave the old sequence, which the relay has sent again: later frames are ordered after it."""
         self.continuity.turned = False
         self.sequence = self._on_turn()
 
@@ -182,7 +182,7 @@ class Intake:
             counts.filtered += events.filtered
 
     def _follow(self) -> None:
-        """Report what is missing, and the new position; and the head, when it is reached."""
+        """Report missing frames, note the new position, and report the head when it is reached."""
         continuity = self.continuity
         if continuity.missing is not None:
             self._report(continuity.missing)
@@ -192,10 +192,10 @@ class Intake:
             self._on_head()
 
     def accept_pending(self, *, silent: bool = True, patient: bool = True) -> None:
-        """Settle what came last, where nothing says otherwise: the relay is silent, or sends but a little.
+        """Accept the frames that came last, if nothing contradicts them: the relay is silent, or sends only a little.
 
-        Not ``patient``: the connection is young. Raises SequenceReset where the last frames before a silence prove one,
-        AskAgain where they are of a sequence whose end is known.
+        Not ``patient``: the connection is young. Raises SequenceReset if the last frames before a silence prove one,
+        AskAgain if they are of a sequence whose end is known.
         """
         continuity = self.continuity
         if silent and continuity.is_reset_at_rest():
@@ -213,7 +213,7 @@ class Intake:
         return max(read, min(made, clock.time_ns() // 1000))
 
     def _place(self) -> dict[str, int]:
-        """Where the frame stands (``messages.Place``): what it claims counts only where nobody has told the time."""
+        """Return the frame's place (``messages.Place``). Its own time counts only if no earlier frame has shown one."""
         time = self.continuity.time_before
         if time is None:
             now = clock.time_ns() // 1000
@@ -222,7 +222,7 @@ class Intake:
         return {"sequence": self.sequence, "time": time}
 
     def text(self, data: bytes) -> None:
-        """A text message: not of this protocol; a dead letter without a payload. Raises ForeignStreamError."""
+        """Turn a text message, which the protocol does not have, into a dead letter. Raises ForeignStreamError."""
         self.counts.text += 1
         self._bury(None, None, "a text message instead of a frame", b"")
         if not self._doubt.proven:
@@ -235,7 +235,7 @@ class Intake:
             self._doubt.binary(data)
 
     def _proves(self, kind: str, body: dict[str, object], data: bytes) -> bool:
-        """Whether the frame is one that a firehose may send; one that only it sends proves that it is one."""
+        """Return whether a firehose may send such a frame. One that only a firehose sends proves that this is one."""
         if kind in FIREHOSE_TYPES:
             self._doubt.prove()
             self.release()
@@ -253,13 +253,13 @@ class Intake:
         return True
 
     def release(self) -> None:
-        """Give on the dead letters that were held back until it is known what the stream is."""
+        """Publish the dead letters that were held back until the stream was known to be a firehose."""
         for letter in self._held:
             self.publisher.control(letter)
         self._held.clear()
 
     def _skip(self, kind: str, body: dict[str, Any], data: bytes) -> None:
-        """Types of older protocol versions: counted; those that have a seq still move the position."""
+        """Count a frame of an older protocol version. If it has a seq, it moves the position."""
         self.counts.skipped_types[kind] += 1
         try:
             seq = frame_seq(body)

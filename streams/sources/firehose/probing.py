@@ -1,7 +1,7 @@
-"""Looks at a relay's sequence: short connections, one after another, no faster than the relay allows.
+"""Probes of a relay's sequence: short connections, one after another, no faster than the relay allows.
 
 Silence proves nothing: a first frame may come late, and a relay that sends nothing may have nothing, or be slow. What
-an ``ProbeResult`` says is what frames and the relay's own words have shown.
+a ``ProbeResult`` says is proven by frames, or by the relay's own words.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ QUIET: Final = 20.0
 #: Seconds for a first frame that the relay has promised (#info OutdatedCursor), or must have: it sends newer ones.
 PROMISED: Final = 60.0
 EXPECTED: Final = 180.0
-#: Seconds that a look waits for the frames after the first.
+#: Seconds that a probe waits for the frames after the first.
 WITNESSED: Final = 0.5
-#: Seconds after which a wait is said, and between two lines about it.
+#: Seconds after which a wait is logged, and between two lines about it.
 SAY_AFTER: Final = 10.0
 SAY_EVERY: Final = 60.0
-#: Odd messages, with nothing else in all that time, that are enough to say that it is no relay.
+#: Odd messages, with nothing else in all that time, that are enough to say that it is not a relay.
 _ODD: Final = 3
 #: A cursor beyond any head (seqs are below 2^53), and a time after any frame's.
 _BEYOND: Final = (1 << 53) - 1
@@ -52,7 +52,7 @@ _NEVER: Final = 1 << 62
 
 
 class SeenFrame(NamedTuple):
-    """A frame that a look saw; ``time`` in µs as it claims (None: it has none that can be read)."""
+    """A frame that a probe saw; ``time`` in µs as it claims (None: it has none that can be read)."""
 
     seq: int
     did: str | None
@@ -74,18 +74,18 @@ class ProbeResult:
 
     @property
     def first(self) -> Sighting | None:
-        """The first frame, with its time as far as the frames after it confirm that."""
+        """Return the first frame, with its time as far as the frames after it confirm that."""
         times = [seen.time for seen in self.frames]
         return Sighting(self.frames[0].seq, believed_time(times)) if self.frames else None
 
     @property
     def oldest(self) -> Sighting | None:
-        """The frame with the lowest seq: the first that a relay sends may be out of order."""
+        """Return the frame with the lowest seq: the first that a relay sends may be out of order."""
         return Sighting(min(seen.seq for seen in self.frames), self.first.time) if self.first is not None else None
 
     @property
     def head(self) -> Sighting | None:
-        """The middle frame by its seq, as the head: the seq of one of them may be far off."""
+        """Return the middle frame by its seq, as the head: the seq of one of them may be far off."""
         if self.first is None:
             return None
         seqs = sorted(seen.seq for seen in self.frames)
@@ -93,7 +93,7 @@ class ProbeResult:
 
     @property
     def middle(self) -> int | None:
-        """The middle time of the frames; None where the look did not see them all."""
+        """Return the middle time of the frames; None if the probe did not see them all."""
         times = sorted(seen.time for seen in self.frames if seen.time is not None)
         return times[len(times) // 2] if len(times) >= WITNESSES else None
 
@@ -209,7 +209,7 @@ async def _first_frame(
 
 
 def _why(ended: asyncio.Future[ConnectionEnd]) -> str | None:
-    """Why a connection has ended; None: the cursor is beyond the relay's head."""
+    """Return why a connection has ended, for people; None: the cursor is beyond the relay's head."""
     try:
         return ended.result().text
     except ErrorFrame:
@@ -219,7 +219,7 @@ def _why(ended: asyncio.Future[ConnectionEnd]) -> str | None:
 
 
 class Prober:
-    """Asks one relay, and waits as it asks us to. Between two looks nothing is open."""
+    """The probes of one relay, with the waits that it asks for. Between two probes no connection is open."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -232,7 +232,7 @@ class Prober:
         self.slowest = 0.0
 
     async def probe(self, cursor: int | None, timeout: float) -> ProbeResult:
-        """Look; a relay that cannot be reached, or wants us later, is asked again. Raises RelayError."""
+        """Probe; try again if the relay cannot be reached, or asks us to come later. Raises RelayError."""
         attempt = 0
         while True:
             try:
@@ -254,7 +254,7 @@ class Prober:
 
     @property
     def usual(self) -> float:
-        """Seconds after which silence probably means that there is nothing: three times the slowest first frame."""
+        """Return the seconds after which silence probably means that there is nothing: 3 times the slowest answer."""
         return max(SILENCE, 3 * self.slowest)
 
     def _late(self, waited: float) -> None:
@@ -276,7 +276,7 @@ class Prober:
 async def find_start(prober: Prober, oldest: Sighting, head: Sighting | None, target: int) -> Sighting:
     """Return the frame to start at for ``target`` (µs): see ``Search``. Raises RelayError.
 
-    Where the relay shows nothing that it must have, what was found so far is the answer: it is earlier than asked for.
+    If the relay does not show a frame that it must have, return the best so far: it is earlier than asked for.
     """
     search = Search(oldest, head, target)
     while (cursor := search.next_cursor()) is not None:
@@ -295,7 +295,7 @@ async def find_start(prober: Prober, oldest: Sighting, head: Sighting | None, ta
 async def find_head(prober: Prober, oldest: Sighting) -> Sighting | None:
     """Return the last frame of a relay that sends nothing live, where it tells cursors beyond its head; else None.
 
-    That takes many looks: a relay that limits our connections is not asked for it.
+    That takes many probes: a relay that limits our connections is spared them.
     """
     if prober.is_limited or (await prober.probe(_BEYOND, prober.usual)).absence is not Absence.FUTURE:
         return None

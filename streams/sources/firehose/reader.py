@@ -1,7 +1,7 @@
-"""Reads a run from its relay: connect, judge silence, connect again; and begin anew where the relay's sequence does.
+"""The reader of a relay: connect, connect again, and begin a new run after a reset of the relay's sequence.
 
-What happens to a frame is in ``intake.py``, what becomes of its events in the publisher, which is another one after
-each trouble with Kafka: ``ingestion/session.py`` hands over the one to read into.
+A frame's way is in ``intake.py``, a connection's silence in ``silence.py``. After trouble with Kafka there is another
+publisher: ``ingestion/session.py`` hands over the one to read into.
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ class FirstShown(Exception):  # noqa: N818 (good news)
 
 
 class FirehoseReader:
-    """Reads the run ``start`` of a topic. ``has_watermarks``: the topic holds some already."""
+    """The reader of a topic's run ``start``, and of the runs after it. ``has_watermarks``: the topic holds some.
+
+    ``start`` and ``continuity`` are the run and the position of now: for reports, to be read only.
+    """
 
     def __init__(
         self, settings: Settings, options: ReadOptions, start: PlannedRun, counts: Counts, *,
@@ -99,7 +102,7 @@ class FirehoseReader:
         self._keep = compile_patterns(settings.ingest_collections)
         #: The cursor that the relay takes instead of ours; unset where it has refused none.
         self._instead: list[int | None] = []
-        self._planned_anew = False
+        self._is_replanned = False
         self._is_reading = False
         self._held = False
         #: The position at which the reading into the current publisher began.
@@ -213,7 +216,7 @@ class FirehoseReader:
                 continue
             except ErrorFrame as error:
                 if error.name == "FutureCursor":
-                    if self._may_begin_anew():
+                    if self._may_be_reset():
                         await self._reset(publisher, SequenceReset(BEYOND_HEAD), refused=True)
                         continue
                     # It sends the old sequence again, and then refuses the position in it: read on from the beginning.
@@ -247,7 +250,7 @@ class FirehoseReader:
             try:
                 end = await self._read_connection(publisher)
             except FirstShown:
-                await self._plan_anew(publisher)
+                await self._replan(publisher)
                 end = await self._read_connection(publisher)
         except CursorRefused as error:
             return closed(await self._other_cursor(error))
@@ -301,7 +304,7 @@ class FirehoseReader:
             connection.hold(self._held)
             end = await self._watch(connection, intake)
         except ForeignStreamError:
-            raise  # what it sent is no dead letter of a firehose
+            raise  # its messages are not dead letters of a firehose
         except BaseException:
             intake.release()
             raise
@@ -322,7 +325,7 @@ class FirehoseReader:
         return self.start.sequence
 
     def _tolerate(self) -> None:
-        """A frame is not in DAG-CBOR's one form: counted, and said once a run."""
+        """Count a frame that is not in DAG-CBOR's one form, and log that once a run."""
         self._counts.tolerated += 1
         if self._said_tolerated != self.start.run:
             self._said_tolerated = self.start.run
@@ -333,7 +336,7 @@ class FirehoseReader:
             )
 
     def _cursor(self, intake: Intake) -> int | None:
-        """The cursor to ask for; None is live, where the relay takes none."""
+        """Return the cursor to ask for; None: live, if the relay takes none."""
         if self.start.live or self._instead:
             self.continuity.known = not self.start.is_blind  # what does not come behind our position is a gap
         cursor = intake.reconnected()
@@ -342,7 +345,7 @@ class FirehoseReader:
         return None if self.start.live else cursor
 
     async def _other_cursor(self, refused: CursorRefused) -> str:
-        """The relay refuses our cursor: find one that it takes. Returns what to say."""
+        """Find a cursor that the relay takes instead of ours. Return a sentence for the log."""
         try:
             taken = await self._stop.race(cursor_taken(self._settings.relay_url))
         except ForeignStreamError:
@@ -355,8 +358,8 @@ class FirehoseReader:
 
     # -- a relay that had shown nothing
     def _taker(self, intake: Intake) -> OnFrame:
-        """What takes the frames: of a relay that had shown none, the first plans the run anew."""
-        if not self.start.is_blind or self._planned_anew:
+        """Return the function that takes frames. If the relay had shown none, the first one leads to a new plan."""
+        if not self.start.is_blind or self._is_replanned:
             return intake.frame
 
         def first(data: bytes) -> None:
@@ -370,10 +373,10 @@ class FirehoseReader:
 
         return first
 
-    async def _plan_anew(self, publisher: Publisher) -> None:
-        """The relay shows its first frame: only now can be known what it keeps of what was asked for."""
+    async def _replan(self, publisher: Publisher) -> None:
+        """Plan the run again after the relay's first frame: only now its window can be known."""
         log.info("the relay sends its first event: looking again at what it keeps")
-        self._planned_anew = True
+        self._is_replanned = True
         old = self.start
         decision = Decision(old.mode, old.asked_from, None, old.held)
         self.start = await self._planned(decision, old.run, EXPECTED)
@@ -382,7 +385,7 @@ class FirehoseReader:
         await self._announce(publisher)
 
     def _report_blind(self, publisher: Publisher) -> None:
-        """At the end of a run in which the relay has shown nothing: what it keeps is not known."""
+        """Report a gap at the end of a run in which the relay has shown nothing: its window is not known."""
         start = self.start
         if start.is_blind and start.missing is None and not self.continuity.known:
             start.missing = blind_gap(self._relay, start.run, start.asked_from, time.time_ns() // 1000)
@@ -390,7 +393,7 @@ class FirehoseReader:
             publisher.control(start.missing)
 
     def _oversized(self, details: str) -> RelayError:
-        """No connection gets past such a message, and to skip it is the operator's to say."""
+        """Return the error for an oversized message. Reconnecting cannot get past it; only the operator may skip it."""
         return RelayError(
             f"After seq {self.continuity.highest} the relay {self._relay} sends a message of more than "
             f"{self._options.frame >> 20} MB ({details}); the protocol's are at most 5 MB. Tell its operator; "
@@ -416,12 +419,12 @@ class FirehoseReader:
 
     @property
     def at_head(self) -> bool:
-        """Whether silence can mean the head: what was seen at the start is reached, or nothing was."""
+        """Return whether silence can mean the head: the head of the start is reached, or none was seen."""
         last = self.start.head or self.start.oldest
         return last is None or self.continuity.position >= last.seq or self.continuity.has_seen(last.seq)
 
     async def _judge_stall(self, *, brought: bool) -> None:
-        """Ask the relay what it sends live, where it fell silent. ``brought``: after something new.
+        """Probe the live frames of a relay that fell silent. ``brought``: after something new.
 
         Raises SequenceReset, Stopped.
         """
@@ -432,14 +435,14 @@ class FirehoseReader:
         except RelayError as error:
             self._trouble.warning("relay", str(error))
 
-    # -- a relay whose sequence began anew
-    def _may_begin_anew(self) -> bool:
+    # -- a relay whose sequence was reset
+    def _may_be_reset(self) -> bool:
         """Return whether FutureCursor can mean a reset: not twice without anything newer in between."""
         is_new = self.start.mode != "reset" or self._counts.taken > self._taken_at_reset
         return is_new and not self.continuity.is_old
 
     async def _reset(self, publisher: Publisher, reset: SequenceReset, *, refused: bool = False) -> None:
-        """The relay's sequence began anew: what lies between is a gap, and a new run takes all that it keeps."""
+        """Begin a new run, with all that the relay keeps, after a reset of its sequence. Between the two is a gap."""
         log.warning("the relay's sequence was reset: beginning a new run with all that it keeps", reason=str(reset))
         await self._until_acknowledged(publisher.write_watermarks())
         old, continuity = self.start, self.continuity
@@ -451,12 +454,12 @@ class FirehoseReader:
         self._planned_at = time.time_ns() // 1000
         self._counts.gaps += 1
         self._taken_at_reset = self._counts.taken
-        self._planned_anew = False
+        self._is_replanned = False
         self.begin(publisher)
         await self._announce(publisher)
 
     async def _planned(self, decision: Decision, after_run: int, quiet: float | None = None) -> PlannedRun:
-        """Where a run of a relay that we read begins. Raises Stopped when we are stopped before it could be asked."""
+        """Plan a run; wait for a relay that is away. Raises Stopped."""
         attempt = 0
         while True:
             try:

@@ -1,9 +1,8 @@
 """One connection to a relay: frames are handed over where the protocol parses them, without a queue or a task.
 
-``websockets`` shakes hands, answers pings and closes; its parser gets what is no message in one binary frame (see
-``FrameCutter``). ``process_event`` is where it gives its frames. Not reading (``pause``) leaves the rest to TCP, which
-holds the relay.
-Reconnecting is the caller's: the URL must be built anew with the current cursor each time.
+``websockets`` shakes hands, answers pings and closes. Its parser gets everything but messages in one binary frame (see
+``FrameCutter``); ``process_event`` gets the frames that it parsed. While we do not read (``hold``), TCP holds the
+relay. The caller reconnects: each time the URL is built with the current cursor.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from streams.sources.firehose.handshake import (
 )
 from streams.text import shown
 
-#: Largest message in bytes. The protocol allows 5 MB; what is larger but arrives still gets its dead letter.
+#: Largest message in bytes. The protocol allows 5 MB; a larger one that arrives becomes a dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024
 #: Seconds for the connection and the handshake.
 OPEN_TIMEOUT: Final = 15.0
@@ -55,7 +54,7 @@ class OversizedMessage(Exception):  # noqa: N818 (the relay's fault)
 
 
 class EndReason(enum.Enum):
-    """Why a connection ended. CLOSED: for any other reason than the first two."""
+    """The reason for the end of a connection. CLOSED: any but the first two."""
 
     HEAD = "the head is reached"
     STOPPED = "we were told to stop"
@@ -64,7 +63,7 @@ class EndReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEnd:
-    """The end of a connection. ``text``: for people, who closed it and why."""
+    """The end of a connection. ``text``: for people; it tells more of CLOSED."""
 
     reason: EndReason
     text: str = ""
@@ -76,7 +75,7 @@ def closed(text: str) -> ConnectionEnd:
 
 
 class _Connection(ClientConnection):
-    """Hands complete binary messages to ``on_frame``; what that raises ends the connection and reaches ``ended``."""
+    """A connection that hands complete binary messages to ``on_frame``. An exception of that ends it, by ``ended``."""
 
     on_frame: OnFrame
     on_text: OnFrame
@@ -153,7 +152,7 @@ class _Connection(ClientConnection):
 
 
 class _Connect(connect):
-    """Connects without following redirects: websockets would lose the cursor where the new address has none."""
+    """A connect that follows no redirects: websockets would lose the cursor if the new address has none."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -183,7 +182,7 @@ class RelayConnection:
             transport.resume_reading()
 
     async def answers(self, timeout: float) -> bool:
-        """Whether the relay answers a ping within so many seconds."""
+        """Return whether the relay answers a ping within so many seconds."""
         try:
             pong = await self._connection.ping()
             await asyncio.wait_for(pong, timeout)
@@ -204,12 +203,12 @@ class RelayConnection:
 
 
 def relay_name(url: str) -> str:
-    """A relay's name in messages and tables: host and port. Its seqs mean nothing elsewhere."""
+    """Return a relay's name in messages and tables: host and port. Its seqs mean nothing elsewhere."""
     return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
 def cursor_url(url: str, cursor: int | None) -> str:
-    """The endpoint with a cursor, beside what else its query has; None is live. A negative one is sent as 0."""
+    """Return the endpoint with a cursor added to its query; None is live. A negative one is sent as 0."""
     address, _, query = url.partition("?")
     ours = [] if cursor is None else [f"cursor={max(cursor, 0)}"]
     return with_query(address, "&".join([*filter(None, [without_cursor(query)]), *ours]))
@@ -256,7 +255,7 @@ async def open_relay(
 
 
 async def _connect(address: str, bound: type[_Connection], relay: str, max_size: int) -> _Connection | Response:
-    """A connection to one address, or the HTTP answer that is none. Raises as ``open_relay``."""
+    """Return a connection to one address, or the HTTP answer instead. Raises as ``open_relay``."""
     try:
         connection = await _Connect(
             address,
@@ -276,7 +275,7 @@ async def _connect(address: str, bound: type[_Connection], relay: str, max_size:
         raise _without_tls(relay, error) from None
     except (InvalidURI, ValueError):
         raise RelayError(
-            f"RELAY_URL is no address of a relay at {relay}: it is wss://HOST or wss://HOST:PORT, and a path."
+            f"RELAY_URL is not a valid address of a relay at {relay}: it is wss://HOST or wss://HOST:PORT, and a path."
         ) from None
     except (InvalidProxy, ImportError) as error:
         raise RelayError(
@@ -291,7 +290,7 @@ async def _connect(address: str, bound: type[_Connection], relay: str, max_size:
 
 
 def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
-    """What to raise where no TLS comes about."""
+    """Return the exception for a TLS handshake that failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refusal(
             f"The certificate of the relay {relay} is not accepted ({shown(error.verify_message)}): check RELAY_URL, "
@@ -303,7 +302,7 @@ def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
 
 
 def _headers(response: Response) -> dict[str, str]:
-    """The headers by lower-case names; of one that is there twice, the first."""
+    """Return the headers by lower-case names; if one is there twice, the first."""
     headers: dict[str, str] = {}
     for name, value in response.headers.raw_items():
         headers.setdefault(name.lower(), value)
@@ -311,6 +310,6 @@ def _headers(response: Response) -> dict[str, str]:
 
 
 def _public(address: str) -> str:
-    """An address without its login and its query: in both there may be secrets."""
+    """Return an address without its login and its query: in both there may be secrets."""
     parts = urlsplit(address)
     return shown(f"{parts.scheme}://{relay_name(address)}{parts.path}", 200)

@@ -1,7 +1,7 @@
 """The silence of one connection: a pause between frames, the relay's head, or a stall.
 
-A connection that only waits for TCP tells nothing of a relay that is gone, so silence is judged by the clock: what came
-last is settled first, then the relay is asked for a pong, and at last the connection is given up.
+TCP does not tell that a relay is gone, so silence is judged by the clock. First the frames that came last are accepted,
+then the relay is asked for a pong, at last the connection is given up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = structlog.get_logger("streams.ingest")
 
 #: Seconds without a frame, beside INGEST_IDLE_SECONDS, after which a connection is stalled.
 STALL: Final = 20.0
-#: Seconds without a frame, or with some and without another position, after which what came last is settled.
+#: Seconds without a frame, or without another position, after which the frames that came last are accepted.
 PAUSE: Final = 1.0
 UNMOVED: Final = 5.0
 #: Seconds for which our last event is waited for, as the proof that nothing is missing: it may come after live ones.
@@ -30,7 +30,7 @@ PROOF: Final = 20.0
 
 
 class SilenceWatch:
-    """Waits for the end of one connection, and judges its silence meanwhile.
+    """The wait for the end of one connection, with a judgement of its silence.
 
     ``at_head`` returns whether silence can mean the relay's head. ``idle``: seconds of silence that mean it then.
     ``frames_before``: the frames that were counted before this connection. ``slowness``: how many times as long as

@@ -1,6 +1,6 @@
-"""What a relay's live frames say where a connection to it is silent.
+"""The judgement of a relay whose connection is silent, by its live frames.
 
-The relay may be quiet, its sequence may have begun anew, or the head that it showed at the start was none: many relays
+The relay may be quiet, its sequence may have been reset, or the head that it showed at the start was false: many relays
 answer a cursor beyond their head with silence, and a lone frame with a seq far ahead never comes again.
 """
 
@@ -23,11 +23,11 @@ _STALLS = 2
 
 
 class Stalled(Exception):  # noqa: N818 (the relay's silence is no error of ours)
-    """A connection is silent although something is due, or for long."""
+    """A connection is silent although frames are due, or is silent for long."""
 
 
 def _arrivals(frames: Sequence[SeenFrame]) -> list[Arrival]:
-    """Return the frames of a look as arrivals."""
+    """Return the frames of a probe as arrivals."""
     return [Arrival(seen.seq, seen.did or "", seen.rev or "", seen.time) for seen in frames]
 
 
@@ -38,7 +38,7 @@ def check_shown(continuity: Continuity, frames: Sequence[SeenFrame]) -> None:
 
 
 def is_beyond_head(start: PlannedRun, continuity: Continuity) -> bool:
-    """Return whether a run is to resume beyond the head that the relay has shown: its sequence may have begun anew."""
+    """Return whether a run is to resume beyond the head that the relay has shown: its sequence may have been reset."""
     if start.mode != "resume" or continuity.position != start.position.seq:
         return False
     if start.heads:
@@ -49,7 +49,7 @@ def is_beyond_head(start: PlannedRun, continuity: Continuity) -> bool:
 
 
 class StalledRelay:
-    """Looks at the live frames of a relay whose connections stall."""
+    """The probes of a relay whose connections stall."""
 
     def __init__(self, url: str) -> None:
         self._prober = Prober(url)
@@ -57,7 +57,7 @@ class StalledRelay:
         self._taken = 0
 
     async def judge(self, start: PlannedRun, continuity: Continuity, taken: int) -> None:
-        """Look, and correct ``start.head`` where it is none. ``taken``: how many new frames came so far.
+        """Probe the relay, and correct a false ``start.head``. ``taken``: how many new frames came so far.
 
         Raises SequenceReset where the live frames prove one, RelayError.
         """

@@ -1,4 +1,4 @@
-"""Where a run starts: what was decided, what the relay keeps, and the frame that it comes down to."""
+"""The start of a run: from the decision and the relay's window to a seq."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ log = structlog.get_logger("streams.ingest")
 class PlannedRun:
     """A run: its id (µs), how and where it begins, and what was known of the relay then.
 
-    ``known``: the position is a frame that was taken, and must come again as a proof. ``missing``: what was asked for
-    and is not to be had. ``passed_over``: what was not asked for, behind what the topic holds. ``live``: the relay
-    gives nothing for a cursor, so that it is read without one. ``heads`` and ``tails``: its live and its oldest frames.
-    ``announced``: Kafka has the run's first messages.
+    ``known``: the position is a frame that was taken, and must come again as a proof. ``missing``: the gap that was
+    asked for and that the relay does not show. ``passed_over``: the gap between the topic's last event and this run.
+    ``live``: the relay sends nothing for a cursor, so it is read without one. ``heads`` and ``tails``: its live
+    and its oldest frames. ``announced``: Kafka has the run's first messages.
     """
 
     run: int
@@ -65,12 +65,12 @@ class PlannedRun:
 
     @property
     def is_blind(self) -> bool:
-        """Whether the relay has shown no frame at all: what it keeps is not known, and where we begin neither."""
+        """Return whether the relay has shown no frame at all: neither its window nor our beginning is known."""
         return self.mode != "resume" and self.oldest is None
 
     @property
     def covered_from(self) -> int | None:
-        """From when on the run takes the firehose, in µs, as frames have shown it; None: not known."""
+        """Return from when on the run covers the firehose, in µs, as frames have shown it; None: not known."""
         if self.mode == "resume":
             return self.position.time
         if self.oldest is None or self.oldest.time is None:
@@ -104,7 +104,7 @@ class PlannedRun:
 
 
 async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: float | None = None) -> PlannedRun:
-    """From a decision to a place in the relay's sequence. ``after_run``: the newest run so far.
+    """Return the run for a decision, with its place in the relay's sequence. ``after_run``: the newest run so far.
 
     ``quiet``: seconds for a first frame of a relay that shows nothing (QUIET). Raises RelayError.
     """
@@ -140,7 +140,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
         if oldest is not None and decision.target is not None:
             log.info("searching the relay for the time asked for", time=moment(decision.target))
             first = await find_start(prober, oldest, head, decision.target)
-        # A relay that began anew may still hold the old sequence, whose seqs are higher: it is asked for everything.
+        # A relay may still hold the sequence before the reset, whose seqs are higher: ask for everything.
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
         position = Position(begin, None)
         start = PlannedRun(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
@@ -159,16 +159,16 @@ def _position(last: Watermark) -> Position:
 
 
 def _held(time: int | None) -> int | None:
-    """A watermark's time; None where it is one that nobody can hold: older versions took what a frame claimed."""
+    """Return a watermark's time; None if it is out of range: older versions took what a frame claimed."""
     return time if time is not None and 0 <= time <= MAX_TIME_US else None
 
 
 async def _window(
     prober: Prober, quiet: float, *, resumed: bool
 ) -> tuple[Window, tuple[SeenFrame, ...], tuple[SeenFrame, ...]]:
-    """What the relay keeps: its oldest frame and its head, as far as it shows them; its live frames and its oldest.
+    """Return the relay's window as far as it shows it, its live frames and its oldest ones.
 
-    One connection after another: some relays take one of each address at a time.
+    The probes come one after another: some relays take one connection of each address at a time.
     """
     live = await prober.probe(None, SILENCE)
     old = await _oldest(prober, EXPECTED if live.frames and not resumed else quiet)
@@ -182,7 +182,7 @@ async def _window(
 
 
 async def cursor_taken(url: str) -> int | None:
-    """The oldest cursor that a relay takes which has refused ours; None: it takes none. Raises RelayError."""
+    """Return the oldest cursor that a relay takes, after it refused ours; None: it takes none. Raises RelayError."""
     prober = Prober(url)
     for cursor in (0, 1):
         if (await prober.probe(cursor, SILENCE)).absence is not Absence.REFUSED:
