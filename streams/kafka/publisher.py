@@ -1,12 +1,12 @@
-"""From encoded events to acknowledged record batches: order per partition, a byte budget, and the watermarks.
+"""The ingest's way into the topic: batches in order per partition, a byte budget, and the watermarks.
 
 Everything per event is synchronous: ``add`` appends to the open batch of the DID's partition. One task a partition
 hands full or lingering batches to aiokafka (two at once could overtake each other). ``unacknowledged`` counts the bytes
 between ``add`` and the broker's answer; the caller stops reading from the relay while ``full`` is true.
 
 A watermark is written only after every batch that it covers was acknowledged: an idempotent producer too gives up on
-a batch after a while, and a later watermark must not stand over a lost one. After a failure the publisher is done for:
-the caller makes a new one and goes back to the last durable watermark.
+a batch after a while, and a later watermark must not stand over a lost one. After a failure the publisher is of no
+more use: the caller makes a new one and goes back to the last durable watermark.
 
 Where a topic takes less than our largest message, the publisher is ``careful``: a batch that is refused for its size is
 taken apart until the record is found that the topic cannot hold, which becomes a dead letter; all others stay in order.
@@ -46,7 +46,7 @@ class _Batch:
     size: int
     done: asyncio.Future[None]
     lane: _Lane
-    #: What is in it, where it may have to be taken apart.
+    #: The records in it, if it may have to be taken apart.
     records: list[Record] | None = None
 
 
@@ -91,9 +91,9 @@ class _Lane:
             self._wake.set()
 
     def advance(self, offset: int) -> bool:
-        """Note where a batch went; False where that is not behind the one before.
+        """Note the offset of a batch. Return False if it is not behind the batch before.
 
-        A topic that was deleted and re-created at once takes our batches as if nothing had been.
+        A topic that was deleted and re-created at once takes our batches as if nothing had happened.
         """
         if 0 <= offset <= self.written:
             return False
@@ -117,7 +117,7 @@ class _Lane:
 
 
 class _CarefulLane(_Lane):
-    """A lane of a topic that may refuse a batch for its size: it waits for each batch, and keeps what is in it."""
+    """A lane of a topic that may refuse a batch for its size: it waits for each batch, and keeps its records."""
 
     __slots__ = ("_records",)
 
@@ -234,7 +234,7 @@ class Publisher:
         ]
 
     async def stop(self) -> None:
-        """Give up what is open; call ``drain`` first to keep it."""
+        """Stop, without the batches that are not sent: call ``drain`` first to keep them."""
         for task in (*self._tasks, *(lane.task for lane in self._lanes)):
             task.cancel()
         await close_producer(self.producer)
@@ -303,7 +303,7 @@ class Publisher:
             self.check()
 
     def check(self) -> None:
-        """Raise SendError where Kafka did not take what was sent."""
+        """Raise SendError if Kafka did not take a batch."""
         if self.failure is not None:
             raise SendError(str(self.failure) or repr(self.failure))
 
@@ -318,11 +318,11 @@ class Publisher:
 
     @property
     def written(self) -> dict[int, int]:
-        """Offset of the last batch that was acknowledged, by partition; -1 before the first."""
+        """Return the offset of the last batch that was acknowledged, by partition; -1 before the first."""
         return {lane.partition: lane.written for lane in self._lanes}
 
     def limit(self, budget: int) -> None:
-        """Another budget, from now on."""
+        """Use another budget from now on."""
         self.budget = budget
         if self.unacknowledged > budget:
             self._fill()
@@ -345,7 +345,7 @@ class Publisher:
             self._on_change()
 
     def acknowledged(self, sent: asyncio.Future[Any], batch: _Batch) -> None:
-        """One batch's fate (called by its future)."""
+        """Take in the broker's answer to a batch (called by its future)."""
         error: BaseException | None = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None:
             self.fail(error)
@@ -356,20 +356,20 @@ class Publisher:
         self.written_whole(batch)
 
     def re_created(self) -> MismatchError:
-        """The fault of a topic whose offsets go back."""
+        """Return the error for a topic whose offsets go back."""
         return MismatchError(
             f"The topic {self.topic} was re-created while we wrote to it: start again to fill the new one, "
             "with another SINK_SCHEMA or an emptied one."
         )
 
     def bury(self, record: Record) -> None:
-        """A dead letter in the place of a record that the topic cannot hold. Raises MismatchError."""
+        """Append a dead letter in the place of a record that the topic cannot hold. Raises MismatchError."""
         make = self._make_watermark
         self.control(letter_for(record, make(Position(0, None)) if make is not None else None, self.topic))
         self._on_buried()
 
     def written_whole(self, batch: _Batch) -> None:
-        """Everything of a batch is in the topic."""
+        """Note that the whole batch is in the topic."""
         crash_point("batch.acknowledged")
         self.unacknowledged -= batch.size
         if not batch.done.done():
@@ -379,7 +379,7 @@ class Publisher:
             self._on_change()
 
     def fail(self, error: BaseException) -> None:
-        """The first failure is the one that counts; whoever waits is told."""
+        """Note a failure and wake all that wait. Only the first one counts."""
         if self.failure is None:
             self.failure = error
             self._failed.set_result(None)

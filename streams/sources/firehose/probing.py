@@ -18,6 +18,7 @@ import structlog
 from streams.errors import RelayError
 from streams.protocol.events import frame_seq, frame_time
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
+from streams.runtime.waiting import RateLimitedLog
 from streams.sources.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.sources.firehose.handshake import (
     FUTURE_CURSOR,
@@ -41,9 +42,8 @@ PROMISED: Final = 60.0
 EXPECTED: Final = 180.0
 #: Seconds that a probe waits for the frames after the first.
 WITNESSED: Final = 0.5
-#: Seconds after which a wait is logged, and between two lines about it.
+#: Seconds after which a wait is logged.
 SAY_AFTER: Final = 10.0
-SAY_EVERY: Final = 60.0
 #: Odd messages, with nothing else in all that time, that are enough to say that it is not a relay.
 _ODD: Final = 3
 #: A cursor beyond any head (seqs are below 2^53), and a time after any frame's.
@@ -225,7 +225,7 @@ class Prober:
         self._url = url
         self._relay = relay_name(url)
         self._taken = False
-        self._said = -SAY_EVERY
+        self._trouble = RateLimitedLog(log)
         #: Whether the relay has limited our connections: then only those are made that must be.
         self.is_limited = False
         #: Seconds of the slowest first frame so far.
@@ -258,10 +258,8 @@ class Prober:
         return max(SILENCE, 3 * self.slowest)
 
     def _late(self, waited: float) -> None:
-        now = time.monotonic()
-        if now - self._said >= SAY_EVERY:
-            self._said = now
-            log.warning(f"the relay {self._relay} has sent nothing for {waited:.0f} s: its first frame is waited for")
+        text = f"the relay {self._relay} has sent nothing for {waited:.0f} s: its first frame is waited for"
+        self._trouble.warning("first frame", text)
 
     def _given_up(self, error: Exception) -> RelayError:
         if isinstance(error, RelayError):

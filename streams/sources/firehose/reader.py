@@ -44,12 +44,12 @@ from streams.sources.firehose.sequence.arrivals import Memory
 from streams.sources.firehose.silence import SilenceWatch
 from streams.sources.firehose.stalled_relay import Stalled, StalledRelay, check_shown, is_beyond_head
 from streams.sources.firehose.start import PlannedRun, cursor_taken, plan_start
-from streams.sources.source import ReadProgress
+from streams.sources.source import ReadProgress, Source
 
 log = structlog.get_logger("streams.ingest")
 
-#: Most times that as long, where the relay stays quiet: each time it is asked what it sends live.
-MOST_PATIENT: Final = 32
+#: The most times that silence grows, where the relay stays quiet: each time its live frames are probed.
+MAX_SLOWNESS: Final = 32
 #: Times that a relay may send the same oversized message before it is a fault: a broken connection may be one too.
 OVERSIZED_TRIES: Final = 3
 #: Times that a relay may refuse us in a row, once it has taken us: some need a moment to see that a connection is gone.
@@ -66,7 +66,7 @@ class FirstShown(Exception):  # noqa: N818 (good news)
     """A relay that had shown nothing when the run was planned sends its first frame."""
 
 
-class FirehoseReader:
+class FirehoseReader(Source):
     """The reader of a topic's run ``start``, and of the runs after it. ``has_watermarks``: the topic holds some.
 
     ``start`` and ``continuity`` are the run and the position of now: for reports, to be read only.
@@ -86,17 +86,17 @@ class FirehoseReader:
         self.head_reached = False
         self._taken_at_reset = 0
         self._stalled = StalledRelay(settings.relay_url)
-        #: Times the usual silence after which a relay is asked what it sends live.
-        self._patient = 1
-        #: Whether Kafka has been given what must be there before we go on.
+        #: How many times the usual silence a relay is given before its live frames are probed.
+        self._slowness = 1
+        #: Whether we wait for Kafka to acknowledge watermarks before we go on.
         self.is_writing_watermarks = False
         self._settings = settings
         self._options = options
         self._stop = stop
         self._trouble = trouble
         self._counts = counts
-        #: The run for which it was said that its frames are not in DAG-CBOR's form.
-        self._said_tolerated: int | None = None
+        #: The run for which it was logged that its frames are not in DAG-CBOR's form.
+        self._logged_tolerated: int | None = None
         self._relay = relay_name(settings.relay_url)
         self._doubt = Doubt(self._relay)
         self._keep = compile_patterns(settings.ingest_collections)
@@ -327,8 +327,8 @@ class FirehoseReader:
     def _tolerate(self) -> None:
         """Count a frame that is not in DAG-CBOR's one form, and log that once a run."""
         self._counts.tolerated += 1
-        if self._said_tolerated != self.start.run:
-            self._said_tolerated = self.start.run
+        if self._logged_tolerated != self.start.run:
+            self._logged_tolerated = self.start.run
             log.warning(
                 "the relay's frames are CBOR, but not in DAG-CBOR's form (keys out of order, or numbers longer than "
                 "need be): they are read by a slower decoder",
@@ -410,7 +410,7 @@ class FirehoseReader:
         watch = SilenceWatch(
             connection, intake, FirstFrame(self._trouble, self._relay), self._doubt, lambda: self.at_head,
             idle=self._settings.ingest_idle_seconds, follow=self._options.follow, frames_before=self._frames_before,
-            slowness=self._patient,
+            slowness=self._slowness,
         )  # fmt: skip
         end = await watch.end()
         if end.reason is EndReason.HEAD:
@@ -428,7 +428,7 @@ class FirehoseReader:
 
         Raises SequenceReset, Stopped.
         """
-        self._patient = 2 if brought else min(2 * self._patient, MOST_PATIENT)
+        self._slowness = 2 if brought else min(2 * self._slowness, MAX_SLOWNESS)
         try:
             judged = self._stalled.judge(self.start, self.continuity, self._counts.taken)
             await self._stop.race(judged)
