@@ -113,19 +113,30 @@ async def test_every_reconnect_asks_for_the_last_event(
     assert len(events) == len(set(events)) == oracle.events.total()
 
 
-async def test_what_kafka_refused_is_taken_again(settings: SettingsFactory, store: FrameStore, oracle: Oracle) -> None:
-    """Kafka does not take a batch: the ingest goes back to the last watermark that it has."""
+async def test_what_kafka_refused_is_taken_again(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka does not take a batch: the ingest goes back to the last watermark that it has.
+
+    More comes meanwhile than the position ever stays behind (HELD), so it stands behind what was refused.
+    """
     made = settings(kafka_partitions=PARTITIONS)
     info = await ensure_topic(made)
-    relay = DevRelay(store, faults=[f"drip:after={len(store) // 3},rate=400"])
+    oracle = Oracle(keep_records=False)
+    store = FrameStore(Traffic(Plan(4 * HELD, seed=8, end_us=time.time_ns() // 1000), oracle).frames())
+    relay = DevRelay(store, faults=[f"drip:after={HELD // 2},rate=1000"])
     with RelayThread(relay):
         session = session_of(made.model_copy(update={"relay_url": relay.url}), info)
         running = asyncio.create_task(session.run())
-        while session.counts.frames < len(store) // 2 and not running.done():  # noqa: ASYNC110 (the hot path has no event)
+        while session.counts.frames < HELD // 2 and not running.done():  # noqa: ASYNC110 (the hot path has no event)
             await asyncio.sleep(0.01)
         first = session._publisher
         assert first is not None
-        first.fail(KafkaTimeoutError())
+
+        async def refuse(*_: object, **__: object) -> None:
+            while session.counts.frames < 3 * HELD:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            raise KafkaTimeoutError
+
+        monkeypatch.setattr(first.producer, "send_batch", refuse)
         async with asyncio.timeout(PATIENCE):
             await running
     assert session.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
