@@ -11,7 +11,7 @@ from streams.kafka.disk import broker_folder, check_disk
 from streams.messages import NOTHING_SHOWN
 from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
-from streams.sources.firehose.intake import Counts
+from streams.sources.firehose.intake import FrameCounts
 from streams.sources.firehose.plan import Decision
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
@@ -31,13 +31,13 @@ class Facts:
     days: int
     start: PlannedRun | None
     continuity: Continuity | None
-    counts: Counts
+    counts: FrameCounts
     rate: float
     unacknowledged: int
     web: str | None
 
 
-def standing(start: PlannedRun, continuity: Continuity, counts: Counts) -> Standing:
+def standing(start: PlannedRun, continuity: Continuity, counts: FrameCounts) -> Standing:
     """Return where the reading stands, for the progress."""
     return Standing(
         seq=continuity.position, events=counts.events,
@@ -64,7 +64,7 @@ def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, m
     )  # fmt: skip
 
 
-def report_end(start: PlannedRun, continuity: Continuity, counts: Counts, *, head_reached: bool) -> None:
+def report_end(start: PlannedRun, continuity: Continuity, counts: FrameCounts, *, head_reached: bool) -> None:
     """Log the last line: the time that was covered, and the gaps."""
     gaps = [gap for gap in (start.passed_over, start.missing) if gap is not None]
     uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None

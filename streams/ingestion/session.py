@@ -24,7 +24,7 @@ from streams.ingestion.resume import ResumePoint, resume_point
 from streams.kafka.client import explained, is_away
 from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
 from streams.kafka.refusals import Refusals
-from streams.kafka.retention import LOOK_EVERY, RetentionGuard
+from streams.kafka.retention import CHECK_EVERY, RetentionGuard
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic
 from streams.kafka.topic_guard import TopicGuard
 from streams.kafka.topic_limits import check_limits
@@ -37,7 +37,7 @@ from streams.resources.memory_watch import MemoryWatch, freeze_startup_memory
 from streams.runtime.drills import crash_point, hog_memory
 from streams.runtime.waiting import RateLimitedLog, Stopped, StopSignal
 from streams.settings import Settings
-from streams.sources.firehose.intake import Counts
+from streams.sources.firehose.intake import FrameCounts
 from streams.sources.firehose.plan import Request, decide
 from streams.sources.firehose.read_options import ReadOptions
 from streams.sources.firehose.reader import NOT_TAKEN, FirehoseReader
@@ -83,7 +83,7 @@ class IngestSession:
         self.options = options
         self.info = info
         self.relay = relay_name(settings.relay_url)
-        self.counts = Counts()
+        self.counts = FrameCounts()
         self.lost_lock = False
         #: False while the plan is made: there is nothing to save yet.
         self.started = False
@@ -381,14 +381,14 @@ class IngestSession:
         guard = RetentionGuard(self.settings, self.info)
         while True:
             try:
-                self._backpressure.set(HoldReason.RETENTION, (await guard.look()).wait)
+                self._backpressure.set(HoldReason.RETENTION, (await guard.check()).wait)
             except (KafkaError, BrokerError) as error:
                 log.debug("the topic's retention cannot be judged now", error=repr(error))
             if HoldReason.RETENTION in self._backpressure:
                 self._trouble.warning(
                     "retention", "a slow group nears its retention, and the disk is full: it is waited for"
                 )
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY)
 
     async def _watch_memory(self) -> None:
         """Hold the source while memory is over the limit; if that frees nothing, read on with a small budget."""

@@ -13,7 +13,7 @@ from streams.messages import DeadLetter, Watermark, dead_payload, decode_control
 KEPT: Final = 16 * 1024
 
 
-class Record(NamedTuple):
+class RefusedRecord(NamedTuple):
     """A message as it was to be written; ``now_ms``: when."""
 
     key: bytes | None
@@ -21,7 +21,7 @@ class Record(NamedTuple):
     now_ms: int
 
 
-def letter_for(record: Record, run: Watermark | None, topic: str) -> DeadLetter:
+def letter_for(record: RefusedRecord, run: Watermark | None, topic: str) -> DeadLetter:
     """The letter for an event, or a letter without its payload for a letter. ``run``: a watermark of the run.
 
     Raises MismatchError where the topic cannot even hold a message of our own.
@@ -43,7 +43,7 @@ def letter_for(record: Record, run: Watermark | None, topic: str) -> DeadLetter:
     )  # fmt: skip
 
 
-def _shorter(record: Record, topic: str) -> DeadLetter:
+def _shorter(record: RefusedRecord, topic: str) -> DeadLetter:
     letter = decode_control(record.value) if record.key is None else None
     if not isinstance(letter, DeadLetter) or not letter.payload:
         raise MismatchError(

@@ -24,7 +24,7 @@ from typing import Any, Final
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streams.errors import MismatchError
-from streams.kafka.oversized import Record, letter_for
+from streams.kafka.oversized import RefusedRecord, letter_for
 from streams.kafka.producer import BATCH_BYTES, DID_CACHE, LONGEST_KEPT, close_producer, make_producer
 from streams.kafka.topic import TopicInfo, partition_for
 from streams.messages import ControlMessage, Position, Watermark, encode_control
@@ -47,7 +47,7 @@ class _Batch:
     done: asyncio.Future[None]
     lane: _Lane
     #: The records in it, if it may have to be taken apart.
-    records: list[Record] | None = None
+    records: list[RefusedRecord] | None = None
 
 
 class _Lane:
@@ -123,11 +123,11 @@ class _CarefulLane(_Lane):
 
     def _open(self) -> None:
         super()._open()
-        self._records: list[Record] = []
+        self._records: list[RefusedRecord] = []
 
     def add(self, key: bytes | None, value: bytes, now_ms: int) -> None:
         super().add(key, value, now_ms)
-        self._records.append(Record(key, value, now_ms))
+        self._records.append(RefusedRecord(key, value, now_ms))
 
     def cut(self) -> None:
         records = self._records
@@ -168,7 +168,7 @@ class _CarefulLane(_Lane):
                 if not self.advance(offset):
                     raise publisher.re_created()
 
-    def _packed(self, records: list[Record]) -> tuple[Any, list[Record]]:
+    def _packed(self, records: list[RefusedRecord]) -> tuple[Any, list[RefusedRecord]]:
         builder = self._publisher.producer.create_batch()
         for key, value, now_ms in records:
             builder.append(timestamp=now_ms, key=key, value=value)
@@ -362,7 +362,7 @@ class Publisher:
             "with another SINK_SCHEMA or an emptied one."
         )
 
-    def bury(self, record: Record) -> None:
+    def bury(self, record: RefusedRecord) -> None:
         """Append a dead letter in the place of a record that the topic cannot hold. Raises MismatchError."""
         make = self._make_watermark
         self.control(letter_for(record, make(Position(0, None)) if make is not None else None, self.topic))

@@ -26,7 +26,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks.
-LOOK_EVERY: Final = 60.0
+CHECK_EVERY: Final = 60.0
 #: Part of the retention that the age of a lag may reach.
 NEAR: Final = 0.45
 #: Part of the disk that must be free for a longer retention.
@@ -34,18 +34,18 @@ FREE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetentionVerdict:
     """What to do: ``raise_to`` a longer retention (ms), or ``wait`` until the groups have caught up."""
 
     raise_to: int | None = None
     wait: bool = False
 
 
-def judge(retention_ms: int, oldest_lag_ms: float, *, disk_allows: bool) -> Verdict:
+def judge(retention_ms: int, oldest_lag_ms: float, *, disk_allows: bool) -> RetentionVerdict:
     """Pure: what the age of the oldest lag (ms) asks for. A retention below 0 is for ever."""
     if retention_ms < 0 or oldest_lag_ms < retention_ms * NEAR:
-        return Verdict()
-    return Verdict(raise_to=retention_ms * 2) if disk_allows else Verdict(wait=True)
+        return RetentionVerdict()
+    return RetentionVerdict(raise_to=retention_ms * 2) if disk_allows else RetentionVerdict(wait=True)
 
 
 class RetentionGuard:
@@ -56,13 +56,13 @@ class RetentionGuard:
         self._info = info
         self._folder = broker_folder(settings)
 
-    async def look(self) -> Verdict:
+    async def check(self) -> RetentionVerdict:
         """Judge, and raise the topic's retention where that is the verdict. Raises KafkaError, BrokerError."""
         async with admin_client(self._settings) as admin:
             configs = await topic_configs(admin, self._info.name)
             retention = _retention(configs)
             if retention < 0:
-                return Verdict()
+                return RetentionVerdict()
             positions = await self._lowest_positions(admin)
             age = await self._oldest_lag(positions)
             verdict = judge(retention, age, disk_allows=disk_allows(self._folder))

@@ -20,7 +20,7 @@ from streams.ingestion.session import IngestSession, Options
 from streams.kafka.client import admin_client
 from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.publisher import Publisher, SendError
-from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
+from streams.kafka.retention import RetentionGuard, RetentionVerdict, topic_configs
 from streams.kafka.topic import ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.stack import Stack
@@ -304,7 +304,7 @@ async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
     await producer.stop()
     half_an_hour_later = SimpleNamespace(time=lambda: time.time() + 1800)
     monkeypatch.setattr("streams.kafka.retention.time", half_an_hour_later)
-    assert await guard.look() == Verdict()  # nobody is registered
+    assert await guard.check() == RetentionVerdict()  # nobody is registered
 
     async with reader(made, info.partitions) as (_, tps):
         group = AIOKafkaConsumer(bootstrap_servers=made.bootstrap_servers(), group_id=f"{made.sink_group}-slow")
@@ -312,14 +312,14 @@ async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
         group.assign(tps)
         await group.commit({tps[0]: 1})
         await group.stop()
-    raised = Verdict()
+    raised = RetentionVerdict()
     for _ in range(20):  # a group's coordinator may still be loading: the guard looks again
-        raised = await guard.look()
-        if raised != Verdict():
+        raised = await guard.check()
+        if raised != RetentionVerdict():
             break
         await asyncio.sleep(0.5)
-    assert raised == Verdict(raise_to=7_200_000)
-    assert await guard.look() == Verdict()  # half an hour is little of two hours
+    assert raised == RetentionVerdict(raise_to=7_200_000)
+    assert await guard.check() == RetentionVerdict()  # half an hour is little of two hours
     async with admin_client(made) as admin:
         configs = await topic_configs(admin, made.kafka_topic)
     assert configs["retention.ms"] == "7200000"

@@ -18,7 +18,7 @@ PONG: Final = 15.0
 SAY_AFTER: Final = 10.0
 
 
-class Connection(Protocol):
+class Pingable(Protocol):
     """A connection that can be asked for a pong."""
 
     async def answers(self, timeout: float) -> bool:
@@ -33,7 +33,7 @@ class FirstFrame:
         self._relay = relay
         self._ping_at = PING_EVERY
 
-    async def is_awaited(self, connection: Connection, silent: float, *, certain: bool) -> bool:
+    async def is_awaited(self, connection: Pingable, silent: float, *, certain: bool) -> bool:
         """Return whether to wait on, after ``silent`` seconds. ``certain``: the relay has shown that there is one."""
         if silent >= SAY_AFTER:
             text = f"the relay {self._relay} has sent nothing on this connection yet: its first frame is waited for"

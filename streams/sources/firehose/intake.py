@@ -40,7 +40,7 @@ class AskAgain(Exception):  # noqa: N818 (no fault of ours)
 
 
 @dataclass(slots=True)
-class Counts:
+class FrameCounts:
     """The numbers of frames and events since the process began, by what became of them."""
 
     frames: int = 0
@@ -75,7 +75,7 @@ class Intake:
         self,
         publisher: Publisher,
         continuity: Continuity,
-        counts: Counts,
+        counts: FrameCounts,
         *,
         relay: str,
         run: int,

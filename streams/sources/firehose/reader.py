@@ -26,7 +26,7 @@ from streams.settings import Settings
 from streams.sources.firehose.first_frame import FirstFrame
 from streams.sources.firehose.foreign import Doubt, ForeignStreamError
 from streams.sources.firehose.handshake import CursorRefused, NotNow, Refusal
-from streams.sources.firehose.intake import AskAgain, Counts, Intake, SequenceReset
+from streams.sources.firehose.intake import AskAgain, FrameCounts, Intake, SequenceReset
 from streams.sources.firehose.plan import Decision, blind_gap, reset_gap
 from streams.sources.firehose.probing import EXPECTED
 from streams.sources.firehose.read_options import ReadOptions
@@ -73,7 +73,7 @@ class FirehoseReader(Source):
     """
 
     def __init__(
-        self, settings: Settings, options: ReadOptions, start: PlannedRun, counts: Counts, *,
+        self, settings: Settings, options: ReadOptions, start: PlannedRun, counts: FrameCounts, *,
         stop: StopSignal, trouble: RateLimitedLog, topic_id: str, has_watermarks: bool,
     ) -> None:  # fmt: skip
         self.start = start
