@@ -1,4 +1,4 @@
-"""Silence of a partition: whether the broker is away, or the log ends earlier than it did when it was asked."""
+"""The silence of a partition: the broker is away, or the log ends earlier than it did when it was asked."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Silence:
         self._looks = 0
 
     def broken(self) -> None:
-        """Something came."""
+        """Note that messages came."""
         self._since = time.monotonic()
         self._looks = 0
 
     async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where the partitions end now, after long silence; nothing before.
+        """Return where the partitions end now, after long silence; before that an empty dict.
 
-        Raises KafkaError where the broker stays away (aiokafka waits 40 s for it), or gives nothing for LOOKS times.
+        Raises KafkaError if the broker stays away (aiokafka waits 40 s for it), or gives nothing for LOOKS times.
         """
         if time.monotonic() - self._since < TIMEOUT:
             return {}
@@ -47,9 +47,9 @@ class Silence:
         return found
 
     async def end(self, tp: TopicPartition, known: int, *, came: bool) -> int:
-        """Where to read to: the ``known`` end, or the lower one of a broker that lost some of it. Raises KafkaError.
+        """Return where to read to: the ``known`` end, or the lower one of a broker that lost a part. Raises KafkaError.
 
-        ``came``: something did.
+        ``came``: messages came.
         """
         if came:
             self.broken()

@@ -14,7 +14,7 @@ KEPT: Final = 16 * 1024
 
 
 class RefusedRecord(NamedTuple):
-    """A message as it was to be written; ``now_ms``: when."""
+    """A message that the topic refused; ``now_ms``: its time."""
 
     key: bytes | None
     value: bytes
@@ -22,9 +22,9 @@ class RefusedRecord(NamedTuple):
 
 
 def letter_for(record: RefusedRecord, run: Watermark | None, topic: str) -> DeadLetter:
-    """The letter for an event, or a letter without its payload for a letter. ``run``: a watermark of the run.
+    """Return the letter for an event, or for a letter one without payload. ``run``: a watermark of the run.
 
-    Raises MismatchError where the topic cannot even hold a message of our own.
+    Raises MismatchError if the topic cannot even hold a message of our own.
     """
     if record.key is None or run is None:
         return _shorter(record, topic)

@@ -82,7 +82,7 @@ class Outlet:
         await close_producer(self._producer)
 
     def lane_of(self, key: bytes) -> Lane:
-        """Where messages of the key go."""
+        """Return the lane for messages of the key."""
         where = self._where
         lane = where.get(key)
         if lane is None:
@@ -141,13 +141,13 @@ class Outlet:
 
 
 def _read(sent: asyncio.Future[Any]) -> None:
-    """After a first failure nobody asks for the others', and asyncio would warn."""
+    """Read the outcome: after a first failure nobody asks for the others', and asyncio would warn."""
     if not sent.cancelled():
         sent.exception()
 
 
 def make_producer(settings: Settings, batch_bytes: int, *, idempotent: bool = True) -> AIOKafkaProducer:
-    """A producer for batches that its user makes: acknowledged by all replicas, nothing lingers in it."""
+    """Return a producer for batches that its user makes: acknowledged by all replicas, nothing lingers in it."""
     return AIOKafkaProducer(
         **kafka_client_options(settings),
         enable_idempotence=idempotent,
@@ -161,7 +161,7 @@ def make_producer(settings: Settings, batch_bytes: int, *, idempotent: bool = Tr
 
 
 async def close_producer(producer: AIOKafkaProducer) -> None:
-    """Close it. It waits for what is unsent until that has expired: it does so by itself, and nobody waits long."""
+    """Close it. It may wait long for unsent batches to expire: it does so in the background."""
     closing = asyncio.get_running_loop().create_task(producer.stop(), name="producer-stop")
     _CLOSING.add(closing)
     closing.add_done_callback(_closed)
@@ -171,4 +171,4 @@ async def close_producer(producer: AIOKafkaProducer) -> None:
 def _closed(closing: asyncio.Task[None]) -> None:
     _CLOSING.discard(closing)
     if not closing.cancelled():
-        closing.exception()  # read, so that asyncio does not warn: what was unsent is known already
+        closing.exception()  # read, so that asyncio does not warn: unsent batches are known already
