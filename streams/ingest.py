@@ -1,6 +1,6 @@
-"""Relay to Kafka: ``python -m streams.ingest --days N`` replays the firehose into the topic, and ends at the head.
+"""Relay to Kafka: ``python -m streams.ingest --days N`` replays the firehose into the topic and ends at the head.
 
-The position is in the topic itself (its watermarks), so it is atomic with the data: whatever is killed, the next ingest
+The position is in the topic itself (its watermarks), so it is atomic with the data. Whatever is killed, the next ingest
 resumes from the lowest of the last watermarks. This module is the command: arguments, signals, the lock, exit codes.
 """
 
@@ -20,7 +20,7 @@ import structlog
 
 from streams import __version__
 from streams.errors import StreamsError
-from streams.ingestion.session import Options, Replay
+from streams.ingestion.session import IngestSession, Options
 from streams.ingestion.web import IngestWeb
 from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.topic import ensure_topic
@@ -39,7 +39,7 @@ log = structlog.get_logger("streams.ingest")
 
 
 async def run_ingest(settings: Settings, options: Options) -> int:
-    """The command: create the topic, take the lock, ingest. Raises StreamsError."""
+    """Create the topic, take the lock and ingest. Return the exit code. Raises StreamsError."""
     stopping = _Stopping()
     web = IngestWeb(settings)
     try:
@@ -59,29 +59,29 @@ async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping,
         info = await ensure_topic(settings)
         takes = await check_limits(settings, info)
         check_limit(memory_limit(settings), resident(), "ingest")
-        replay = stopping.replay = web.replay = Replay(settings, options, info, takes=takes)
-        async with ingest_lock(settings, standby=options.standby, on_lost=replay.lose_lock):
-            await replay.run()
-        if not replay.lost_lock or stopping.asked:
+        session = stopping.session = web.session = IngestSession(settings, options, info, takes=takes)
+        async with ingest_lock(settings, standby=options.standby, on_lost=session.lose_lock):
+            await session.run()
+        if not session.lost_lock or stopping.asked:
             return
-        stopping.replay = None
-        log.warning("the topic was another's for the taking while this one was frozen or cut off: asking for it again")
-        if replay.begun:  # what was asked for is on its way: from here it is resumed
+        stopping.session = None
+        log.warning("the lock on the topic was lost, because this process was frozen or cut off: asking for it again")
+        if session.has_begun:  # the topic has its first messages: from here it is resumed
             options = replace(options, request=replace(options.request, restart=False, from_time=None))
 
 
 class _Stopping:
-    """SIGTERM and SIGINT stop the replay; before it has begun there is nothing to save, and they cancel what waits."""
+    """The handler of SIGTERM and SIGINT. It stops the session, or cancels the task if the session has not begun yet."""
 
     def __init__(self) -> None:
         self.asked = False
         self._over = False
-        self.replay: Replay | None = None
+        self.session: IngestSession | None = None
         self._task = asyncio.current_task()
         on_stop_signals(self._stop)
 
     def over(self) -> None:
-        """It ends by itself, in its own way: there is nothing left to stop."""
+        """Ignore signals from now on: the ingest is ending by itself."""
         self._over = True
 
     def _stop(self) -> None:
@@ -89,14 +89,14 @@ class _Stopping:
             return
         self.asked = True
         log.info("stopping: saving the position")
-        if self.replay is not None and self.replay.started:
-            self.replay.stop()
+        if self.session is not None and self.session.started:
+            self.session.stop()
         elif self._task is not None:
             self._task.cancel()
 
 
 def _die_with_parent() -> None:
-    """Our stdin is a pipe from the parent: at its end the parent is gone, also by SIGKILL."""
+    """Stop when standard input ends. It is a pipe from the parent, so it ends also when the parent is killed."""
 
     def wait() -> None:
         while os.read(0, 4096):
@@ -112,7 +112,7 @@ def _time(text: str) -> int:
     try:
         moment = parse_moment(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time (example: 2026-11-20T12:00:00Z)") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid time (example: 2026-11-20T12:00:00Z)") from None
     if moment < EPOCH:
         raise argparse.ArgumentTypeError(f"{text!r} is before 1970")
     if moment > dt.datetime.now(dt.UTC) + dt.timedelta(days=1):  # our clock may be wrong
@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code (README: exit codes)."""
+    """Run the command line. Return the exit code (README: exit codes)."""
     arguments = _parser().parse_args(argv)
     tune_allocator()
     try:

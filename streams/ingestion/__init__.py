@@ -4,6 +4,7 @@ It owns the loop that publishes, goes back and publishes again. It never decodes
 Postgres or uses Faust.
 
 - ``session``: the life of an ingest: plan, publish, go back after trouble with Kafka, end.
+- ``backpressure``: the reasons for which the source is not read.
 - ``resume``: the position in Postgres, for a topic that holds no watermark any more.
 - ``pace``: the ingest's byte budget, and the speed that the relay's window demands.
 - ``report``: the state of an ingest for ``processes``, and its last log line.

@@ -1,8 +1,8 @@
-"""How fast the ingest may read: its budget (``ingest_budget.py``), or more where the relay's window demands it.
+"""The pace of an ingest: its budget (``ingest_budget.py``), or more if the relay's window demands it.
 
 A relay keeps its last so many hours: its oldest event slides along with the clock. An ingest that reads slower than
-real time loses ground against it, and what the relay drops first is lost. ``WindowPace`` decides, purely; ``Budget``
-turns a rate into waits; ``IngestPace`` looks at the machine once a second and holds the connection.
+real time loses ground against it, and what the relay drops first is lost. ``WindowPace`` decides, without I/O;
+``Budget`` turns a rate into waits; ``IngestPace`` samples the machine once a second and holds the source.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -20,21 +19,20 @@ import structlog
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import SAMPLE_SECONDS, Machine
+from streams.runtime.rates import WINDOW, Rate
 from streams.settings import Settings
-from streams.sources.source import Look, Source
+from streams.sources.source import ReadProgress
 from streams.status import process
 from streams.status.process import shown_machine
 from streams.text import span
 
 log = structlog.get_logger("streams.ingest")
 
-#: Seconds over which speed and rate are taken.
-WINDOW: Final = 10.0
 #: Seconds of firehose a second that are needed to ever catch up.
 NEED: Final = 1.25
-#: Seconds to the relay's oldest event from which on nothing presses. With less, as many times more is needed.
+#: Seconds to the relay's oldest event from which on NEED is enough. With half of them, twice NEED is needed.
 SAFE: Final = 3600.0
-#: Seconds behind the clock from which on there is no backlog to pace: what comes is live.
+#: Seconds behind the clock below which there is no backlog to pace: the events are live.
 NEAR_HEAD: Final = 30.0
 #: Seconds of the budget that may come at once, and the least bytes: one read of the socket.
 BURST_SECONDS, BURST_BYTES = 0.25, 256 * 1024
@@ -46,10 +44,10 @@ SAY_EVERY: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What follows. ``rate``: bytes a second that may be read (None: no limit); ``demanded``: more than the budget.
+    """A decision. ``rate``: bytes a second that may be read (None: no limit); ``demanded``: it is more than the budget.
 
-    ``speed``: seconds of firehose a second. ``left``: seconds to the end, ``window_left``: until the relay drops what
-    is next, both at this speed. None where it cannot be known, or will not be.
+    ``speed``: seconds of firehose a second. ``left``: seconds to the end, ``window_left``: until the relay drops the
+    next event, both at this speed. None: not known, or it will not happen.
     """
 
     rate: float | None
@@ -61,59 +59,60 @@ class Outlook:
 
     @property
     def loses(self) -> bool:
-        """Whether the window will run out before the end is reached."""
+        """Return whether the window will run out before the end is reached."""
         return self.window_left is not None and (self.left is None or self.window_left < self.left)
 
 
 class WindowPace:
-    """Takes looks, about one a second, and says what may be read. ``bytes_an_event``: as it was measured last."""
+    """The decision how fast to read, by samples about once a second. ``bytes_an_event``: as it was measured last."""
 
     def __init__(self, budget: float) -> None:
         self.budget = budget
         self.bytes_an_event: float = NETWORK_BYTES
-        self._looks: deque[Look] = deque()
+        #: Since there is a position: its time in seconds, the bytes received, and the events in them.
+        self._position, self._received, self._events = Rate(WINDOW), Rate(WINDOW), Rate(WINDOW)
+        #: Bytes of a second of firehose, as they were measured last.
         self._density: float | None = None
 
     @property
     def is_known(self) -> bool:
-        """Whether there are looks enough to speak of a pace."""
-        return len(self._looks) > 1 and self._looks[-1].now - self._looks[0].now >= WINDOW * 0.9
+        """Return whether there are samples of nearly a whole window."""
+        return self._position.seconds >= WINDOW * 0.9
 
-    def look(self, look: Look, *, give_way: bool) -> Outlook:
-        """``give_way``: whether the budget holds now."""
-        looks = self._looks
-        if looks and look.position is not None and look.position < (looks[-1].position or 0):
-            looks.clear()  # went back: begun anew
-        looks.append(look)
-        while look.now - looks[0].now > WINDOW:
-            looks.popleft()
-        if look.events - looks[0].events >= ENOUGH_EVENTS:
-            self.bytes_an_event = (look.received - looks[0].received) / (look.events - looks[0].events)
-        seconds, moved, received = self._progress()
-        if moved > 0 and received > 0:
-            self._density = received / moved
-        speed = moved / seconds if seconds > 0 and look.position is not None else None
-        margin = _margin(look)
-        rate = self._rate(look, margin) if give_way else None
+    def judge(self, progress: ReadProgress, *, give_way: bool) -> Outlook:
+        """Return what follows from where the reading stands now. ``give_way``: the budget holds now."""
+        speed, bytes_rate = None, 0.0
+        if progress.position is not None:
+            self._add(progress, progress.position / 1e6)
+            if self._position.seconds > 0:
+                speed, bytes_rate = self._position.per_second, self._received.per_second
+        margin = _margin(progress)
+        rate = self._rate(progress, margin) if give_way else None
         return Outlook(
             rate=rate,
             demanded=give_way and (rate is None or rate > self.budget),
             speed=speed,
-            bytes_rate=received / seconds if seconds > 0 else 0.0,
-            left=_left(look, speed),
+            bytes_rate=bytes_rate,
+            left=_left(progress, speed),
             # Where nothing comes there is nothing that could be lost.
-            window_left=None if look.waits and not received else _window_left(look, speed, margin),
+            window_left=None if progress.waits and not bytes_rate else _window_left(progress, speed, margin),
         )
 
-    def _progress(self) -> tuple[float, float, int]:
-        """Seconds, seconds of firehose and bytes between the first look that had a position, and the last."""
-        first = next((look for look in self._looks if look.position is not None), self._looks[-1])
-        last = self._looks[-1]
-        moved = (last.position - first.position) / 1e6 if last.position and first.position else 0.0
-        return last.now - first.now, moved, last.received - first.received
+    def _add(self, progress: ReadProgress, position: float) -> None:
+        """Take in a sample; ``position`` in seconds. A position that goes back begins the measurements again."""
+        rates = self._position, self._received, self._events
+        if position < (self._position.last or 0.0):
+            for rate in rates:
+                rate.clear()
+        for rate, count in zip(rates, (position, progress.received, progress.events), strict=True):
+            rate.add(progress.now, count)
+        if self._events.change >= ENOUGH_EVENTS:
+            self.bytes_an_event = self._received.change / self._events.change
+        if self._position.change > 0 and self._received.change > 0:
+            self._density = self._received.change / self._position.change
 
-    def _rate(self, look: Look, margin: float | None) -> float | None:
-        if look.position is not None and look.wall - look.position < NEAR_HEAD * 1e6:
+    def _rate(self, progress: ReadProgress, margin: float | None) -> float | None:
+        if progress.position is not None and progress.wall - progress.position < NEAR_HEAD * 1e6:
             return None
         need = needed_speed(margin)
         if math.isinf(need):
@@ -122,36 +121,36 @@ class WindowPace:
 
 
 def needed_speed(margin: float | None) -> float:
-    """Seconds of firehose a second that are needed, with ``margin`` seconds between us and the relay's oldest event."""
+    """Return the seconds of firehose a second that are needed. ``margin``: seconds after the relay's oldest event."""
     if margin is None or margin >= SAFE:
         return NEED
     return NEED * SAFE / margin if margin > 0 else math.inf
 
 
-def _margin(look: Look) -> float | None:
-    if look.oldest is None or look.position is None:
+def _margin(progress: ReadProgress) -> float | None:
+    if progress.oldest is None or progress.position is None:
         return None
-    return (look.position - look.oldest - (look.wall - look.oldest_at)) / 1e6
+    return (progress.position - progress.oldest - (progress.wall - progress.oldest_at)) / 1e6
 
 
-def _left(look: Look, speed: float | None) -> float | None:
-    if speed is None or look.position is None:
+def _left(progress: ReadProgress, speed: float | None) -> float | None:
+    if speed is None or progress.position is None:
         return None
-    if look.head is not None:
-        return max(look.head - look.position, 0) / 1e6 / speed if speed > 0 else None
-    return max(look.wall - look.position, 0) / 1e6 / (speed - 1) if speed > 1 else None
+    if progress.head is not None:
+        return max(progress.head - progress.position, 0) / 1e6 / speed if speed > 0 else None
+    return max(progress.wall - progress.position, 0) / 1e6 / (speed - 1) if speed > 1 else None
 
 
-def _window_left(look: Look, speed: float | None, margin: float | None) -> float | None:
-    if speed is None or margin is None or speed >= 1 or look.position is None:
+def _window_left(progress: ReadProgress, speed: float | None, margin: float | None) -> float | None:
+    if speed is None or margin is None or speed >= 1 or progress.position is None:
         return None
-    if look.wall - look.position < NEAR_HEAD * 1e6:
+    if progress.wall - progress.position < NEAR_HEAD * 1e6:
         return None
     return max(margin, 0.0) / (1 - speed)
 
 
 class Budget:
-    """A rate as waits: ``spend`` says for how many seconds nothing more may be read."""
+    """A rate as waits: ``spend`` returns for how many seconds nothing more may be read."""
 
     def __init__(self) -> None:
         self.rate: float | None = None
@@ -159,7 +158,7 @@ class Budget:
         self._at = 0.0
 
     def spend(self, now: float, size: int) -> float:
-        """So many bytes were read."""
+        """Take in that so many bytes were read. Return the seconds to wait."""
         if self.rate is None:
             return 0.0
         most = max(self.rate * BURST_SECONDS, BURST_BYTES)
@@ -168,7 +167,7 @@ class Budget:
         return max(0.0, -self._level / self.rate)
 
     def set_rate(self, now: float, rate: float | None) -> None:
-        """Another rate from now on (above 0; None: no limit)."""
+        """Use another rate from now on (above 0; None: no limit)."""
         if self.rate is None:
             self._level, self._at = 0.0, now
         else:
@@ -177,11 +176,11 @@ class Budget:
 
 
 class IngestPace:
-    """Paces one ingest. ``on_change`` is called when ``holding`` has changed; ``run`` beside the reading."""
+    """The pace of one ingest. ``on_hold`` is told when nothing may be read for now, and when it may again."""
 
-    def __init__(self, settings: Settings, on_change: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, on_hold: Callable[[bool], None]) -> None:
         self._settings = settings
-        self._on_change = on_change
+        self._on_hold = on_hold
         #: Workers of our group that are there.
         self.workers = 1
         self._has_limit = ingest_budget(settings) is not None
@@ -196,25 +195,23 @@ class IngestPace:
         self._said: float | None = None
         self._pace_now: tuple[bool, bool] | None = None
         self._pace_said: dict[tuple[bool, bool], float] = {}
-        self._received = 0
-        self._paused = False
         self.outlook = Outlook(self._budget.rate, False, None, 0.0, None, None)
 
     # -- what people see
 
     @property
     def machine(self) -> process.Machine | None:
-        """What others use of the machine; None before the first look at it."""
+        """Return what others use of the machine; None before the first sample."""
         return None if self._seen is None else shown_machine(self._seen, self._judge)
 
     @property
     def is_paced(self) -> bool:
-        """Whether a limit holds now."""
+        """Return whether a limit holds now."""
         return self._budget.rate is not None
 
     @property
     def why(self) -> str:
-        """Why it reads as fast as it does, in a sentence."""
+        """Return a sentence for people: the reason for the rate of now."""
         outlook = self.outlook
         if outlook.demanded:
             rate = f"{outlook.rate / 1e6:.1f} MB/s" if outlook.rate is not None else "as fast as it goes"
@@ -229,11 +226,11 @@ class IngestPace:
 
     @property
     def mode(self) -> tuple[process.IngestMode, str]:
-        """Whether a limit holds, and why it reads as fast as it does."""
+        """Return the mode, and the reason for the rate of now."""
         return "paced" if self.is_paced else "full speed", self.why
 
     def plan(self) -> str:
-        """What it will do, for the log at the start."""
+        """Return a sentence about the pace, for the log at the start."""
         if not self._has_limit:
             return "reads as fast as it goes."
         held = f"reads {self._window.budget / 1e6:.3g} MB/s, more where the relay's window demands it"
@@ -248,55 +245,38 @@ class IngestPace:
 
     @property
     def _follows(self) -> bool:
-        """Whether the budget is what the workers can apply, and that is more than the least."""
+        """Return whether the budget follows what the workers can apply: it is not set, and above the least."""
         return self._settings.ingest_busy_mb_per_s is None and self._window.budget > LEAST
 
     # -- the reading
 
-    @property
-    def holding(self) -> bool:
-        """Whether the connection must not be read now."""
-        return self._release is not None or self._paused
-
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is read, by the command ``pause``."""
-        return self._paused
-
-    @paused.setter
-    def paused(self, paused: bool) -> None:
-        if paused != self._paused:
-            self._paused = paused
-            self._on_change()
-
     def received(self, size: int) -> None:
-        """So many bytes were read from the relay."""
-        self._received += size
+        """Take in that so many bytes were read from the source."""
         if self._budget.rate is None:
             return
         wait = self._budget.spend(time.monotonic(), size)
         if wait > 0 and self._release is None:
             self._release = asyncio.get_running_loop().call_later(wait, self._go_on)
-            self._on_change()
+            self._on_hold(True)
 
     def _go_on(self) -> None:
         if self._release is not None:
             self._release.cancel()
             self._release = None
-            self._on_change()
+            self._on_hold(False)
 
-    async def run(self, source: Source) -> None:
-        """Look at the machine and at the reading, once a second, and set the rate."""
+    async def run(self, progress_of: Callable[[], ReadProgress]) -> None:
+        """Set the rate once a second, by a sample of the machine and by where the reading stands."""
         while True:
             self._seen = await asyncio.to_thread(self._machine.sample)
             idle = self._judge.sample(self._seen)
-            look = source.look(self._received)
+            progress = progress_of()
             self._window.budget = ingest_budget(self._settings, self.workers, self._window.bytes_an_event) or 0.0
             give_way = self._has_limit and not (self._settings.backfill_use_idle and idle)
-            self.outlook = self._window.look(look, give_way=give_way)
+            self.outlook = self._window.judge(progress, give_way=give_way)
             self._set_rate(self.outlook.rate)
-            self._say_pace(look.now)
-            self._warn(look.now, away=look.away)
+            self._say_pace(progress.now)
+            self._warn(progress.now, away=progress.away)
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def _set_rate(self, rate: float | None) -> None:
@@ -306,7 +286,7 @@ class IngestPace:
             self._go_on()
 
     def _say_pace(self, now: float) -> None:
-        """Say why it goes as it goes, when that has changed: at once, but the same no more often than each WINDOW."""
+        """Log the reason for the rate when it changes. The same reason is logged at most once each WINDOW."""
         pace = self.is_paced, self.outlook.demanded
         if pace != self._pace_now and now - self._pace_said.get(pace, -math.inf) >= WINDOW:
             self._pace_now = pace
@@ -314,7 +294,7 @@ class IngestPace:
             log.info("[BACKFILL] Pace: " + self.why)
 
     def _warn(self, now: float, *, away: bool = False) -> None:
-        """Say that the window will run out, where reading can change that; that a relay is away is said elsewhere."""
+        """Log that the window will run out, unless the relay is ``away``: then reading faster cannot help."""
         outlook = self.outlook
         if away:
             return
@@ -328,7 +308,7 @@ class IngestPace:
 
 
 def loss(outlook: Outlook) -> str:
-    """``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``; or nothing is taken."""
+    """Return ``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``, or the like."""
     assert outlook.window_left is not None
     when = f"in {span(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
     pace = f"at this pace ({outlook.speed:.1f} x real time)" if outlook.speed else "nothing is taken now, and"

@@ -1,4 +1,4 @@
-"""What an ingest says of itself: its standing, its state, its last line. Pure: made of what ``Replay`` hands over."""
+"""The facts that an ingest reports: its position, its state, its last line. Pure: made of what the session gives."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from streams.kafka.disk import broker_folder, check_disk
 from streams.messages import NOTHING_SHOWN
 from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
-from streams.sources.firehose.intake import Counts
+from streams.sources.firehose.intake import FrameCounts
 from streams.sources.firehose.plan import Decision
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
-from streams.sources.firehose.start import RunStart, frames_ahead
+from streams.sources.firehose.start import PlannedRun, frames_ahead
 from streams.status.process import IngestMode, IngestState, Memory, plan_text
 from streams.text import as_time, moment
 from streams.ui.terminal.ingest_bar import Standing
@@ -25,20 +25,20 @@ log = structlog.get_logger("streams.ingest")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a replay knows. ``start`` and ``continuity`` are None until there is a plan; ``rate`` in events a second."""
+    """The facts of a session. ``start`` and ``continuity``: None until there is a plan; ``rate``: events a second."""
 
     relay: str
     days: int
-    start: RunStart | None
+    start: PlannedRun | None
     continuity: Continuity | None
-    counts: Counts
+    counts: FrameCounts
     rate: float
     unacknowledged: int
     web: str | None
 
 
-def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standing:
-    """Where the reading stands, for the progress."""
+def standing(start: PlannedRun, continuity: Continuity, counts: FrameCounts) -> Standing:
+    """Return where the reading stands, for the progress."""
     return Standing(
         seq=continuity.position, events=counts.events,
         frames=counts.frames, dead=counts.dead, begin=start.covered_from,
@@ -47,7 +47,7 @@ def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standin
 
 
 def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
-    """An ingest, for ``status``, the metrics and the live page."""
+    """Return an ingest's state, for ``status``, the metrics and the live page."""
     start, counts, outlook = facts.start, facts.counts, pace.outlook
     at = standing(start, facts.continuity, counts) if start and facts.continuity else None
     return IngestState(
@@ -64,8 +64,8 @@ def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, m
     )  # fmt: skip
 
 
-def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_reached: bool) -> None:
-    """The last line: what was covered, and what was not."""
+def report_end(start: PlannedRun, continuity: Continuity, counts: FrameCounts, *, head_reached: bool) -> None:
+    """Log the last line: the time that was covered, and the gaps."""
     gaps = [gap for gap in (start.passed_over, start.missing) if gap is not None]
     uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None
     if uncovered is None and start.is_blind:
@@ -80,8 +80,8 @@ def report_end(start: RunStart, continuity: Continuity, counts: Counts, *, head_
     )  # fmt: skip
 
 
-def report_plan(settings: Settings, start: RunStart, decision: Decision, days: int) -> None:
-    """Say what was asked for, what the relay keeps, where it begins, and what that takes. Raises DiskError."""
+def report_plan(settings: Settings, start: PlannedRun, decision: Decision, days: int) -> None:
+    """Log what was asked for, what the relay keeps, where the run begins and what it takes. Raises DiskError."""
     oldest, head = start.oldest, start.head
     asked = f"{days} days" if days > 0 else "all that the relay keeps"
     log.info(

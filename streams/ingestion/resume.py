@@ -1,4 +1,4 @@
-"""From where a topic can be resumed that holds no watermark any more: the position in Postgres."""
+"""The position in Postgres, from which a topic is resumed that holds no watermark any more."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ log = structlog.get_logger("streams.ingest")
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """From where a topic can be resumed (None: nowhere), and its id (None: it has none yet)."""
+    """The watermark to resume a topic from (None: there is none), and the topic's id (None: it has none yet)."""
 
     watermark: Watermark | None
     topic_id: str | None
 
 
 async def resume_point(settings: Settings, relay: str) -> ResumePoint:
-    """The position in the database, for a topic that was written and holds no watermark any more (retention).
+    """Return the position in the database, for a topic that was written and whose watermarks retention has removed.
 
-    Raises DatabaseError; without a database there is nothing to resume.
+    Raises DatabaseError. Without a database there is nothing to resume.
     """
     try:
         database = Database(settings.database_dsn(), settings.sink_schema, 1)

@@ -1,4 +1,4 @@
-"""How Kafka is reached: address, TLS and password of every client, and the sentence for what keeps us out."""
+"""The way to Kafka: address, TLS and password of every client, and the sentences for its refusals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 #: How long the broker may be away at the start of a process, in seconds, before that is an error.
-START_PATIENCE: Final = 10.0
+START_TIMEOUT: Final = 10.0
 #: Milliseconds that one server has to say why it refuses us.
 REFUSAL_MS: Final = 5_000
 #: What comes out of aiokafka where a broker does not answer, or is starting; a TimeoutError is an OSError too.
@@ -51,7 +51,7 @@ _REFUSED: Final = (
 
 
 def kafka_client_options(settings: Settings) -> dict[str, Any]:
-    """The keyword arguments that every aiokafka client shares: address and security."""
+    """Return the keyword arguments that every aiokafka client shares: address and security."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers(),
         "security_protocol": settings.kafka_security_protocol,
@@ -66,7 +66,7 @@ def kafka_client_options(settings: Settings) -> dict[str, Any]:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """The TLS context of the KAFKA_SSL_ settings. Raises BrokerError where a file cannot be used."""
+    """Return the TLS context of the KAFKA_SSL_ settings. Raises BrokerError if a file cannot be used."""
     name, file = "KAFKA_SSL_CAFILE", settings.kafka_ssl_cafile
     try:
         context = ssl.create_default_context(cafile=file)
@@ -79,15 +79,15 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client, connected; a broker that is away is waited for ``patience`` seconds.
+async def admin_client(settings: Settings, timeout: float = START_TIMEOUT) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Give a connected admin client; wait ``timeout`` seconds for a broker that is away.
 
-    It is said once a minute where that is longer than a start may wait. Raises BrokerError with a sentence where the
+    A wait that is longer than a start may wait is logged once a minute. Raises BrokerError, with a sentence, if the
     broker stays away or refuses us.
     """
     admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=15_000)
     clock = asyncio.get_running_loop().time
-    deadline, said = clock() + patience, -math.inf
+    deadline, said = clock() + timeout, -math.inf
     try:
         while True:
             try:
@@ -97,7 +97,7 @@ async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> 
                 refusal = await _refusal(settings, error)
                 if refusal is not None or not is_away(error) or clock() > deadline:
                     raise refusal or broker_error(settings, error) from None
-                if patience > START_PATIENCE and clock() - said >= SAY_EVERY:
+                if timeout > START_TIMEOUT and clock() - said >= SAY_EVERY:
                     said = clock()
                     log.warning("%s Waiting for it.", broker_error(settings, error))
                 await asyncio.sleep(0.5)
@@ -107,21 +107,21 @@ async def admin_client(settings: Settings, patience: float = START_PATIENCE) -> 
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the error means that the broker cannot be reached now, and may be later."""
+    """Return whether the error means that the broker cannot be reached now, and may be later."""
     return isinstance(error, _AWAY)
 
 
 async def asked(
-    settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]], patience: float = START_PATIENCE
+    settings: Settings, question: Callable[[AIOKafkaAdminClient], Awaitable[T]], timeout: float = START_TIMEOUT
 ) -> T:
-    """The answer to a question that may be asked again; a broker that goes away meanwhile is waited for ``patience`` s.
+    """Ask the broker, and ask again while it is away, for ``timeout`` seconds. The question must bear a repetition.
 
-    Raises BrokerError where it stays away or refuses us.
+    Raises BrokerError if the broker stays away or refuses us.
     """
-    deadline = asyncio.get_running_loop().time() + patience
+    deadline = asyncio.get_running_loop().time() + timeout
     while True:
         try:
-            async with admin_client(settings, patience) as admin:
+            async with admin_client(settings, timeout) as admin:
                 return await question(admin)
         except KafkaError as error:
             if not is_away(error) or asyncio.get_running_loop().time() > deadline:
@@ -131,12 +131,12 @@ async def asked(
 
 
 async def explained(settings: Settings, error: BaseException) -> BrokerError:
-    """The operator's sentence for a client that could not connect; why it was refused costs one more connection."""
+    """Return the error for a client that could not connect. The reason of a refusal costs one more connection."""
     return await _refusal(settings, error) or broker_error(settings, error)
 
 
 async def _refusal(settings: Settings, error: BaseException) -> BrokerError | None:
-    """Why the first server that refuses us does so, if one does; None for an error that says itself what it is.
+    """Return the reason of the first server that refuses us; None if none does, or if the error says it already.
 
     aiokafka's bootstrap only logs what each server answered, and raises that it could not connect
     (``AIOKafkaClient.bootstrap``): a wrong password would look like a broker that is down.
@@ -160,7 +160,7 @@ async def _refusal(settings: Settings, error: BaseException) -> BrokerError | No
 
 
 def broker_error(settings: Settings, error: BaseException) -> BrokerError:
-    """The operator's sentence for a Kafka error."""
+    """Return the error for the operator: a Kafka error as a sentence."""
     where = settings.bootstrap_servers()
     if isinstance(error, UnsupportedSaslMechanismError):
         mechanism = settings.kafka_sasl_mechanism

@@ -1,4 +1,4 @@
-"""What a range of events takes on the broker's disk, and whether it fits: known for the embedded broker only."""
+"""The space of a range of events on the broker's disk. Known for the embedded broker only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARGIN: Final = 0.1
 
 
 def broker_folder(settings: Settings) -> Path | None:
-    """The folder of the broker's data, where the broker is the embedded one; else None."""
+    """Return the folder of the broker's data if the broker is the embedded one; else None."""
     state = read_stack_state(settings.local_dir)
     return (
         settings.local_dir if state and state.get("kafka_bootstrap_servers") == settings.bootstrap_servers() else None
@@ -25,9 +25,9 @@ def broker_folder(settings: Settings) -> Path | None:
 
 
 def check_disk(folder: Path | None, frames: int) -> str:
-    """Whether so many frames fit into the broker's folder (None: it is not on this machine): a sentence for the log.
+    """Return a sentence for the log: the space of so many frames in the broker's folder (None: on another machine).
 
-    Raises DiskError where they cannot fit.
+    Raises DiskError if they cannot fit.
     """
     need = frames * BYTES_PER_SEQ
     if folder is None:

@@ -1,4 +1,4 @@
-"""Whether workers run: the members of the Kafka group that they share the topic's partitions in."""
+"""The Kafka group in which workers share the topic's partitions: its name, and its members."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_GROUP: Final = 69
 
 
 def group_id(settings: Settings) -> str:
-    """The Kafka group and the prefix of the changelogs: SINK_GROUP, and what is not the default of topic and schema.
+    """Return the Kafka group and the changelogs' prefix: SINK_GROUP, with topic and schema if they are not the default.
 
     Two topics in one Kafka group would rebalance each other and share changelogs; two schemas would each get half.
     """
@@ -31,12 +31,12 @@ def group_id(settings: Settings) -> str:
 
 
 def changelog(settings: Settings, table: str) -> str:
-    """The topic of a Faust table of ours."""
+    """Return the topic of a Faust table of ours."""
     return f"{group_id(settings)}-{table}-changelog"
 
 
 async def running_workers(settings: Settings) -> list[str]:
-    """The hosts of the workers, one entry each. One that was killed counts for another 10 s. Raises BrokerError.
+    """Return the hosts of the workers, one entry each. One that was killed counts for another 10 s. Raises BrokerError.
 
     The broker knows of every worker, on whatever machine; sessions in Postgres also belong to commands and to pools.
     """
@@ -44,7 +44,7 @@ async def running_workers(settings: Settings) -> list[str]:
 
 
 async def members(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
-    """The same, by a client that is open. Raises KafkaError."""
+    """Return the hosts of the workers, by a client that is open. Raises KafkaError."""
     found: list[str] = []
     for response in await admin.describe_consumer_groups([group_id(settings)]):
         for code, _, _, _, _, joined, *_ in response.groups:

@@ -37,7 +37,7 @@ SESSION: Final = 10.0
 
 
 class _Candidate:
-    """Our side of the election."""
+    """This process as a candidate in the election."""
 
     def __init__(self, on_lost: Callable[[], None]) -> None:
         began = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -53,7 +53,7 @@ class _Candidate:
         return self.holder == self.name
 
     def joins_anew(self) -> None:
-        """The broker does not know us (any more): we wait from now on, like anybody else."""
+        """Wait from now on like a new candidate: the broker does not know us (any more)."""
         if self.holds:
             self.holder = None
             self.since = time.time_ns() // 1000

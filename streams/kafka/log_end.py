@@ -1,4 +1,4 @@
-"""Silence of a partition: whether the broker is away, or the log ends earlier than it did when it was asked."""
+"""The silence of a partition: the broker is away, or the log ends earlier than it did when it was asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 #: Seconds without a message after which the broker is asked where the log ends.
-PATIENCE: Final = 20.0
+TIMEOUT: Final = 20.0
 #: Times that it is asked. One that answers each time, and gives nothing of what it says is there, is given up.
 LOOKS: Final = 5
 
@@ -28,16 +28,16 @@ class Silence:
         self._looks = 0
 
     def broken(self) -> None:
-        """Something came."""
+        """Note that messages came."""
         self._since = time.monotonic()
         self._looks = 0
 
     async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Where the partitions end now, after long silence; nothing before.
+        """Return where the partitions end now, after long silence; before that an empty dict.
 
-        Raises KafkaError where the broker stays away (aiokafka waits 40 s for it), or gives nothing for LOOKS times.
+        Raises KafkaError if the broker stays away (aiokafka waits 40 s for it), or gives nothing for LOOKS times.
         """
-        if time.monotonic() - self._since < PATIENCE:
+        if time.monotonic() - self._since < TIMEOUT:
             return {}
         if self._looks == LOOKS:
             raise KafkaError(f"it answers, and gives none of the messages that it says are in {sorted(tps)}")
@@ -47,9 +47,9 @@ class Silence:
         return found
 
     async def end(self, tp: TopicPartition, known: int, *, came: bool) -> int:
-        """Where to read to: the ``known`` end, or the lower one of a broker that lost some of it. Raises KafkaError.
+        """Return where to read to: the ``known`` end, or the lower one of a broker that lost a part. Raises KafkaError.
 
-        ``came``: something did.
+        ``came``: messages came.
         """
         if came:
             self.broken()

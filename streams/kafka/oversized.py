@@ -13,18 +13,18 @@ from streams.messages import DeadLetter, Watermark, dead_payload, decode_control
 KEPT: Final = 16 * 1024
 
 
-class Record(NamedTuple):
-    """A message as it was to be written; ``now_ms``: when."""
+class RefusedRecord(NamedTuple):
+    """A message that the topic refused; ``now_ms``: its time."""
 
     key: bytes | None
     value: bytes
     now_ms: int
 
 
-def letter_for(record: Record, run: Watermark | None, topic: str) -> DeadLetter:
-    """The letter for an event, or a letter without its payload for a letter. ``run``: a watermark of the run.
+def letter_for(record: RefusedRecord, run: Watermark | None, topic: str) -> DeadLetter:
+    """Return the letter for an event, or for a letter one without payload. ``run``: a watermark of the run.
 
-    Raises MismatchError where the topic cannot even hold a message of our own.
+    Raises MismatchError if the topic cannot even hold a message of our own.
     """
     if record.key is None or run is None:
         return _shorter(record, topic)
@@ -43,7 +43,7 @@ def letter_for(record: Record, run: Watermark | None, topic: str) -> DeadLetter:
     )  # fmt: skip
 
 
-def _shorter(record: Record, topic: str) -> DeadLetter:
+def _shorter(record: RefusedRecord, topic: str) -> DeadLetter:
     letter = decode_control(record.value) if record.key is None else None
     if not isinstance(letter, DeadLetter) or not letter.payload:
         raise MismatchError(

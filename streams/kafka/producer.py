@@ -28,7 +28,7 @@ BATCH_BYTES: Final = 896 * 1024
 #: Seconds until aiokafka gives a batch up.
 SEND_TIMEOUT: Final = 40.0
 #: Seconds that anybody waits for a producer to close.
-STOP_PATIENCE: Final = 1.0
+STOP_TIMEOUT: Final = 1.0
 #: DIDs whose partition is remembered (murmur2 in Python costs more than everything else per event); about 30 MB.
 DID_CACHE: Final = 100_000
 #: Characters: longer ones, up to 2,048, are legal, and a stranger could fill the memory with them.
@@ -83,7 +83,7 @@ class Outlet:
         await close_producer(self._producer)
 
     def lane_of(self, key: bytes) -> Lane:
-        """Where messages of the key go."""
+        """Return the lane for messages of the key."""
         where = self._where
         lane = where.get(key)
         if lane is None:
@@ -127,7 +127,7 @@ class Outlet:
             while self._in_flight and (self._bytes > self._budget or self._in_flight[0][0].done()):
                 await self._oldest()
 
-    async def settle(self) -> None:
+    async def wait_acknowledged(self) -> None:
         """Send everything; returns when all of it is acknowledged. Raises KafkaError where something is not."""
         for lane in self.lanes:
             self._close(lane)
@@ -142,13 +142,13 @@ class Outlet:
 
 
 def _read(sent: asyncio.Future[Any]) -> None:
-    """After a first failure nobody asks for the others', and asyncio would warn."""
+    """Read the outcome: after a first failure nobody asks for the others', and asyncio would warn."""
     if not sent.cancelled():
         sent.exception()
 
 
 def make_producer(settings: Settings, batch_bytes: int, *, idempotent: bool = True) -> AIOKafkaProducer:
-    """A producer for batches that its user makes: acknowledged by all replicas, nothing lingers in it."""
+    """Return a producer for batches that its user makes: acknowledged by all replicas, nothing lingers in it."""
     return AIOKafkaProducer(
         **kafka_client_options(settings),
         enable_idempotence=idempotent,
@@ -162,14 +162,14 @@ def make_producer(settings: Settings, batch_bytes: int, *, idempotent: bool = Tr
 
 
 async def close_producer(producer: AIOKafkaProducer) -> None:
-    """Close it. It waits for what is unsent until that has expired: it does so by itself, and nobody waits long."""
+    """Close it. It may wait long for unsent batches to expire: it does so in the background."""
     closing = asyncio.get_running_loop().create_task(producer.stop(), name="producer-stop")
     _CLOSING.add(closing)
     closing.add_done_callback(_closed)
-    await asyncio.wait((closing,), timeout=STOP_PATIENCE)
+    await asyncio.wait((closing,), timeout=STOP_TIMEOUT)
 
 
 def _closed(closing: asyncio.Task[None]) -> None:
     _CLOSING.discard(closing)
     if not closing.cancelled():
-        closing.exception()  # read, so that asyncio does not warn: what was unsent is known already
+        closing.exception()  # read, so that asyncio does not warn: unsent batches are known already

@@ -1,12 +1,12 @@
-"""From encoded events to acknowledged record batches: order per partition, a byte budget, and the watermarks.
+"""The ingest's way into the topic: batches in order per partition, a byte budget, and the watermarks.
 
 Everything per event is synchronous: ``add`` appends to the open batch of the DID's partition. One task a partition
 hands full or lingering batches to aiokafka (two at once could overtake each other). ``unacknowledged`` counts the bytes
 between ``add`` and the broker's answer; the caller stops reading from the relay while ``full`` is true.
 
 A watermark is written only after every batch that it covers was acknowledged: an idempotent producer too gives up on
-a batch after a while, and a later watermark must not stand over a lost one. After a failure the publisher is done for:
-the caller makes a new one and goes back to the last durable watermark.
+a batch after a while, and a later watermark must not stand over a lost one. After a failure the publisher is of no
+more use: the caller makes a new one and goes back to the last durable watermark.
 
 Where a topic takes less than our largest message, the publisher is ``careful``: a batch that is refused for its size is
 taken apart until the record is found that the topic cannot hold, which becomes a dead letter; all others stay in order.
@@ -24,7 +24,7 @@ from typing import Any, Final
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streams.errors import MismatchError
-from streams.kafka.oversized import Record, letter_for
+from streams.kafka.oversized import RefusedRecord, letter_for
 from streams.kafka.producer import BATCH_BYTES, DID_CACHE, LONGEST_KEPT, close_producer, make_producer
 from streams.kafka.topic import TopicInfo, partition_for
 from streams.messages import ControlMessage, Position, Watermark, encode_control
@@ -34,7 +34,7 @@ from streams.settings import Settings
 #: Seconds until a batch that is not full is sent.
 LINGER: Final = 0.25
 #: Seconds between watermarks.
-MARK_EVERY: Final = 1.0
+WATERMARK_EVERY: Final = 1.0
 #: What the broker answers for a batch that is too large for the topic, or for a segment of its log.
 TOO_LARGE: Final = (MessageSizeTooLargeError, RecordListTooLargeError)
 _NO_HEADERS: Final[list[tuple[str, bytes | None]]] = []
@@ -46,8 +46,8 @@ class _Batch:
     size: int
     done: asyncio.Future[None]
     lane: _Lane
-    #: What is in it, where it may have to be taken apart.
-    records: list[Record] | None = None
+    #: The records in it, if it may have to be taken apart.
+    records: list[RefusedRecord] | None = None
 
 
 class _Lane:
@@ -90,10 +90,10 @@ class _Lane:
             self._open()
             self._wake.set()
 
-    def advanced(self, offset: int) -> bool:
-        """Note where a batch went; False where that is not behind the one before.
+    def advance(self, offset: int) -> bool:
+        """Note the offset of a batch. Return False if it is not behind the batch before.
 
-        A topic that was deleted and re-created at once takes our batches as if nothing had been.
+        A topic that was deleted and re-created at once takes our batches as if nothing had happened.
         """
         if 0 <= offset <= self.written:
             return False
@@ -117,17 +117,17 @@ class _Lane:
 
 
 class _CarefulLane(_Lane):
-    """A lane of a topic that may refuse a batch for its size: it waits for each batch, and keeps what is in it."""
+    """A lane of a topic that may refuse a batch for its size: it waits for each batch, and keeps its records."""
 
     __slots__ = ("_records",)
 
     def _open(self) -> None:
         super()._open()
-        self._records: list[Record] = []
+        self._records: list[RefusedRecord] = []
 
     def add(self, key: bytes | None, value: bytes, now_ms: int) -> None:
         super().add(key, value, now_ms)
-        self._records.append(Record(key, value, now_ms))
+        self._records.append(RefusedRecord(key, value, now_ms))
 
     def cut(self) -> None:
         records = self._records
@@ -165,10 +165,10 @@ class _CarefulLane(_Lane):
                 half = len(records) // 2
                 parts += [self._packed(records[half:]), self._packed(records[:half])]
             else:
-                if not self.advanced(offset):
+                if not self.advance(offset):
                     raise publisher.re_created()
 
-    def _packed(self, records: list[Record]) -> tuple[Any, list[Record]]:
+    def _packed(self, records: list[RefusedRecord]) -> tuple[Any, list[RefusedRecord]]:
         builder = self._publisher.producer.create_batch()
         for key, value, now_ms in records:
             builder.append(timestamp=now_ms, key=key, value=value)
@@ -206,13 +206,13 @@ class Publisher:
         self._failed: asyncio.Future[None]
         self._lanes: list[_Lane] = []
         #: The last batch of each lane when its watermark was acknowledged.
-        self._marked: list[asyncio.Future[None] | None] = []
+        self._watermarked: list[asyncio.Future[None] | None] = []
         self._on_change = on_change
         self._where: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._make_watermark: Callable[[Position], Watermark] | None = None
         self._position: Callable[[], Position] | None = None
-        self._marking = asyncio.Lock()
+        self._writing_watermarks = asyncio.Lock()
         self._lane = _Lane if takes is None else _CarefulLane
         self._on_buried = on_buried
         batch_bytes = BATCH_BYTES if takes is None else min(BATCH_BYTES, takes)
@@ -228,10 +228,13 @@ class Publisher:
         self._failed = asyncio.get_running_loop().create_future()
         self._lanes = [self._lane(self, partition) for partition in range(self.partitions)]
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._linger(), name="linger"), loop.create_task(self._mark(), name="mark")]
+        self._tasks = [
+            loop.create_task(self._linger(), name="linger"),
+            loop.create_task(self._write_regularly(), name="watermarks"),
+        ]
 
     async def stop(self) -> None:
-        """Give up what is open; call ``drain`` first to keep it."""
+        """Stop, without the batches that are not sent: call ``drain`` first to keep them."""
         for task in (*self._tasks, *(lane.task for lane in self._lanes)):
             task.cancel()
         await close_producer(self.producer)
@@ -261,36 +264,36 @@ class Publisher:
             self._fill()
 
     # -- watermarks
-    def mark_with(self, make_watermark: Callable[[Position], Watermark], position: Callable[[], Position]) -> None:
-        """Begin a run: how its watermarks are made, and up to where everything was added when that is asked."""
+    def begin_run(self, make_watermark: Callable[[Position], Watermark], position: Callable[[], Position]) -> None:
+        """Begin a run. ``make_watermark`` makes its watermarks; ``position``: up to where everything was added."""
         self._make_watermark = make_watermark
         self._position = position
         self.durable = None
 
-    async def mark(self, *, anyway: bool = False) -> None:
+    async def write_watermarks(self, *, anyway: bool = False) -> None:
         """Write watermarks for what was added so far, and wait until they are acknowledged.
 
-        Where the position is the same none is written, but ``anyway``.
+        If the position is the same as before, none is written; ``anyway``: write even then.
         """
-        async with self._marking:
+        async with self._writing_watermarks:
             make = self._make_watermark
             if self._position is None or make is None:
                 return
             position = self._position()
             if position == self.durable and not anyway:
                 return
-            await self._settle()
+            await self._wait_acknowledged()
             watermark = make(position)
             crash_point("watermark.before_write")
             for lane in self._lanes:
                 self.control(watermark, lane.partition)
-            await self._settle()
+            await self._wait_acknowledged()
             crash_point("watermark.acknowledged")
             if make is self._make_watermark:
                 self.durable = position
-                self._marked = [lane.last for lane in self._lanes]
+                self._watermarked = [lane.last for lane in self._lanes]
 
-    async def _settle(self) -> None:
+    async def _wait_acknowledged(self) -> None:
         """Wait until everything that was added so far is acknowledged. Raises the publisher's failure."""
         for lane in self._lanes:
             lane.cut()
@@ -300,7 +303,7 @@ class Publisher:
             self.check()
 
     def check(self) -> None:
-        """Raise SendError where Kafka did not take what was sent."""
+        """Raise SendError if Kafka did not take a batch."""
         if self.failure is not None:
             raise SendError(str(self.failure) or repr(self.failure))
 
@@ -308,18 +311,18 @@ class Publisher:
         """Send everything, with watermarks behind it. Raises the publisher's failure."""
         for lane in self._lanes:
             lane.cut()
-        await self.mark(anyway=[lane.last for lane in self._lanes] != self._marked)
-        await self._settle()
+        await self.write_watermarks(anyway=[lane.last for lane in self._lanes] != self._watermarked)
+        await self._wait_acknowledged()
         while any(lane.count for lane in self._lanes):  # the letter of a record that was refused meanwhile
-            await self._settle()
+            await self._wait_acknowledged()
 
     @property
     def written(self) -> dict[int, int]:
-        """Offset of the last batch that was acknowledged, by partition; -1 before the first."""
+        """Return the offset of the last batch that was acknowledged, by partition; -1 before the first."""
         return {lane.partition: lane.written for lane in self._lanes}
 
     def limit(self, budget: int) -> None:
-        """Another budget, from now on."""
+        """Use another budget from now on."""
         self.budget = budget
         if self.unacknowledged > budget:
             self._fill()
@@ -342,31 +345,31 @@ class Publisher:
             self._on_change()
 
     def acknowledged(self, sent: asyncio.Future[Any], batch: _Batch) -> None:
-        """One batch's fate (called by its future)."""
+        """Take in the broker's answer to a batch (called by its future)."""
         error: BaseException | None = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None:
             self.fail(error)
             return
-        if not batch.lane.advanced(sent.result().offset):
+        if not batch.lane.advance(sent.result().offset):
             self.fail(self.re_created())
             return
         self.written_whole(batch)
 
     def re_created(self) -> MismatchError:
-        """The fault of a topic whose offsets go back."""
+        """Return the error for a topic whose offsets go back."""
         return MismatchError(
             f"The topic {self.topic} was re-created while we wrote to it: start again to fill the new one, "
             "with another SINK_SCHEMA or an emptied one."
         )
 
-    def bury(self, record: Record) -> None:
-        """A dead letter in the place of a record that the topic cannot hold. Raises MismatchError."""
+    def bury(self, record: RefusedRecord) -> None:
+        """Append a dead letter in the place of a record that the topic cannot hold. Raises MismatchError."""
         make = self._make_watermark
         self.control(letter_for(record, make(Position(0, None)) if make is not None else None, self.topic))
         self._on_buried()
 
     def written_whole(self, batch: _Batch) -> None:
-        """Everything of a batch is in the topic."""
+        """Note that the whole batch is in the topic."""
         crash_point("batch.acknowledged")
         self.unacknowledged -= batch.size
         if not batch.done.done():
@@ -376,7 +379,7 @@ class Publisher:
             self._on_change()
 
     def fail(self, error: BaseException) -> None:
-        """The first failure is the one that counts; whoever waits is told."""
+        """Note a failure and wake all that wait. Only the first one counts."""
         if self.failure is None:
             self.failure = error
             self._failed.set_result(None)
@@ -388,11 +391,11 @@ class Publisher:
             for lane in self._lanes:
                 lane.cut()
 
-    async def _mark(self) -> None:
+    async def _write_regularly(self) -> None:
         while self.failure is None:
-            await asyncio.sleep(MARK_EVERY)
+            await asyncio.sleep(WATERMARK_EVERY)
             try:
-                await self.mark()
+                await self.write_watermarks()
             except SendError:
                 return
 

@@ -16,7 +16,7 @@ MOST_REFUSALS: Final = 5
 
 
 class Refusals:
-    """Counts how often Kafka refused what we send for the same reason while nothing got further."""
+    """The count of refusals by Kafka for the same reason, while nothing got further."""
 
     def __init__(self) -> None:
         self._reason: type[BaseException] | None = None

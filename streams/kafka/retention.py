@@ -1,4 +1,4 @@
-"""Retention must outlast the slowest group: when one's lag nears half of it, the topic keeps its events longer.
+"""The topic's retention outlasts its slowest group: when a lag nears half of it, the topic keeps events longer.
 
 A group is known by what it has committed to Kafka for the topic. The age of its lag is the age of the oldest message
 that it has not committed. Where the disk would not allow more, the ingest is to wait until the group has caught up.
@@ -26,7 +26,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks.
-LOOK_EVERY: Final = 60.0
+CHECK_EVERY: Final = 60.0
 #: Part of the retention that the age of a lag may reach.
 NEAR: Final = 0.45
 #: Part of the disk that must be free for a longer retention.
@@ -34,35 +34,35 @@ FREE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What to do: ``raise_to`` a longer retention (ms), or ``wait`` until the groups have caught up."""
+class RetentionVerdict:
+    """A verdict: ``raise_to`` a longer retention (ms), or ``wait`` until the groups have caught up."""
 
     raise_to: int | None = None
     wait: bool = False
 
 
-def judge(retention_ms: int, oldest_lag_ms: float, *, disk_allows: bool) -> Verdict:
-    """Pure: what the age of the oldest lag (ms) asks for. A retention below 0 is for ever."""
+def judge(retention_ms: int, oldest_lag_ms: float, *, disk_allows: bool) -> RetentionVerdict:
+    """Judge the age of the oldest lag (ms). A retention below 0 has no end. Pure."""
     if retention_ms < 0 or oldest_lag_ms < retention_ms * NEAR:
-        return Verdict()
-    return Verdict(raise_to=retention_ms * 2) if disk_allows else Verdict(wait=True)
+        return RetentionVerdict()
+    return RetentionVerdict(raise_to=retention_ms * 2) if disk_allows else RetentionVerdict(wait=True)
 
 
 class RetentionGuard:
-    """Looks at one topic's groups for its ingest."""
+    """The guard of one topic's retention, run by its ingest."""
 
     def __init__(self, settings: Settings, info: TopicInfo) -> None:
         self._settings = settings
         self._info = info
         self._folder = broker_folder(settings)
 
-    async def look(self) -> Verdict:
-        """Judge, and raise the topic's retention where that is the verdict. Raises KafkaError, BrokerError."""
+    async def check(self) -> RetentionVerdict:
+        """Judge, and raise the topic's retention if that is the verdict. Raises KafkaError, BrokerError."""
         async with admin_client(self._settings) as admin:
             configs = await topic_configs(admin, self._info.name)
             retention = _retention(configs)
             if retention < 0:
-                return Verdict()
+                return RetentionVerdict()
             positions = await self._lowest_positions(admin)
             age = await self._oldest_lag(positions)
             verdict = judge(retention, age, disk_allows=disk_allows(self._folder))
@@ -75,7 +75,7 @@ class RetentionGuard:
             return verdict
 
     async def _lowest_positions(self, admin: AIOKafkaAdminClient) -> dict[TopicPartition, int]:
-        """The lowest offset that any group has committed, of each partition that one has."""
+        """Return the lowest offset that any group has committed, by partition."""
         tps = [TopicPartition(self._info.name, partition) for partition in range(self._info.partitions)]
         lowest: dict[TopicPartition, int] = {}
         for group, *_ in await admin.list_consumer_groups():
@@ -90,7 +90,7 @@ class RetentionGuard:
         return lowest
 
     async def _oldest_lag(self, positions: dict[TopicPartition, int]) -> float:
-        """The age in ms of the oldest message at one of the positions; 0 where none is behind."""
+        """Return the age in ms of the oldest message at one of the positions; 0 if none is behind."""
         oldest: float | None = None
         async with reader(self._settings, self._info.partitions) as (consumer, tps):
             ends = await consumer.end_offsets(tps)
@@ -105,7 +105,7 @@ class RetentionGuard:
 
 
 def disk_allows(folder: Path | None) -> bool:
-    """Whether the broker's disk has room for a longer retention; a broker elsewhere is its operator's business."""
+    """Return whether the broker's disk has room for a longer retention; True for a broker on another machine."""
     if folder is None:
         return True
     usage = shutil.disk_usage(folder)
@@ -113,7 +113,7 @@ def disk_allows(folder: Path | None) -> bool:
 
 
 async def topic_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """What is set for the topic itself, and its retention wherever that comes from."""
+    """Return the settings of the topic itself, and its retention wherever that comes from."""
     configs: dict[str, str] = {}
     for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]):
         for code, message, _, _, entries in response.resources:
@@ -125,7 +125,7 @@ async def topic_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str
 
 
 async def topic_retention(admin: AIOKafkaAdminClient, topic: str) -> int:
-    """For how many ms the topic keeps its events; negative is for ever."""
+    """Return for how many ms the topic keeps its events; negative: without end."""
     return _retention(await topic_configs(admin, topic))
 
 

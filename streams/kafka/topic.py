@@ -1,4 +1,4 @@
-"""The topic: how it is created, how it is read without a group, and which partition a DID belongs in."""
+"""The topic: its creation, reading it without a group, and the partition of a DID."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerError, MismatchError
-from streams.kafka.client import START_PATIENCE, asked, broker_error, kafka_client_options
+from streams.kafka.client import START_TIMEOUT, asked, broker_error, kafka_client_options
 from streams.runtime.drills import crash_point
 from streams.settings import Settings
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: Largest message in bytes: JSON is longer than CBOR (docs/performance.md). Producer and consumers allow the same.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 #: Seconds that a topic which was just created may take to appear. KRaft takes milliseconds; a busy machine more.
-APPEAR_PATIENCE: Final = 60.0
+APPEAR_TIMEOUT: Final = 60.0
 #: Seconds between two tries to create it.
 RETRY_SECONDS: Final = 0.5
 
@@ -45,7 +45,7 @@ class TopicInfo:
 
 
 def murmur2(data: bytes) -> int:
-    """Kafka's default partitioner hash, as in the Java client (org.apache.kafka.common.utils.Utils.murmur2)."""
+    """Return Kafka's default partitioner hash, as in the Java client (org.apache.kafka.common.utils.Utils.murmur2)."""
     length = len(data)
     m, mask = 0x5BD1E995, 0xFFFFFFFF
     h = 0x9747B28C ^ length
@@ -66,12 +66,12 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_for(key: bytes, partitions: int) -> int:
-    """The partition of a key, as Kafka's default partitioner places it."""
+    """Return the partition of a key, as Kafka's default partitioner places it."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 async def describe_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo | None:
-    """The topic as it is, or None where there is none."""
+    """Return the topic as it is; None if there is none."""
     [topic] = await admin.describe_topics([name])
     error = for_code(topic["error_code"])
     if error is UnknownTopicOrPartitionError or (topic["error_code"] == 0 and not topic["partitions"]):
@@ -83,7 +83,7 @@ async def describe_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo | N
 
 
 async def find_topic(settings: Settings) -> TopicInfo | None:
-    """The topic as it is, or None where there is none. Raises BrokerError."""
+    """Return the topic as it is; None if there is none. Raises BrokerError."""
     return await asked(settings, lambda admin: describe_topic(admin, settings.kafka_topic))
 
 
@@ -132,10 +132,10 @@ async def _create_topic(admin: AIOKafkaAdminClient, settings: Settings) -> None:
 async def create(admin: AIOKafkaAdminClient, new: NewTopic) -> None:
     """Create a topic, or find that it is there already. Raises BrokerError where Kafka does not allow it.
 
-    What may pass, and too few brokers, is an error only after START_PATIENCE: a broker that was just started counts as
+    What may pass, and too few brokers, is an error only after START_TIMEOUT: a broker that was just started counts as
     none for some seconds, and a cluster may be without a controller for a moment.
     """
-    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT
     while True:
         response = await admin.create_topics([new])
         [(name, code, *message)] = response.topic_errors
@@ -149,8 +149,8 @@ async def create(admin: AIOKafkaAdminClient, new: NewTopic) -> None:
 
 
 async def wait_for_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo:
-    """Return the topic that was just created, once the broker knows it. Raises BrokerError after APPEAR_PATIENCE."""
-    deadline = asyncio.get_running_loop().time() + APPEAR_PATIENCE
+    """Return the topic that was just created, once the broker knows it. Raises BrokerError after APPEAR_TIMEOUT."""
+    deadline = asyncio.get_running_loop().time() + APPEAR_TIMEOUT
     while (info := await describe_topic(admin, name)) is None:
         if asyncio.get_running_loop().time() > deadline:
             raise BrokerError(f"The topic {name} was created and does not appear: look at the broker's log.")
@@ -166,11 +166,10 @@ async def reader(
     partition_bytes: int = MAX_MESSAGE_BYTES,
     fetch_bytes: int = 4 * MAX_MESSAGE_BYTES,
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
-    """A consumer without a group, assigned to all partitions of the topic: for looking, never for committing.
+    """Give a consumer without a group, assigned to all partitions of the topic. It never commits.
 
-    It reads nothing until it is told from where (``read_from``). ``partition_bytes``, ``fetch_bytes``: what it fetches
-    at a time of a partition, and of all; a message that is larger comes alone. Raises BrokerError where it cannot
-    connect.
+    It reads nothing until ``read_from`` says from where. ``partition_bytes``, ``fetch_bytes``: the most that it fetches
+    at a time of a partition, and of all; a larger message comes alone. Raises BrokerError if it cannot connect.
     """
     consumer = AIOKafkaConsumer(
         **kafka_client_options(settings),

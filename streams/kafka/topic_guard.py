@@ -1,4 +1,4 @@
-"""Watches over the topic while we work: the broker away, the topic deleted or re-created, its partitions changed.
+"""The watch over the topic: the broker away, the topic deleted or re-created, its partitions changed.
 
 aiokafka waits for a broker without a word, and for a deleted topic too. This says so.
 """
@@ -31,7 +31,7 @@ SAY_SECONDS: Final = 60.0
 
 
 class TopicGuard:
-    """Looks at the topic every few seconds; ``on_fault`` is told what cannot be waited for.
+    """The guard of a topic, checked every few seconds. ``on_fault`` gets the errors that no waiting mends.
 
     ``gone``: what to say of a topic that was deleted or re-created, after "while". ``known``: by partition, an offset
     that its end has reached, as far as the caller knows.
@@ -59,7 +59,7 @@ class TopicGuard:
 
     @property
     def is_away(self) -> bool:
-        """Whether the broker did not answer when last asked."""
+        """Return whether the broker did not answer the last check."""
         return self._away_since is not None
 
     async def run(self) -> None:
@@ -102,7 +102,7 @@ class TopicGuard:
             raise MismatchError(f"The topic {self._info.name} is gone: it was deleted while {self._gone}")
 
     async def _check_ends(self) -> None:
-        """Whether any partition is shorter than it was: deleted and created again between two looks."""
+        """Check that no partition is shorter than before: the topic was then re-created between two checks."""
         known = self._known()  # before its ends are asked for: they only grow
         async with asyncio.timeout(15), reader(self._settings, self._info.partitions) as (consumer, tps):
             found: dict[TopicPartition, int] = await consumer.end_offsets(tps)

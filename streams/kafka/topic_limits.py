@@ -1,4 +1,4 @@
-"""A topic that somebody else made: what of its settings cannot work, what differs, and the command that mends it.
+"""The settings of a topic that somebody else made: which cannot work, which differ, and the command that mends them.
 
 The ingest and the worker look before the first event, ``doctor`` when it is asked. Of a setting that the topic does not
 have the broker's counts: Kafka's answer holds both.
@@ -40,7 +40,7 @@ _STAMPS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What of a topic's settings is wrong, the settings (name=value) that mend it, and whether we can work with it."""
+    """A wrong setting of a topic, the settings (name=value) that mend it, and whether we can work with it."""
 
     text: str
     mend: str
@@ -48,7 +48,7 @@ class Fault:
 
 
 def judge(configs: Mapping[str, str], replication: int) -> list[Fault]:
-    """What is wrong with a topic of these settings and so many replicas; what cannot work comes first. Pure."""
+    """Return the faults of a topic with these settings and so many replicas, the fatal ones first. Pure."""
     found = [*_policy(configs), *_sizes(configs), *_times(configs), *_replicas(configs, replication)]
     return sorted(found, key=lambda fault: not fault.fatal)
 
@@ -109,7 +109,7 @@ def _replicas(configs: Mapping[str, str], replication: int) -> Iterator[Fault]:
 
 
 def takes(configs: Mapping[str, str]) -> int:
-    """The largest batch that the topic takes, in bytes: at most our largest message."""
+    """Return the largest batch that the topic takes, in bytes: at most our largest message."""
     known = [value for name in _SIZES if (value := _number(configs, name)) is not None]
     return min([MAX_MESSAGE_BYTES, *known])
 
@@ -122,7 +122,7 @@ def _number(configs: Mapping[str, str], name: str) -> int | None:
 
 
 def command(settings: Settings, topic: str, changes: str) -> str:
-    """The command that makes these changes (name=value, with commas)."""
+    """Return the command that makes these changes (name=value, with commas)."""
     servers = settings.bootstrap_servers()
     return (
         f"kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics "
@@ -131,7 +131,7 @@ def command(settings: Settings, topic: str, changes: str) -> str:
 
 
 async def effective_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """All settings of the topic, its own and the broker's. Raises KafkaError, also where we may not ask."""
+    """Return all settings of the topic, its own and the broker's. Raises KafkaError, also if we may not ask."""
     configs: dict[str, str] = {}
     for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)]):
         for code, message, _, _, entries in response.resources:

@@ -1,4 +1,4 @@
-"""Whether a broker is new enough: by the requests that it understands, for it does not tell its version."""
+"""The check that a broker is new enough, by the requests that it understands: it does not tell its version."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PRODUCE, _WITH_ZSTD = 0, 7
 
 
 def understands(versions: dict[int, tuple[int, int]]) -> bool:
-    """Whether a broker with these versions of its requests is new enough. Pure."""
+    """Return whether a broker with these versions of its requests is new enough. Pure."""
     return versions.get(_PRODUCE, (0, 0))[1] >= _WITH_ZSTD
 
 
 async def is_too_old(settings: Settings) -> bool:
-    """Whether a broker that answers is older than OLDEST; False where none answers: that is said elsewhere."""
+    """Return whether a broker that answers is older than OLDEST; False if none answers."""
     options = kafka_client_options(settings)
     for host, port, _ in collect_hosts(options.pop("bootstrap_servers")):
         try:

@@ -1,4 +1,4 @@
-"""Where the topic stands: the last watermark of every partition, found by reading backwards from its end."""
+"""The last watermark of every partition, found by reading backwards from the partition's end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _decode_version: Final = msgspec.json.Decoder(_Version).decode
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What the topic says about itself: ``watermarks`` has an entry for each partition that holds one."""
+    """The state of a topic by its own messages: ``watermarks`` has an entry for each partition that holds one."""
 
     watermarks: dict[int, Watermark]
     empty: bool
@@ -39,19 +39,19 @@ class TopicState:
 
     @property
     def topic_id(self) -> str | None:
-        """The topic's own id; None before it was first written."""
+        """Return the topic's own id; None before it was first written."""
         return next((mark.topic_id for mark in self.watermarks.values()), None)
 
     @property
     def lowest(self) -> Watermark | None:
-        """From where to resume: the lowest of the last watermarks; None where a partition has none."""
+        """Return the watermark to resume from: the lowest of the last ones; None if a partition has none."""
         if len(self.watermarks) < self.partitions:
             return None
         return min(self.watermarks.values(), key=lambda mark: (mark.run, mark.seq))
 
     @property
     def latest_run(self) -> int:
-        """The newest run that any partition has a watermark of; 0 where there is none."""
+        """Return the newest run that any partition has a watermark of; 0 if there is none."""
         return max((mark.run for mark in self.watermarks.values()), default=0)
 
 
@@ -87,7 +87,7 @@ def _check_added(info: TopicInfo, found: dict[int, Watermark], untouched: list[i
 
 
 async def last_watermark(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> Watermark | None:
-    """The last watermark of a partition whose log is from ``begin`` to before ``end``. Raises KafkaError."""
+    """Return the last watermark of a partition whose log is from ``begin`` to before ``end``. Raises KafkaError."""
     look, before = _FIRST_LOOK, end
     while before > begin:
         start = max(begin, end - look)
@@ -99,7 +99,7 @@ async def last_watermark(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: 
 
 
 async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int) -> Watermark | None:
-    """The last watermark with start <= offset < end."""
+    """Return the last watermark with start <= offset < end."""
     others = [other for other in consumer.assignment() if other != tp]
     consumer.pause(*others)
     read_from(consumer, {tp: start})
@@ -118,9 +118,9 @@ async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, sta
 
 
 def as_watermark(value: bytes | None) -> Watermark | None:
-    """A message without a key, read as a watermark; None where it is another kind or no message of ours.
+    """Return a message without a key as a watermark; None if it is of another kind, or not ours.
 
-    Raises MismatchError where its format is newer than ours.
+    Raises MismatchError if its format is newer than ours.
     """
     if value is None or b'"watermark"' not in value:
         return None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from datetime import datetime
 from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from streams.runtime.rates import Rate
 from streams.settings import Settings, read_stack_state
 from streams.sources.firehose.relay import relay_name
 from streams.status.lag import Holdings, SinkStanding
@@ -30,7 +30,7 @@ class Display:
         self._ingest: dict[str, Any] = {}
         self._begin = time.monotonic()
         self._first: SinkStanding | None = None
-        self._samples: deque[tuple[float, int]] = deque()
+        self._rate = Rate(LINE_EVERY)
         self._moved = (self._begin, self._begin)
         self._said = 0.0
         self._page_told = False
@@ -68,12 +68,8 @@ class Display:
         if received != self.received:
             self._moved = (self._moved[0] if self.received else now, now)
             self.received = received
-        self._samples.append((now, received))
-        while now - self._samples[0][0] > LINE_EVERY:
-            self._samples.popleft()
-        then, before = self._samples[0]
-        rate = int((received - before) / (now - then)) if now > then else 0
-        sink_text = f"{received:,} events  {rate:,} evt/s  {standing.pending:,} to go"
+        self._rate.add(now, received)
+        sink_text = f"{received:,} events  {int(self._rate.per_second):,} evt/s  {standing.pending:,} to go"
         ingest = self._ingest
         relay_text = "connecting"
         if ingest:

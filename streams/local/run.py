@@ -23,7 +23,7 @@ from streams.runtime.logs import print_anywhere
 from streams.runtime.signals import on_stop_signals
 from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_neighbours
 from streams.sources.firehose.handshake import NotNow
-from streams.sources.firehose.looking import look
+from streams.sources.firehose.probing import probe
 from streams.sources.firehose.relay import relay_name
 from streams.status.lag import StandingReader, standing_reader
 
@@ -72,7 +72,7 @@ async def run(*, demo: bool) -> int:
 
 async def _reachable(url: str) -> bool:
     try:
-        await look(url, None, patience=0.1)
+        await probe(url, None, timeout=0.1)
     except NotNow:  # it answers
         return True
     except (OSError, TimeoutError, RelayError):

@@ -326,10 +326,10 @@ class _Copy:
     # -- writing
     async def _finish(self) -> None:
         """The rest, and what was held back."""
-        await self._outlet.settle()
+        await self._outlet.wait_acknowledged()
         for value in self._held_back:
             self._outlet.add_control(value, 0)
-        await self._outlet.settle()
+        await self._outlet.wait_acknowledged()
 
     async def _write_marks(self, mark: Watermark, there: Container[int]) -> None:
         """One watermark for each partition that has none. Everything is acknowledged already."""
@@ -339,7 +339,7 @@ class _Copy:
         partitions = [p for p in range(self._target.partitions) if p not in there]
         for partition in partitions:
             self._outlet.add_control(value, partition)
-        await self._outlet.settle()
+        await self._outlet.wait_acknowledged()
         self._marks = len(partitions)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,6 +29,7 @@ from streams.postgres.session import (
     open_session,
 )
 from streams.runtime.drills import crash_point
+from streams.runtime.waiting import backoff, jittered
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ MIN_SERVER: Final = 140_000
 #: Seconds that the first connection may take, retries included: a server that is just starting.
 START_TIMEOUT: Final = 20.0
 #: Seconds for which a pooler's refusals count as something that passes: it is full, or Postgres behind it is away.
-REFUSAL_PATIENCE: Final = 60.0
+REFUSAL_TIMEOUT: Final = 60.0
 #: How much longer a statement may take than the try before it, which the server ended.
 MORE: Final = 4
 LONGEST_STATEMENT: Final = 86_400.0
@@ -156,7 +156,7 @@ class Database:
         wrong so far. Raises Abandoned, DatabaseError, MismatchError; data errors and our own functions' as they are.
         """
         away_since, refused_since, logged_at = None, None, 0.0
-        delay = FIRST_DELAY
+        attempt = 0
         while True:
             try:
                 async with self._connection() as connection:
@@ -173,7 +173,7 @@ class Database:
                 now = time.monotonic()
                 away_since = away_since or now
                 refused_since = (refused_since or now) if isinstance(error, ConnectionRefused) else None
-                if refused_since is not None and now - refused_since >= REFUSAL_PATIENCE:
+                if refused_since is not None and now - refused_since >= REFUSAL_TIMEOUT:
                     raise DatabaseError(
                         f"Postgres at {self.place}, or the pooler there, has refused every connection for "
                         f"{now - refused_since:.0f} s ({_sentence(error)}): look at its log, or correct DATABASE_URL."
@@ -185,8 +185,8 @@ class Database:
                         "Postgres at %s does not answer (%s), trying on for %.0f s so far.",
                         self.place, _sentence(error), now - away_since,
                     )  # fmt: skip
-                await _sleep(delay * (0.5 + random.random()), keep_going)  # noqa: S311 (jitter)
-                delay = min(LONGEST_DELAY, delay * 2)
+                await _sleep(jittered(backoff(attempt, FIRST_DELAY, LONGEST_DELAY)), keep_going)
+                attempt += 1
                 continue
             self.is_away = False
             if away_since is not None and time.monotonic() - away_since > 1:

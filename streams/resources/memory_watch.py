@@ -24,11 +24,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 class MemoryJudge:
     """What to do at so much RSS: ``go``, ``pause``, or ``small``: go on with the smallest batches.
 
-    Above the limit it pauses until RSS is below RESUME of it. A pause of PATIENCE seconds has freed nothing that can be
+    Above the limit it pauses until RSS is below RESUME of it. A pause of TIMEOUT seconds has freed nothing that can be
     freed: then work goes on with the smallest batches, until RSS is below again.
     """
 
-    RESUME, PATIENCE = 0.9, 30.0
+    RESUME, TIMEOUT = 0.9, 30.0
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -42,7 +42,7 @@ class MemoryJudge:
                 self.state, self._since = "pause", now
         elif rss < self.limit * self.RESUME:
             self.state = "go"
-        elif now - self._since >= self.PATIENCE:
+        elif now - self._since >= self.TIMEOUT:
             self.state = "small"
         return self.state
 
@@ -92,7 +92,7 @@ class MemoryWatch:
         if self.state == "pause":
             return f"{line}: pausing until some is freed"
         if self.state == "small":
-            return f"{line}: nothing was freed in {MemoryJudge.PATIENCE:.0f} s: going on with the smallest batches"
+            return f"{line}: nothing was freed in {MemoryJudge.TIMEOUT:.0f} s: going on with the smallest batches"
         return f"{line}: going on"
 
 
@@ -110,7 +110,7 @@ def tune_allocator() -> None:
         libc.mallopt(_M_ARENA_MAX, 2)
 
 
-def settle_memory() -> None:
+def freeze_startup_memory() -> None:
     """After the start: what is there now stays, and no later collection looks at it (a tenth of a second each)."""
     release_memory()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Log lines: for people on a terminal, JSON elsewhere; the standard library's loggers come out in the same form."""
+"""Log lines: for people on a terminal, JSON elsewhere; the standard library's loggers use the same form."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _TELLS_SECRETS = ("aiokafka.conn", "websockets.client")
 
 
 class StderrHandler(logging.StreamHandler[IO[str]]):
-    """Writes to what ``sys.stderr`` is now: while a progress bar is shown, that is what prints above it."""
+    """A handler that writes to the ``sys.stderr`` of now: while a progress bar is shown, that prints above the bar."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
     def stream(self) -> IO[str]:
-        """Standard error."""
+        """Return standard error."""
         return sys.stderr
 
     @stream.setter
@@ -34,14 +34,14 @@ class StderrHandler(logging.StreamHandler[IO[str]]):
 
 
 def print_anywhere() -> None:
-    """Where the terminal's encoding has no arrow, print its number: no command ends for that."""
+    """Print a character that the terminal's encoding lacks as its number, so that no command ends for that."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def keep_secrets() -> None:
-    """Whatever the level: nothing of the debug lines in which passwords are."""
+    """Suppress the debug lines that have passwords in them, whatever the level."""
     for name in _TELLS_SECRETS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.NOTSET)  # that of its library, which may have changed

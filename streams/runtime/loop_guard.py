@@ -1,4 +1,4 @@
-"""Ends a process whose event loop is blocked: its heartbeats have a thread of their own, and keep its partitions."""
+"""The end of a process whose event loop is blocked: heartbeats have a thread of their own, and keep its partitions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STALL_SECONDS: Final = 180.0
 
 
 class LoopGuard:
-    """Ends the process if its event loop is blocked: heartbeats have their own thread, and keep its partitions."""
+    """A thread that ends the process if its event loop is blocked."""
 
     def __init__(self) -> None:
         self._beat = time.monotonic()
@@ -22,7 +22,7 @@ class LoopGuard:
         threading.Thread(target=self._watch, name="loop-guard", daemon=True).start()
 
     def beat(self) -> float:
-        """The loop runs. Returns the monotonic time."""
+        """Note that the loop runs. Return the monotonic time."""
         self._beat = time.monotonic()
         return self._beat
 

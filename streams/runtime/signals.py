@@ -1,4 +1,4 @@
-"""Asked to stop: SIGTERM and Ctrl-C call a function in the event loop, and never kill, also after the loop's end."""
+"""The request to stop: SIGTERM and Ctrl-C call a function in the event loop, and never kill, also after its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 def on_stop_signals(call: Callable[[], object]) -> None:
-    """Have ``call`` called in the running loop at each SIGTERM and SIGINT, until the process is gone.
+    """Call ``call`` in the running loop at each SIGTERM and SIGINT, until the process is gone.
 
     Not by the loop's own handlers: they go with the loop, and a signal between its end and the process' would kill. Nor
     do ours last: the interpreter puts its default in the place of every Python handler as it ends (CPython's

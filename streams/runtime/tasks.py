@@ -1,7 +1,7 @@
-"""Ending tasks for sure: a cancellation can be lost on its way, so it is repeated until the task has ended.
+"""The end of tasks: a cancellation can be lost on its way, so it is repeated until the task has ended.
 
 ``asyncio.wait_for`` of Python 3.11 returns the result and forgets the cancellation where both come at once (gh-86296);
-aiokafka connects and asks through it. A task that goes on for ever afterwards would be waited for, for ever.
+aiokafka connects and asks through it. Without a repetition such a task would be waited for without end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ AGAIN: Final = 1.0
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel them, and return when all have ended; what they raise is read and dropped."""
+    """Cancel tasks, and wait until all have ended. Their exceptions are read and dropped."""
     pending = set(tasks)
     while pending:
         for task in pending:

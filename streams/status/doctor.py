@@ -41,7 +41,7 @@ from streams.resources.memory_budgets import (
 )
 from streams.settings import Settings
 from streams.sources.firehose.handshake import NotNow
-from streams.sources.firehose.looking import look
+from streams.sources.firehose.probing import probe
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.seek import Sighting
 from streams.text import span
@@ -49,7 +49,7 @@ from streams.text import span
 State = Literal["ok", "warn", "fail"]
 
 #: Seconds for each of the three servers.
-PATIENCE: Final = 12.0
+TIMEOUT: Final = 12.0
 #: Clocks may differ by so many seconds.
 SKEW: Final = 30.0
 #: Versions of which private surfaces are used (docs/gotchas.md).
@@ -80,7 +80,7 @@ async def check_up(settings: Settings) -> list[Finding]:
 async def _within(what: str, code: int, looks: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
     """The findings; a server that does not answer, or not as foreseen, is one."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await looks()
     except TimeoutError:
         return [Finding(what, "fail", "does not answer", "look whether it is up and reachable from here", code)]
@@ -294,8 +294,8 @@ async def relay(settings: Settings) -> list[Finding]:
     name = relay_name(settings.relay_url)
     try:
         # One after the other: some relays take one connection of each address at a time.
-        head = await look(settings.relay_url, None)
-        oldest = await look(settings.relay_url, 0)
+        head = await probe(settings.relay_url, None)
+        oldest = await probe(settings.relay_url, 0)
     except NotNow as error:
         return [Finding("relay", "warn", f"{name} does not take us now ({error})", "it counts connections: ask later")]
     except (OSError, TimeoutError) as error:

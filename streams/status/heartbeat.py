@@ -29,9 +29,9 @@ from streams.text import shown
 log = logging.getLogger(__name__)
 
 #: Seconds that a beat may take before it is given up; the one at the start, for which somebody waits; the last one.
-PATIENCE: Final = 10.0
-FIRST_PATIENCE: Final = 3.0
-LAST_PATIENCE: Final = 1.0
+TIMEOUT: Final = 10.0
+FIRST_TIMEOUT: Final = 3.0
+LAST_TIMEOUT: Final = 1.0
 
 
 class Heartbeat:
@@ -65,12 +65,12 @@ class Heartbeat:
 
     async def first(self) -> None:
         """The first beat: afterwards a pause that holds is known, if the database is there."""
-        await self._beat(FIRST_PATIENCE)
+        await self._beat(FIRST_TIMEOUT)
 
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:
-            await self._beat(PATIENCE)
+            await self._beat(TIMEOUT)
             await asyncio.sleep(BEAT_SECONDS)
 
     async def end(self) -> None:
@@ -79,18 +79,18 @@ class Heartbeat:
         if database is None:
             return
         with contextlib.suppress(TimeoutError, StreamsError, asyncpg.PostgresError, OSError):
-            async with asyncio.timeout(LAST_PATIENCE):
+            async with asyncio.timeout(LAST_TIMEOUT):
                 if self._written:
                     await last_beat(database, self._me.id)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_PATIENCE):
+            async with asyncio.timeout(LAST_TIMEOUT):
                 await database.close()
 
-    async def _beat(self, patience: float) -> None:
+    async def _beat(self, timeout: float) -> None:
         if self._database is None:
             return
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 pause = await beat(self._database, self._me, msgspec.json.encode(self._state()))
                 if self._on_workers is not None:
                     workers = await count_workers(self._database, self._me.topic, self._me.group, DOWN_AFTER)

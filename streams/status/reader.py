@@ -35,7 +35,7 @@ from streams.status.process import IngestState, WorkerState, plan_text
 from streams.status.troubles import Beside, reaches_head, troubles
 
 #: Seconds that Kafka, or Postgres, may take to answer.
-PATIENCE: Final = 10.0
+TIMEOUT: Final = 10.0
 
 
 class StatusReader:
@@ -53,7 +53,7 @@ class StatusReader:
         rows = await self._ask_database(database)
         found = tuple(_process(seen) for seen in rows.seen)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 told = await (await self._open_kafka()).told(database, _reported(found))
         except (KafkaError, TimeoutError) as error:
             await self._close_kafka()
@@ -70,7 +70,7 @@ class StatusReader:
 
     async def _ask_database(self, database: Database) -> Rows:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 return await read_rows(database, self._settings)
         except TimeoutError:
             raise DatabaseError(

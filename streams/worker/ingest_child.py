@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from streams.errors import DiskError, HeldError, MismatchError, SettingsError, StreamsError
+from streams.runtime.waiting import backoff
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +45,18 @@ class Child:
 
     async def run(self) -> None:
         """Start it, and start it again with backoff, until it is done or cannot be helped."""
-        delay = FIRST_DELAY
+        attempt = 0
         while not self._stopping:
             began = time.monotonic()
             code = await self._run_once()
             if self._stopping or self._is_final(code):
                 return
             if time.monotonic() - began > WELL_SECONDS:
-                delay = FIRST_DELAY
+                attempt = 0
+            delay = backoff(attempt, FIRST_DELAY, LONGEST_DELAY)
             log.warning("The ingest ended with %s: started again in %.0f s.", _ending(code), delay)
             await asyncio.sleep(delay)
-            delay = min(LONGEST_DELAY, delay * 2)
+            attempt += 1
 
     async def _run_once(self) -> int:
         # In a session of its own: a Ctrl-C on the terminal is for us, and we tell it.

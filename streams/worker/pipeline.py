@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import warnings
 from collections.abc import Coroutine, Mapping
 from contextlib import suppress
@@ -28,8 +29,9 @@ from streams.protocol.collection_filter import compile_patterns
 from streams.resources.in_flight import Account
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import check_limit, effective_memory_limit, memory_limit
-from streams.resources.memory_watch import memory_line, settle_memory, tune_allocator
+from streams.resources.memory_watch import freeze_startup_memory, memory_line, tune_allocator
 from streams.runtime.drills import crash_point, hog_memory
+from streams.runtime.rates import Rate
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
@@ -41,7 +43,7 @@ from streams.ui.terminal.worker_line import SHOW_EVERY, WorkerProgress
 from streams.worker.faust_worker import Worker
 from streams.worker.ingest_child import Child, ingest_command
 from streams.worker.lanes import Lanes, SliceEvent
-from streams.worker.report import REPORT_SECONDS, Reporter, Speed
+from streams.worker.report import REPORT_SECONDS, Reporter
 from streams.worker.table_topics import ensure_changelog
 from streams.worker.throttle import Throttle
 from streams.worker.transport import Consumer
@@ -73,7 +75,7 @@ class Pipeline:
         self._lanes: Lanes | None = None
         self._child: Child | None = None
         self._stopping = False
-        self._speed = Speed()
+        self._rate = Rate()
         self._web = WorkerWeb(app, self)
         self._progress = WorkerProgress()
 
@@ -128,7 +130,7 @@ class Pipeline:
         self._worker = worker
         gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
         self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self.reached)
-        settle_memory()
+        freeze_startup_memory()
         self._spawn(hog_memory())
         await self._throttle.start()
         await self._web.start()
@@ -239,6 +241,7 @@ class Pipeline:
     def state(self) -> WorkerState:
         """This worker, for ``status``, the metrics and the live page."""
         counts, memory = self._reporter.counts, self._throttle.memory
+        self._rate.add(time.monotonic(), counts.received)
         mode, why = self._mode()
         return WorkerState(
             mode=mode,
@@ -255,7 +258,7 @@ class Pipeline:
             processed=counts.processed,
             skipped=counts.skipped,
             dead=counts.dead,
-            rate=self._speed.rate(counts.received),
+            rate=self._rate.per_second,
             transactions=self._throttle.transactions,
             transactions_max=self.settings.backfill_max_concurrent,
             web=self._web.address,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +13,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two reports, while something moves.
 REPORT_SECONDS: Final = 10.0
-#: Seconds over which the rate in the status is taken.
-SPEED_SECONDS: Final = 10.0
 
 
 class Cursor(Protocol):
@@ -45,23 +42,6 @@ class Counts:
         self.processed += processed
         self.skipped += skipped
         self.dead += dead
-
-
-class Speed:
-    """Events a second over the last SPEED_SECONDS: asked about every two seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._samples: deque[tuple[float, int]] = deque()
-
-    def rate(self, count: int) -> float:
-        """Take in the count of now; the rate since the oldest that counts, 0 before there is one."""
-        now = self._clock()
-        self._samples.append((now, count))
-        while len(self._samples) > 2 and now - self._samples[1][0] >= SPEED_SECONDS:
-            self._samples.popleft()
-        then, before = self._samples[0]
-        return (count - before) / (now - then) if now > then else 0.0
 
 
 class Reporter:

@@ -31,7 +31,7 @@ async def ensure_changelog(settings: Settings, name: str, source: TopicInfo, con
         await create(admin, NewTopic(name, source.partitions, source.replication, topic_configs=topic_configs))
         return await wait_for_topic(admin, name)
 
-    changelog = await asked(settings, found_or_created, patience=math.inf)
+    changelog = await asked(settings, found_or_created, timeout=math.inf)
     if changelog.partitions != source.partitions:
         raise MismatchError(
             f"The topic {source.name} has {source.partitions} partitions, and {name} has "

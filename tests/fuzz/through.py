@@ -18,7 +18,7 @@ from streams.postgres.batch import Batch, BatchBuilder
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.frames import ErrorFrame
 from streams.sources.firehose.foreign import Doubt
-from streams.sources.firehose.intake import Counts, Intake, SequenceReset
+from streams.sources.firehose.intake import FrameCounts, Intake, SequenceReset
 from streams.sources.firehose.sequence.continuity import Continuity
 from tests.fuzz import seeds
 
@@ -90,7 +90,7 @@ class Ingest:
 
     def __init__(self, *, filtered: bool, doubt: Doubt | None = None, sequence: int = NOW) -> None:
         self.tape = Tape()
-        self.counts = Counts()
+        self.counts = FrameCounts()
         self.heads = 0
         #: What names the events of all frames that came.
         self.came: set[tuple[int | None, str, str]] = set()

@@ -244,7 +244,7 @@ async def test_a_broker_that_is_silent_for_long_does_not_cut_the_copy_short(
     embedded: Stack, settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it is away aiokafka says nothing, and its end_offsets waits for it."""
-    monkeypatch.setattr(log_end, "PATIENCE", 0.5)
+    monkeypatch.setattr(log_end, "TIMEOUT", 0.5)
     made, into = settings(kafka_partitions=1), settings(kafka_topic=f"{settings().kafka_topic}.whole")
     await marked(made, 50)
     loop = asyncio.get_running_loop()
@@ -264,7 +264,7 @@ async def test_a_broker_that_is_silent_for_long_does_not_cut_the_copy_short(
 async def test_a_source_that_loses_its_end_is_no_whole_copy(
     settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_end, "PATIENCE", 0.5)
+    monkeypatch.setattr(log_end, "TIMEOUT", 0.5)
     made, into = settings(kafka_partitions=1), settings(kafka_topic=f"{settings().kafka_topic}.cut")
     await marked(made, 5)
     asked = AIOKafkaConsumer.end_offsets

@@ -59,7 +59,7 @@ async def exact(
     async with serving(stream, manner=manner, faults=on_connections.split()) as relay:
         way = await ways.way(relay.url)
         try:
-            replay = await way.ingest()
+            session = await way.ingest()
         except TimeoutError:
             return ["the ingest never ends"]
         connections = len(relay.connections)
@@ -69,8 +69,8 @@ async def exact(
     problems += [f"a dead letter: {reason}" for reason in await way.letters()]
     if connections > 100:  # the search for the head alone may take eighty looks
         problems.append(f"{connections} connections")
-    if replay.counts.events > 3 * EVENTS:
-        problems.append(f"{replay.counts.events} events were taken of {EVENTS}")
+    if session.counts.events > 3 * EVENTS:
+        problems.append(f"{session.counts.events} events were taken of {EVENTS}")
     return problems
 
 

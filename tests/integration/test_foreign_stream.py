@@ -20,13 +20,13 @@ from websockets.exceptions import ConnectionClosed
 from streams.kafka.topic import ensure_topic
 from streams.simulator.traffic import Plan, Traffic
 from streams.sources.firehose.foreign import ForeignStreamError
-from streams.sources.firehose.looking import look
+from streams.sources.firehose.probing import probe
 from streams.sources.firehose.seek import Absence
 from tests.conftest import SettingsFactory
 from tests.fuzz import seeds
 from tests.fuzz.cbor import dump, loosely
 from tests.fuzz.through import Ingest
-from tests.integration.test_ingest import replay_of, topic_messages
+from tests.integration.test_ingest import session_of, topic_messages
 
 #: What a connection is sent, given its cursor.
 Script = Callable[[int | None], Iterator[str | bytes]]
@@ -101,7 +101,7 @@ async def test_the_ingest_ends_and_says_what_it_seems_to_be(
         made = settings(relay_url=url, ingest_idle_seconds=1)
         info = await ensure_topic(made)
         with pytest.raises(ForeignStreamError, match=words) as caught:
-            await asyncio.wait_for(replay_of(made, info).run(), 90)
+            await asyncio.wait_for(session_of(made, info).run(), 90)
     assert caught.value.exit_code == 5
     messages = [message for part in (await topic_messages(made, info.partitions)).values() for _, message in part]
     assert {message["kind"] for message in messages} <= (set() if empty else {"run", "watermark"})
@@ -123,21 +123,21 @@ async def test_a_firehose_with_odd_messages_is_read(settings: SettingsFactory) -
     async with server(odd) as url:
         made = settings(relay_url=url, ingest_idle_seconds=2)
         info = await ensure_topic(made)
-        replay = replay_of(made, info)
-        await asyncio.wait_for(replay.run(), 90)
-    assert replay.counts.text >= 2
+        session = session_of(made, info)
+        await asyncio.wait_for(session.run(), 90)
+    assert session.counts.text >= 2
     messages = [message for part in (await topic_messages(made, info.partitions)).values() for _, message in part]
     letters = [message["reason"] for message in messages if message["kind"] == "dead_letter"]
-    assert letters == ["a text message instead of a frame"] * replay.counts.text
+    assert letters == ["a text message instead of a frame"] * session.counts.text
     assert max(message["seq"] for message in messages if message["kind"] == "watermark") == frames[-1].seq
 
 
 async def test_a_relay_is_seen_behind_an_odd_message() -> None:
     frame = next(iter(Traffic(Plan(5, seed=3)).frames()))
     async with server(lambda _: iter(["hello", frame.data])) as url:
-        assert (await look(url, 0)).frames
+        assert (await probe(url, 0)).frames
     async with server(lambda _: iter(["hello"])) as url:
-        assert (await look(url, 0, patience=0.5)).absence is Absence.SILENT
+        assert (await probe(url, 0, timeout=0.5)).absence is Absence.SILENT
 
 
 async def test_frames_in_another_form_are_read_and_that_is_said_once(settings: SettingsFactory) -> None:
@@ -153,10 +153,10 @@ async def test_frames_in_another_form_are_read_and_that_is_said_once(settings: S
     async with server(script) as url:
         made = settings(relay_url=url, ingest_idle_seconds=2)
         info = await ensure_topic(made)
-        replay = replay_of(made, info)
+        session = session_of(made, info)
         with capture_logs() as logs:
-            await asyncio.wait_for(replay.run(), 90)
-    assert replay.counts.tolerated >= 90 and replay.counts.dead == 0
+            await asyncio.wait_for(session.run(), 90)
+    assert session.counts.tolerated >= 90 and session.counts.dead == 0
     assert sum("slower decoder" in line["event"] for line in logs) == 1
     strict = Ingest(filtered=False)
     for seed in chosen:

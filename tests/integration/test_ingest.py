@@ -16,16 +16,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from msgspec import structs
 
 from streams.errors import HeldError, MismatchError, RelayError
-from streams.ingestion.session import Options, Replay
+from streams.ingestion.session import IngestSession, Options
 from streams.kafka.client import admin_client
 from streams.kafka.ingest_lock import ingest_lock
 from streams.kafka.publisher import Publisher, SendError
-from streams.kafka.retention import RetentionGuard, Verdict, topic_configs
+from streams.kafka.retention import RetentionGuard, RetentionVerdict, topic_configs
 from streams.kafka.topic import ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.stack import Stack
 from streams.messages import Position, Run, Watermark, decode_control, encode_control
-from streams.runtime.waiting import Patience
+from streams.runtime.waiting import RateLimitedLog
 from streams.settings import Settings
 from streams.simulator.oracle import Oracle
 from streams.simulator.relay import DevRelay, RelayThread
@@ -57,9 +57,9 @@ async def relay(store: FrameStore) -> AsyncIterator[DevRelay]:
         yield made
 
 
-def replay_of(settings: Settings, info: Any, *, restart: bool = False) -> Replay:
+def session_of(settings: Settings, info: Any, *, restart: bool = False) -> IngestSession:
     request = Request(-1, restart, None, time.time_ns() // 1000)
-    return Replay(settings, Options(request, follow=False, standby=False), info)
+    return IngestSession(settings, Options(request, follow=False, standby=False), info)
 
 
 async def topic_messages(settings: Settings, partitions: int) -> dict[int, list[Any]]:
@@ -95,11 +95,11 @@ def check_watermarks(messages: dict[int, list[Any]]) -> int:
 
 
 async def run_while(
-    replay: Replay, trouble: Callable[[], None], after_events: int, at_once: Callable[[], None] = lambda: None
+    session: IngestSession, trouble: Callable[[], None], after_events: int, at_once: Callable[[], None] = lambda: None
 ) -> None:
     """Ingest, and make trouble once so many events were taken: ``at_once`` before another event is taken."""
-    task = asyncio.create_task(replay.run())
-    while replay.counts.events < after_events and not task.done():  # noqa: ASYNC110 (the hot path has no event for it)
+    task = asyncio.create_task(session.run())
+    while session.counts.events < after_events and not task.done():  # noqa: ASYNC110 (the hot path has no event for it)
         await asyncio.sleep(0.01)
     assert not task.done(), "the trouble came too late"
     at_once()
@@ -117,7 +117,7 @@ async def test_a_broker_that_is_killed_on_the_way_loses_nothing(
         embedded.kafka.kill()
         embedded.kafka.start()
 
-    await run_while(replay_of(made, info), kill_and_restart, EVENTS // 3)
+    await run_while(session_of(made, info), kill_and_restart, EVENTS // 3)
     messages = await topic_messages(made, info.partitions)
     assert check_watermarks(messages) == oracle.events.total()
     state = await read_state(made, info)
@@ -141,9 +141,9 @@ async def test_what_kafka_never_took_is_taken_again(
         time.sleep(8)
         embedded.kafka.thaw()
 
-    replay = replay_of(made, info)
-    await run_while(replay, thaw_late, EVENTS // 3, at_once=embedded.kafka.freeze)
-    assert replay.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
+    session = session_of(made, info)
+    await run_while(session, thaw_late, EVENTS // 3, at_once=embedded.kafka.freeze)
+    assert session.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
     messages = await topic_messages(made, info.partitions)
     assert check_watermarks(messages) == oracle.events.total()
     runs = [m for _, m in messages[0] if m["kind"] == "run"]
@@ -156,7 +156,7 @@ async def test_the_ingest_resumes_restarts_and_announces(
     made = settings(relay_url=relay.url)
     info = await ensure_topic(made)
     for restart in (False, False, True):
-        await replay_of(made, info, restart=restart).run()
+        await session_of(made, info, restart=restart).run()
     messages = await topic_messages(made, info.partitions)
     assert check_watermarks({p: m[: len(m) // 3] for p, m in messages.items()}) <= oracle.events.total()
     controls = [decode_control(orjson.dumps(m)) for key, m in messages[0] if key is None]
@@ -182,7 +182,7 @@ async def test_a_message_that_is_too_large_ends_it_with_a_sentence(
         asked = settings(relay_url=made.url)
         info = await ensure_topic(asked)
         with pytest.raises(RelayError, match=f"After seq {frames[middle - 1].seq} .* at most 5 MB.*--from-time"):
-            await asyncio.wait_for(replay_of(asked, info).run(), PATIENCE)
+            await asyncio.wait_for(session_of(asked, info).run(), PATIENCE)
     state = await read_state(asked, info)
     assert {mark.seq for mark in state.watermarks.values()} == {frames[middle - 1].seq}
 
@@ -193,14 +193,14 @@ async def test_a_run_is_newer_than_any_before_whatever_the_clocks_said(
     """A run of a clock that was ahead died between its first watermarks: one partition has heard of it."""
     made = settings(relay_url=relay.url)
     info = await ensure_topic(made)
-    await replay_of(made, info).run()
+    await session_of(made, info).run()
     before = (await read_state(made, info)).watermarks[1]
     ahead = structs.replace(before, run=before.run + 3_600_000_000)
     producer = AIOKafkaProducer(bootstrap_servers=made.bootstrap_servers(), request_timeout_ms=PATIENCE_MS)
     await producer.start()
     await producer.send_and_wait(made.kafka_topic, encode_control(ahead), partition=1)
     await producer.stop()
-    await replay_of(made, info).run()
+    await session_of(made, info).run()
     assert {mark.run for mark in (await read_state(made, info)).watermarks.values()} == {ahead.run + 1}
 
 
@@ -215,14 +215,14 @@ async def test_no_watermark_without_its_events(settings: SettingsFactory, embedd
         return Watermark(relay="r", run=1, topic_id="t", seq=position.seq, time=None)
 
     positions = [Position(0, None)]
-    publisher.mark_with(mark, lambda: positions[-1])
-    await publisher.mark()
+    publisher.begin_run(mark, lambda: positions[-1])
+    await publisher.write_watermarks()
     assert publisher.durable == Position(0, None)
     publisher.add("did:plc:lost", [b"{}"])
     publisher.fail(RuntimeError("a batch expired"))
     positions.append(Position(7, None))
     with pytest.raises(SendError):
-        await publisher.mark()
+        await publisher.write_watermarks()
     with pytest.raises(SendError):
         await publisher.drain()
     assert publisher.durable == Position(0, None)
@@ -241,7 +241,7 @@ async def test_the_budget_says_when_to_stop_reading(settings: SettingsFactory) -
         publisher.add(f"did:plc:{number}", [b"x" * 1000])
     assert publisher.full
     at = Position(1, None)
-    publisher.mark_with(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), lambda: at)
+    publisher.begin_run(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), lambda: at)
     await publisher.drain()
     assert not publisher.full
     assert publisher.unacknowledged == 0
@@ -288,7 +288,7 @@ async def test_a_topic_that_is_deleted_under_the_ingest_ends_it(
         asyncio.run(run())
 
     with pytest.raises(MismatchError, match="deleted"):
-        await run_while(replay_of(made, info), delete, EVENTS // 10)
+        await run_while(session_of(made, info), delete, EVENTS // 10)
 
 
 async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
@@ -304,7 +304,7 @@ async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
     await producer.stop()
     half_an_hour_later = SimpleNamespace(time=lambda: time.time() + 1800)
     monkeypatch.setattr("streams.kafka.retention.time", half_an_hour_later)
-    assert await guard.look() == Verdict()  # nobody is registered
+    assert await guard.check() == RetentionVerdict()  # nobody is registered
 
     async with reader(made, info.partitions) as (_, tps):
         group = AIOKafkaConsumer(bootstrap_servers=made.bootstrap_servers(), group_id=f"{made.sink_group}-slow")
@@ -312,14 +312,14 @@ async def test_a_slow_group_makes_the_topic_keep_its_events_longer(
         group.assign(tps)
         await group.commit({tps[0]: 1})
         await group.stop()
-    raised = Verdict()
+    raised = RetentionVerdict()
     for _ in range(20):  # a group's coordinator may still be loading: the guard looks again
-        raised = await guard.look()
-        if raised != Verdict():
+        raised = await guard.check()
+        if raised != RetentionVerdict():
             break
         await asyncio.sleep(0.5)
-    assert raised == Verdict(raise_to=7_200_000)
-    assert await guard.look() == Verdict()  # half an hour is little of two hours
+    assert raised == RetentionVerdict(raise_to=7_200_000)
+    assert await guard.check() == RetentionVerdict()  # half an hour is little of two hours
     async with admin_client(made) as admin:
         configs = await topic_configs(admin, made.kafka_topic)
     assert configs["retention.ms"] == "7200000"
@@ -356,24 +356,24 @@ async def test_a_stop_while_the_relay_is_being_connected(
     monkeypatch.setattr("streams.sources.firehose.relay.OPEN_TIMEOUT", 3600.0)
     async with Proxy("127.0.0.1", relay.port) as proxy:
         made = settings(relay_url=f"ws://127.0.0.1:{proxy.port}")
-        replay = replay_of(made, await ensure_topic(made))
-        task = asyncio.create_task(replay.run())
-        await until(lambda: replay.counts.events > 1000, task)
+        session = session_of(made, await ensure_topic(made))
+        task = asyncio.create_task(session.run())
+        await until(lambda: session.counts.events > 1000, task)
         proxy.freeze()
         proxy.cut()
         connections = proxy.connections
         await until(lambda: proxy.connections > connections, task)
-        replay.stop()
+        session.stop()
         await asyncio.wait_for(task, PATIENCE)
 
 
-@pytest.mark.parametrize("step", ["mark", "drain"])
+@pytest.mark.parametrize("step", ["write_watermarks", "drain"])
 async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
     settings: SettingsFactory, relay: DevRelay, embedded: Stack, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The first watermarks, and the last events. By itself aiokafka waits for ever, and without a word."""
     made = settings(relay_url=relay.url)
-    replay = replay_of(made, await ensure_topic(made))
+    session = session_of(made, await ensure_topic(made))
     done = getattr(Publisher, step)
     said: list[str] = []
 
@@ -383,13 +383,13 @@ async def test_what_kafka_does_not_take_is_waited_for_until_a_stop(
 
     monkeypatch.setattr("streams.kafka.producer.SEND_TIMEOUT", 3600.0)
     monkeypatch.setattr("streams.runtime.waiting.SLOW", 0.2)
-    monkeypatch.setattr(Patience, "say", lambda _, about, text: said.append(text))
+    monkeypatch.setattr(RateLimitedLog, "warning", lambda _, about, text: said.append(text))
     monkeypatch.setattr(Publisher, step, without_kafka)
-    task = asyncio.create_task(replay.run())
+    task = asyncio.create_task(session.run())
     try:
         # Both: on a busy machine an earlier step takes so long, too, that it is said.
-        await until(lambda: NOT_TAKEN in said and replay.state().mode == "no broker", task)
-        replay.stop()
+        await until(lambda: NOT_TAKEN in said and session.state().mode == "no broker", task)
+        session.stop()
         await asyncio.wait_for(task, PATIENCE)
     finally:
         embedded.kafka.thaw()
@@ -402,7 +402,9 @@ async def test_what_works_beside_the_reading_does_not_end_unseen(
         raise OSError(errno.EMFILE, "Too many open files")
 
     made = settings(relay_url=relay.url)
-    replay = Replay(made, Options(Request(-1, False, None, 0), follow=True, standby=False), await ensure_topic(made))
-    monkeypatch.setattr(replay.memory, "_rss", no_descriptors)
+    session = IngestSession(
+        made, Options(Request(-1, False, None, 0), follow=True, standby=False), await ensure_topic(made)
+    )
+    monkeypatch.setattr(session.memory, "_rss", no_descriptors)
     with pytest.raises(OSError, match="Too many open files"):
-        await asyncio.wait_for(replay.run(), PATIENCE)
+        await asyncio.wait_for(session.run(), PATIENCE)

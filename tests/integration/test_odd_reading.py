@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streams.errors import RelayError
-from streams.ingestion.session import Options, Replay
+from streams.ingestion.session import IngestSession, Options
 from streams.kafka.topic import ensure_topic
 from streams.messages import NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN, Gap, Run
 from streams.settings import Settings
@@ -24,16 +24,18 @@ DAY = 86_400
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
+    for module in ("streams.sources.firehose.probing", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.5)
     monkeypatch.setattr("streams.sources.firehose.start.QUIET", 0.5)
     monkeypatch.setattr("streams.sources.firehose.start.EXPECTED", 1.5)
 
 
-async def replay_of(settings: SettingsFactory, relay: OddRelay, *, follow: bool = False) -> tuple[Settings, Replay]:
+async def session_of(
+    settings: SettingsFactory, relay: OddRelay, *, follow: bool = False
+) -> tuple[Settings, IngestSession]:
     made = settings(relay_url=relay.url, kafka_partitions=PARTITIONS, ingest_idle_seconds=1.0)
     request = Request(1, False, None, time.time_ns() // 1000)
-    return made, Replay(made, Options(request, follow=follow, standby=False), await ensure_topic(made))
+    return made, IngestSession(made, Options(request, follow=follow, standby=False), await ensure_topic(made))
 
 
 async def controls(settings: Settings, kind: type[Any]) -> list[Any]:
@@ -46,8 +48,8 @@ async def seqs(settings: Settings) -> list[int]:
 
 async def test_a_relay_that_shows_nothing_ends_with_a_gap_that_says_so(settings: SettingsFactory) -> None:
     async with OddRelay([], live=False) as relay:
-        made, replay = await replay_of(settings, relay)
-        await asyncio.wait_for(replay.run(), 120)
+        made, session = await session_of(settings, relay)
+        await asyncio.wait_for(session.run(), 120)
     [gap] = await controls(made, Gap)
     [run] = await controls(made, Run)
     assert (gap.reason, gap.from_time) == (NOTHING_SHOWN, run.asked_from)
@@ -57,8 +59,8 @@ async def test_a_relay_that_shows_nothing_ends_with_a_gap_that_says_so(settings:
 
 async def test_what_never_comes_from_the_oldest_cursor_ends_with_a_gap(settings: SettingsFactory) -> None:
     async with OddRelay.of(50, DAY, late=lambda _: None) as relay:
-        made, replay = await replay_of(settings, relay)
-        await asyncio.wait_for(replay.run(), 120)
+        made, session = await session_of(settings, relay)
+        await asyncio.wait_for(session.run(), 120)
     [gap] = await controls(made, Gap)
     assert (gap.reason, gap.to_seq) == (OLD_NOT_SHOWN, 1049)
     assert await seqs(made) == []
@@ -68,15 +70,15 @@ async def test_a_relay_that_shows_its_first_frame_late_is_looked_at_again(settin
     """It was taken for one that has nothing; what it keeps, and what not, is known with its first frame."""
     relay = OddRelay([], live=False)
     async with relay:
-        made, replay = await replay_of(settings, relay, follow=True)
-        task = asyncio.create_task(replay.run())
-        while replay.connections == 0:  # noqa: ASYNC110 (a count, as the reader has it)
+        made, session = await session_of(settings, relay, follow=True)
+        task = asyncio.create_task(session.run())
+        while session.connections == 0:  # noqa: ASYNC110 (a count, as the reader has it)
             await asyncio.sleep(0.05)
         relay.frames = OddRelay.of(50, DAY / 2).frames
-        replay._reader.finish("test")  # type: ignore[union-attr]
-        while replay.counts.events < 50:  # noqa: ASYNC110
+        session._reader.reconnect("test")  # type: ignore[union-attr]
+        while session.counts.events < 50:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        replay.stop()
+        session.stop()
         await asyncio.wait_for(task, 60)
     assert await seqs(made) == [seq for seq, _ in relay.frames]
     [first, second] = await controls(made, Run)
@@ -89,19 +91,19 @@ async def test_a_relay_that_shows_its_first_frame_late_is_looked_at_again(settin
 async def test_a_first_frame_of_the_reading_connection_may_be_late(settings: SettingsFactory) -> None:
     """Longer than INGEST_IDLE_SECONDS, on a relay that sends nothing live: that is not its head."""
     async with OddRelay.of(50, DAY / 2, live=False) as relay:
-        made, replay = await replay_of(settings, relay)
-        relay._late = lambda _: 0.0 if replay.connections == 0 and not replay.started else 2.5
-        await asyncio.wait_for(replay.run(), 120)
+        made, session = await session_of(settings, relay)
+        relay._late = lambda _: 0.0 if session.connections == 0 and not session.started else 2.5
+        await asyncio.wait_for(session.run(), 120)
     assert await seqs(made) == [seq for seq, _ in relay.frames]
 
 
 @pytest.mark.parametrize("refusal", [answer(429, Retry_After="1"), answer(403)])
 async def test_a_reading_connection_that_is_refused_for_a_while(settings: SettingsFactory, refusal: Any) -> None:
     async with OddRelay.of(50, DAY / 2) as relay:
-        made, replay = await replay_of(settings, relay)
+        made, session = await session_of(settings, relay)
         left = [refusal, refusal]
-        relay._answers = lambda *_: left.pop() if replay.started and left else None
-        await asyncio.wait_for(replay.run(), 120)
+        relay._answers = lambda *_: left.pop() if session.started and left else None
+        await asyncio.wait_for(session.run(), 120)
     assert not left
     assert await seqs(made) == [seq for seq, _ in relay.frames]
 
@@ -111,10 +113,10 @@ async def test_a_relay_that_refuses_us_again_and_again_ends_it(
 ) -> None:
     monkeypatch.setattr("streams.runtime.waiting.FIRST", 0.05)
     async with OddRelay.of(50, DAY / 2) as relay:
-        _, replay = await replay_of(settings, relay)
-        relay._answers = lambda *_: answer(403) if replay.started else None
+        _, session = await session_of(settings, relay)
+        relay._answers = lambda *_: answer(403) if session.started else None
         with pytest.raises(RelayError, match="HTTP 403"):
-            await asyncio.wait_for(replay.run(), 120)
+            await asyncio.wait_for(session.run(), 120)
 
 
 async def test_a_resumed_cursor_that_is_refused_is_replaced_and_what_is_lost_is_a_gap(
@@ -123,13 +125,13 @@ async def test_a_resumed_cursor_that_is_refused_is_replaced_and_what_is_lost_is_
     """As a relay does that says "cursor too old" by an HTTP answer: the oldest that it takes is asked for."""
     body = json.dumps({"error": "OutdatedCursor", "message": "too old"})
     async with OddRelay.of(50, DAY / 2) as relay:
-        made, replay = await replay_of(settings, relay)
-        await asyncio.wait_for(replay.run(), 120)
+        made, session = await session_of(settings, relay)
+        await asyncio.wait_for(session.run(), 120)
         now = time.time_ns() // 1000
         relay.frames += [(seq, now + seq) for seq in range(1050, 1100)]
         relay._answers = lambda cursor, _: answer(400, body) if cursor is not None and cursor < 1069 else None
-        _, again = await replay_of(settings, relay)
-        again = Replay(made, again.options, again.info)
+        _, again = await session_of(settings, relay)
+        again = IngestSession(made, again.options, again.info)
         await asyncio.wait_for(again.run(), 120)
     assert await seqs(made) == [*range(1000, 1050), *range(1070, 1100)]
     gaps = await controls(made, Gap)

@@ -17,12 +17,12 @@ from websockets.http11 import Response
 from streams.errors import RelayError
 from streams.messages import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, OLD_NOT_SHOWN, Watermark
 from streams.protocol.frames import ErrorFrame
-from streams.sources.firehose import looking
-from streams.sources.firehose.looking import Asker, look
+from streams.sources.firehose import probing
 from streams.sources.firehose.plan import Decision
+from streams.sources.firehose.probing import Prober, probe
 from streams.sources.firehose.relay import open_relay
 from streams.sources.firehose.seek import Absence
-from streams.sources.firehose.start import RunStart, plan_start
+from streams.sources.firehose.start import PlannedRun, plan_start
 from tests.acceptance.commands import free_port
 from tests.support.relays import PATH, SECOND, Limit, OddRelay, answer, error_frame, frame
 
@@ -32,14 +32,14 @@ DAY = 86_400
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """These relays are on this machine: a first frame that is late by a second is very late."""
-    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
+    for module in ("streams.sources.firehose.probing", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.5)
     monkeypatch.setattr("streams.sources.firehose.start.EXPECTED", 20.0)
-    monkeypatch.setattr(looking, "EXPECTED", 20.0)
-    monkeypatch.setattr(looking, "SAY_AFTER", 0.3)
+    monkeypatch.setattr(probing, "EXPECTED", 20.0)
+    monkeypatch.setattr(probing, "SAY_AFTER", 0.3)
 
 
-async def planned(relay: OddRelay, days: float | None, *, quiet: float = 2.0, url: str = "") -> RunStart:
+async def planned(relay: OddRelay, days: float | None, *, quiet: float = 2.0, url: str = "") -> PlannedRun:
     target = None if days is None else time.time_ns() // 1000 - int(days * DAY * SECOND)
     return await plan_start(url or relay.url, Decision("start", target, None), after_run=0, quiet=quiet)
 
@@ -105,7 +105,7 @@ async def test_an_outdated_cursor_promises_a_frame() -> None:
     info = frame("#info", name="OutdatedCursor")
     late = OddRelay.of(20, DAY / 2, late=lambda _: 1.5, live=False, before=lambda c: [] if c is None else [info])
     async with late as relay:
-        found = await look(relay.url, 7, patience=0.5)
+        found = await probe(relay.url, 7, timeout=0.5)
         assert found.outdated
         assert found.first is not None
         assert found.first.seq == relay.frames[0][0]
@@ -113,7 +113,7 @@ async def test_an_outdated_cursor_promises_a_frame() -> None:
 
 async def test_the_frames_that_a_look_saw_are_there() -> None:
     async with OddRelay.of(20, DAY) as relay:
-        found = await look(relay.url, 1009)
+        found = await probe(relay.url, 1009)
         start = await planned(relay, None)
     assert [(seen.seq, seen.did, seen.time) for seen in found.frames[:2]] == [
         (seq, f"did:plc:{seq:024d}", at) for seq, at in relay.frames[10:12]
@@ -140,14 +140,14 @@ async def test_a_future_cursor_however_it_is_said(by: str) -> None:
 
         relay._stream = close  # type: ignore[method-assign]
     async with relay:
-        assert (await look(relay.url, 99_999)).absence is Absence.FUTURE
+        assert (await probe(relay.url, 99_999)).absence is Absence.FUTURE
         with pytest.raises(ErrorFrame) as said:
             await (await open_relay(relay.url, 99_999, _decode)).ended
         assert said.value.name == "FutureCursor"
 
 
 def _decode(data: bytes) -> None:
-    looking.split_frame(data)
+    probing.split_frame(data)
 
 
 def refuses(below: int) -> Callable[[int | None, str], Response | None]:
@@ -219,7 +219,7 @@ async def test_a_date_to_come_again_is_kept() -> None:
     until = formatdate(opens, usegmt=True)
     relay = OddRelay.of(5, DAY, answers=lambda *_: answer(503, Retry_After=until) if time.time() < opens else None)
     async with relay:
-        await Asker(relay.url).ask(0, 5.0)
+        await Prober(relay.url).probe(0, 5.0)
         assert len(relay.paths) <= 3
 
 
@@ -250,7 +250,7 @@ async def test_a_redirect_does_not_lose_the_cursor(status: int, location: str) -
     )
     async with relay:
         with capture_logs() as logs:
-            found = await look(relay.url, 1009)
+            found = await probe(relay.url, 1009)
     assert found.first is not None
     assert found.first.seq == 1010
     assert relay.cursors == [1009]
@@ -265,7 +265,7 @@ async def test_a_redirect_elsewhere_gets_no_login() -> None:
         async with relay:
             url = relay.url.replace("ws://", "ws://user:hunter2@")
             with capture_logs() as logs:
-                found = await look(url, 1009)
+                found = await probe(url, 1009)
             assert relay.logins == [f"Basic {base64.b64encode(b'user:hunter2').decode()}"]
         assert there.logins == [None]
     assert found.first is not None

@@ -174,7 +174,7 @@ async def test_a_full_pooler_is_waited_for_and_then_a_sentence(
         assert await asyncio.wait_for(waiting, 60) == 1
         await database.close()
 
-        monkeypatch.setattr(database_module, "REFUSAL_PATIENCE", 0.5)
+        monkeypatch.setattr(database_module, "REFUSAL_TIMEOUT", 0.5)
         first, second = [await asyncpg.connect(pooler.url) for _ in range(2)]
         database = Database(pooler.url, "mine", 1)
         with pytest.raises(DatabaseError, match=r"refused every connection.*max_client_conn"):

@@ -66,8 +66,8 @@ async def begun(settings: Settings) -> AsyncIterator[Site]:
     publisher = Publisher(settings, info, budget=1 << 20, on_change=lambda: None)
     await publisher.start()
     site = Site(settings, info, publisher)
-    publisher.mark_with(marks_of(1), lambda: site.position)
-    await publisher.mark()
+    publisher.begin_run(marks_of(1), lambda: site.position)
+    await publisher.write_watermarks()
     try:
         yield site
     finally:
@@ -80,7 +80,7 @@ async def test_a_refused_batch_gets_no_watermark_and_is_told(settings: SettingsF
         site.publisher.add(DID, [REFUSED])
         site.position = Position(7, 70)
         with pytest.raises(SendError):
-            await site.publisher.mark()
+            await site.publisher.write_watermarks()
         await site.refused()
         with pytest.raises(SendError):
             await site.publisher.drain()
@@ -92,31 +92,31 @@ async def test_a_watermark_covers_only_what_was_there_when_it_began(settings: Se
     async with begun(settings()) as site:
         site.publisher.add(DID, [b"{}"])
         site.position = Position(7, 70)
-        marking = asyncio.create_task(site.publisher.mark())
+        writing = asyncio.create_task(site.publisher.write_watermarks())
         await asyncio.sleep(0)  # it waits for the batch by now
         site.position = Position(9, 90)
-        await marking
+        await writing
         assert site.publisher.durable == Position(7, 70)
         assert await site.marked() == {0: 7, 1: 7}
 
 
 async def test_a_position_is_durable_only_when_its_watermarks_are(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
-        site.publisher.mark_with(marks_of(2, REFUSED.hex()), lambda: Position(7, 70))
+        site.publisher.begin_run(marks_of(2, REFUSED.hex()), lambda: Position(7, 70))
         with pytest.raises(SendError):
-            await site.publisher.mark()
+            await site.publisher.write_watermarks()
         assert site.publisher.durable is None
 
 
 async def test_a_watermark_of_the_run_before_makes_nothing_of_this_one_durable(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
         site.position = Position(7, 70)
-        marking = asyncio.create_task(site.publisher.mark())
+        writing = asyncio.create_task(site.publisher.write_watermarks())
         await asyncio.sleep(0)
-        site.publisher.mark_with(marks_of(2), lambda: Position(3, None))  # the relay's sequence was reset
-        await marking
+        site.publisher.begin_run(marks_of(2), lambda: Position(3, None))  # the relay's sequence was reset
+        await writing
         assert site.publisher.durable is None
-        await site.publisher.mark()
+        await site.publisher.write_watermarks()
         assert site.publisher.durable == Position(3, None)
         state = await read_state(site.settings, site.info)
         assert {(mark.run, mark.seq) for mark in state.watermarks.values()} == {(2, 3)}

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from streams.ingestion.session import Options, Replay
+from streams.ingestion.session import IngestSession, Options
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.messages import DeadLetter, Gap, decode_control
@@ -42,13 +42,13 @@ def store(oracle: Oracle) -> FrameStore:
 @pytest.fixture(autouse=True)
 def _short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our relay answers in milliseconds: its silence is known sooner than another's."""
-    for module in ("streams.sources.firehose.looking", "streams.sources.firehose.start"):
+    for module in ("streams.sources.firehose.probing", "streams.sources.firehose.start"):
         monkeypatch.setattr(f"{module}.SILENCE", 0.7)
 
 
-def replay_of(settings: Settings, info: TopicInfo) -> Replay:
+def session_of(settings: Settings, info: TopicInfo) -> IngestSession:
     request = Request(-1, False, None, time.time_ns() // 1000)
-    return Replay(settings, Options(request, follow=False, standby=False), info)
+    return IngestSession(settings, Options(request, follow=False, standby=False), info)
 
 
 async def in_topic(settings: Settings) -> tuple[list[Any], list[Any]]:
@@ -80,11 +80,11 @@ async def test_a_second_ingest_takes_exactly_what_came_since(
     thread = RelayThread(relay)
     with thread:
         made = made.model_copy(update={"relay_url": relay.url})
-        await replay_of(made, info).run()
+        await session_of(made, info).run()
         state = await read_state(made, info)
         assert {mark.seq for mark in state.watermarks.values()} == {store.seqs[half - 1]}
         thread.call(lambda: relay.publish(len(store)))
-        again = replay_of(made, info)
+        again = session_of(made, info)
         await again.run()
         cursors = [connection.cursor for connection in relay.connections if connection.sent > 1]
     assert cursors[-1] == store.seqs[half - 1] - 1  # one early: what is known proves that nothing is missing
@@ -100,35 +100,46 @@ async def test_every_reconnect_asks_for_the_last_event(
     info = await ensure_topic(made)
     relay = DevRelay(store, faults=[f"drop:after={after}" for after in (300, 301)])
     with RelayThread(relay):
-        replay = replay_of(made.model_copy(update={"relay_url": relay.url}), info)
-        await replay.run()
+        session = session_of(made.model_copy(update={"relay_url": relay.url}), info)
+        await session.run()
         ends = [c.end for c in relay.connections]
         cursors = [c.cursor for c in relay.connections[ends.index("dropped") :]]
     assert [fault.fired for fault in relay.faults.all] == [1, 1]
     assert len(cursors) == 3
     # None of them is live. Where a seq was left out, it may come with the next connection.
     assert cursors[0] == store.seqs[0] - 1 < cursors[1] <= cursors[2]  # type: ignore[operator]
-    assert replay.counts.seen < HELD  # what stands behind a hole in the seqs is asked for again
+    assert session.counts.seen < HELD  # what stands behind a hole in the seqs is asked for again
     events, _ = await in_topic(made)
     assert len(events) == len(set(events)) == oracle.events.total()
 
 
-async def test_what_kafka_refused_is_taken_again(settings: SettingsFactory, store: FrameStore, oracle: Oracle) -> None:
-    """Kafka does not take a batch: the ingest goes back to the last watermark that it has."""
+async def test_what_kafka_refused_is_taken_again(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka does not take a batch: the ingest goes back to the last watermark that it has.
+
+    More comes meanwhile than the position ever stays behind (HELD), so it stands behind what was refused.
+    """
     made = settings(kafka_partitions=PARTITIONS)
     info = await ensure_topic(made)
-    relay = DevRelay(store, faults=[f"drip:after={len(store) // 3},rate=400"])
+    oracle = Oracle(keep_records=False)
+    store = FrameStore(Traffic(Plan(4 * HELD, seed=8, end_us=time.time_ns() // 1000), oracle).frames())
+    relay = DevRelay(store, faults=[f"drip:after={HELD // 2},rate=1000"])
     with RelayThread(relay):
-        replay = replay_of(made.model_copy(update={"relay_url": relay.url}), info)
-        running = asyncio.create_task(replay.run())
-        while replay.counts.frames < len(store) // 2 and not running.done():  # noqa: ASYNC110 (the hot path has no event)
+        session = session_of(made.model_copy(update={"relay_url": relay.url}), info)
+        running = asyncio.create_task(session.run())
+        while session.counts.frames < HELD // 2 and not running.done():  # noqa: ASYNC110 (the hot path has no event)
             await asyncio.sleep(0.01)
-        first = replay._publisher
+        first = session._publisher
         assert first is not None
-        first.fail(KafkaTimeoutError())
+
+        async def refuse(*_: object, **__: object) -> None:
+            while session.counts.frames < 3 * HELD:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            raise KafkaTimeoutError
+
+        monkeypatch.setattr(first.producer, "send_batch", refuse)
         async with asyncio.timeout(PATIENCE):
             await running
-    assert replay.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
+    assert session.counts.events > oracle.events.total(), "nothing was taken a second time: the test made no trouble"
     events, _ = await in_topic(made)
     assert len(set(events)) == oracle.events.total()
 
@@ -141,9 +152,9 @@ async def test_gaps_bad_frames_and_texts_are_told(settings: SettingsFactory) -> 
     store = FrameStore(Traffic(Plan(600, seed=9, end_us=time.time_ns() // 1000), oracle).frames())
     relay = DevRelay(store, faults=["drop:after=200,settle=1", "garbage:after=10,settle=2", "text:after=20,settle=2"])
     with RelayThread(relay) as served:
-        replay = replay_of(made.model_copy(update={"relay_url": served.url}), info)
-        running = asyncio.create_task(replay.run())
-        while replay.counts.frames < 190 and not running.done():  # noqa: ASYNC110 (the hot path has no event for it)
+        session = session_of(made.model_copy(update={"relay_url": served.url}), info)
+        running = asyncio.create_task(session.run())
+        while session.counts.frames < 190 and not running.done():  # noqa: ASYNC110 (the hot path has no event for it)
             await asyncio.sleep(0.001)
         relay.first_index = 300  # read at the next connection: its window has moved past us
         await asyncio.wait_for(running, PATIENCE)
@@ -175,14 +186,14 @@ async def test_a_pds_whose_clock_is_wrong_does_not_say_how_far_we_are(settings: 
     with thread as relay:
         ours = settings(relay_url=relay.url, kafka_partitions=PARTITIONS)
         info = await ensure_topic(ours)
-        await replay_of(ours, info).run()
+        await session_of(ours, info).run()
         state = await read_state(ours, info)
         assert state.lowest is not None
         assert state.lowest.time == frames[len(frames) // 2 + 9].time_us
         assert state.lowest.median is not None
         assert abs(state.lowest.median - state.lowest.time) < DAY_US // 24
         thread.call(lambda: relay.publish(len(frames)))
-        await replay_of(ours, info).run()  # it asks for a frame again that claims to be newer than all: no reset
+        await session_of(ours, info).run()  # it asks for a frame again that claims to be newer than all: no reset
         state = await read_state(ours, info)
         assert state.lowest is not None
         assert (state.lowest.seq, state.lowest.time) == (frames[-1].seq, frames[-1].time_us)
@@ -197,10 +208,10 @@ async def test_what_a_run_was_told_to_pass_over_is_a_gap(settings: SettingsFacto
     with thread as relay:
         made = settings(relay_url=relay.url, kafka_partitions=PARTITIONS)
         info = await ensure_topic(made)
-        await replay_of(made, info).run()
+        await session_of(made, info).run()
         thread.call(lambda: relay.publish(len(store)))
         request = Request(-1, False, store.times[later], time.time_ns() // 1000)
-        await Replay(made, Options(request, follow=False, standby=False), info).run()
+        await IngestSession(made, Options(request, follow=False, standby=False), info).run()
     events, controls = await in_topic(made)
     [gap] = [control for control in controls if isinstance(control, Gap)]
     assert gap.from_seq == store.seqs[half - 1] + 1

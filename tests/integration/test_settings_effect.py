@@ -30,7 +30,7 @@ async def test_a_new_topic_is_as_the_settings_say(settings: SettingsFactory, mon
     assert (info.partitions, info.replication) == (3, 1)
     async with admin_client(made) as admin:
         assert (await topic_configs(admin, made.kafka_topic))["retention.ms"] == str(5 * 3_600_000)
-    monkeypatch.setattr("streams.kafka.topic.START_PATIENCE", 0.0)  # by default another broker may be on its way
+    monkeypatch.setattr("streams.kafka.topic.START_TIMEOUT", 0.0)  # by default another broker may be on its way
     with pytest.raises(BrokerError, match="cannot be created"):  # there is one broker
         await ensure_topic(settings(kafka_topic=f"{made.kafka_topic}.more", kafka_replication=2))
 

@@ -55,7 +55,7 @@ async def test_processes_that_are_there_and_the_last_that_are_not(settings: Sett
 
 async def test_servers_that_are_away(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, and an exit code that says which."""
-    monkeypatch.setattr("streams.status.reader.PATIENCE", 1.0)
+    monkeypatch.setattr("streams.status.reader.TIMEOUT", 1.0)
     async with status_reader(settings(kafka_bootstrap_servers="127.0.0.1:9")) as reader:
         with pytest.raises(BrokerError, match="Kafka"):
             await reader.gather()

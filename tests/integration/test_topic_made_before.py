@@ -18,7 +18,7 @@ from aiokafka.admin import NewTopic
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from streams.errors import BrokerError, MismatchError
-from streams.ingestion.session import Options, Replay
+from streams.ingestion.session import IngestSession, Options
 from streams.kafka import topic_limits
 from streams.kafka.client import admin_client
 from streams.kafka.publisher import Publisher
@@ -128,7 +128,7 @@ async def careful(made: Settings, buried: list[None], reached: list[int]) -> Asy
         made, info, budget=1 << 24, on_change=lambda: None, takes=8 << 20, on_buried=lambda: buried.append(None)
     )
     await publisher.start()
-    publisher.mark_with(
+    publisher.begin_run(
         lambda at: Watermark(relay="r", run=1, topic_id="t", seq=at.seq, time=None), lambda: Position(reached[-1], None)
     )
     try:
@@ -195,38 +195,38 @@ EVENTS = 6000
 
 
 @asynccontextmanager
-async def ingesting(made: Settings, info: TopicInfo) -> AsyncIterator[tuple[Replay, Oracle]]:
+async def ingesting(made: Settings, info: TopicInfo) -> AsyncIterator[tuple[IngestSession, Oracle]]:
     oracle = Oracle(keep_records=False)
     store = FrameStore(Traffic(Plan(EVENTS, seed=11, end_us=time.time_ns() // 1000), oracle).frames())
     relay = DevRelay(store)
     with RelayThread(relay):
         made = made.model_copy(update={"relay_url": relay.url, "ingest_idle_seconds": 2.0})
         request = Request(-1, restart=False, from_time=None, now=time.time_ns() // 1000)
-        yield Replay(made, Options(request, follow=False, standby=False), info), oracle
+        yield IngestSession(made, Options(request, follow=False, standby=False), info), oracle
 
 
 async def test_a_limit_that_is_lowered_on_the_way_loses_nothing_and_does_not_loop(settings: SettingsFactory) -> None:
     """The ingest believes that the topic takes 8 MB: it finds out by what Kafka refuses."""
     made = settings(kafka_partitions=2)
     info = await ensure_topic(made)
-    async with ingesting(made, info) as (replay, oracle):
+    async with ingesting(made, info) as (session, oracle):
         async with admin_client(made) as admin:
             await _set_configs(admin, info.name, {**STAMPED, "max.message.bytes": "66000"})
         async with asyncio.timeout(120):
-            await replay.run()
+            await session.run()
         found = [value for _, value in await messages(made)]
         events = {orjson.dumps(value) for value in found if value["kind"] in ("commit", "identity", "account", "sync")}
         letters = {(value["seq"], value["reason"]) for value in found if value["kind"] == "dead_letter"}
         assert len(events) + len(letters) == oracle.events.total()
-        assert replay.connections <= 4
+        assert session.connections <= 4
 
 
 async def test_a_topic_that_becomes_compacted_on_the_way_ends_it(settings: SettingsFactory) -> None:
     made = settings(kafka_partitions=2)
     info = await ensure_topic(made)
-    async with ingesting(made, info) as (replay, _):
+    async with ingesting(made, info) as (session, _):
         async with admin_client(made) as admin:
             await _set_configs(admin, info.name, {"cleanup.policy": "compact"})
         async with asyncio.timeout(120):
             with pytest.raises((MismatchError, BrokerError), match="it is compacted"):
-                await replay.run()
+                await session.run()

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from streams.ingestion.session import Options, Replay
+from streams.ingestion.session import IngestSession, Options
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.postgres.database import Database
@@ -55,30 +55,30 @@ class Way:
 
     # -- the ingest
 
-    def replay(self, *, days: int = -1, follow: bool = False) -> Replay:
+    def session(self, *, days: int = -1, follow: bool = False) -> IngestSession:
         """An ingest that has not begun."""
         request = Request(days, False, None, time.time_ns() // 1000)
-        return Replay(self.settings, Options(request, follow=follow, standby=False), self.info)
+        return IngestSession(self.settings, Options(request, follow=follow, standby=False), self.info)
 
-    async def ingest(self, *, days: int = -1, seconds: float = FOR_EVER) -> Replay:
+    async def ingest(self, *, days: int = -1, seconds: float = FOR_EVER) -> IngestSession:
         """Take all up to the head. Raises TimeoutError where that never ends, and what the ingest raises."""
-        replay = self.replay(days=days)
+        session = self.session(days=days)
         async with asyncio.timeout(seconds):
-            await replay.run()
-        return replay
+            await session.run()
+        return session
 
     async def mark(self) -> int | None:
         """The seq of the topic's lowest watermark."""
         lowest = (await read_state(self.settings, self.info)).lowest
         return lowest.seq if lowest is not None else None
 
-    async def follow(self, until: int, live: DevRelay | None = None, seconds: float = FOR_EVER) -> Replay:
+    async def follow(self, until: int, live: DevRelay | None = None, seconds: float = FOR_EVER) -> IngestSession:
         """Take what comes until the watermark is at a seq; once connected, ``live`` lets out what is left, bit by bit.
 
         Raises AssertionError where the watermark never comes to that seq.
         """
 
-        async def arrived(_: Replay) -> bool:
+        async def arrived(_: IngestSession) -> bool:
             return await self.mark() == until
 
         try:
@@ -86,32 +86,34 @@ class Way:
         except TimeoutError:
             raise AssertionError(f"the watermark stands at {await self.mark()}, not at {until}") from None
 
-    async def follow_until_quiet(self, live: DevRelay, seconds: float = FOR_EVER) -> Replay:
+    async def follow_until_quiet(self, live: DevRelay, seconds: float = FOR_EVER) -> IngestSession:
         """Take what comes, bit by bit, until the relay has said all and is quiet. Raises TimeoutError."""
         frames, since = -1, time.monotonic()
 
-        async def quiet(replay: Replay) -> bool:
+        async def quiet(session: IngestSession) -> bool:
             nonlocal frames, since
-            if replay.counts.frames != frames or live.head_index < len(live.store):
-                frames, since = replay.counts.frames, time.monotonic()
+            if session.counts.frames != frames or live.head_index < len(live.store):
+                frames, since = session.counts.frames, time.monotonic()
             return time.monotonic() - since > QUIET
 
         return await self._follow(quiet, live, seconds)
 
-    async def _follow(self, done: Callable[[Replay], Awaitable[bool]], live: DevRelay | None, seconds: float) -> Replay:
-        replay = self.replay(follow=True)
-        running = asyncio.create_task(replay.run())
+    async def _follow(
+        self, done: Callable[[IngestSession], Awaitable[bool]], live: DevRelay | None, seconds: float
+    ) -> IngestSession:
+        session = self.session(follow=True)
+        running = asyncio.create_task(session.run())
         try:
             async with asyncio.timeout(seconds):
-                while not running.done() and not await done(replay):
-                    if live is not None and replay.connections:
+                while not running.done() and not await done(session):
+                    if live is not None and session.connections:
                         live.publish(LIVE_AT_ONCE)
                     await asyncio.sleep(0.1)
         finally:
-            replay.stop()
+            session.stop()
             await asyncio.wait({running}, timeout=30)
         running.result()
-        return replay
+        return session
 
     # -- the sink
 

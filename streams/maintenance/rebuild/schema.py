@@ -22,7 +22,7 @@ from streams.text import shown
 
 _NAMED: Final = re.compile(r"(?<![\w.])(live|rebuilt)(?=\.|'::| GRANT)")
 #: Seconds for which the lock of a process that was just killed is waited for.
-LOCK_PATIENCE: Final = 3.0
+LOCK_TIMEOUT: Final = 3.0
 #: Seconds between two looks whether the session that holds the lock is still there.
 LOCK_LOOK: Final = 2.0
 
@@ -63,7 +63,7 @@ async def hold(database: Database, schema: str, held: Callable[[], object]) -> N
     """Keep the schema's lock until cancelled; ``held`` is called when we have it. Raises HeldError."""
 
     async def call(connection: Connection) -> None:
-        end = asyncio.get_running_loop().time() + LOCK_PATIENCE
+        end = asyncio.get_running_loop().time() + LOCK_TIMEOUT
         while not await connection.fetchval(query("lock_rebuild"), schema):
             if asyncio.get_running_loop().time() > end:
                 raise HeldError(f"Another rebuild fills the schema {schema}: let it finish, or stop it.")

@@ -4,9 +4,9 @@ It owns the connection to the relay and the meaning of what the relay sends or d
 an answer, and it never writes to Kafka except through the publisher that it is given.
 
 - ``plan``, ``start``: where a run begins (pure): resume, start, restart, overlap or refuse; what the relay keeps of it.
-- ``seek``, ``looking``: the search from a time to a seq (pure), and the short connections that it needs.
-- ``reading``: the options of reading: command line and memory.
-- ``reader``: the life of a run: connect, judge silence, connect again, handle a reset.
+- ``seek``, ``probing``: the search from a time to a seq (pure), and the short connections that it needs.
+- ``read_options``: the options of reading: command line and memory.
+- ``reader``, ``silence``: the life of a run: connect, judge silence, connect again, handle a reset.
 - ``relay``, ``frame_cutter``: one connection to a relay, and the frames cut from its bytes (pure).
 - ``handshake``: the meaning of a relay's HTTP answer. Pure.
 - ``foreign``: whether a stream is a firehose, from its first messages. Pure.

@@ -1,7 +1,7 @@
-"""Whether a stream is subscribeRepos at all, judged by its first messages. Pure.
+"""The check that a stream is subscribeRepos at all, by its first messages. Pure.
 
-A Jetstream, a labeler or a web page behind RELAY_URL would fill the topic with dead letters for ever. A firehose may
-send an odd message, too; but none whose first messages are all odd.
+A Jetstream, a labeler or a web page behind RELAY_URL would fill the topic with dead letters without end. A firehose may
+send an odd message, too; but the first messages of a firehose are not all odd.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 
 
 class ForeignStreamError(RelayError):
-    """What RELAY_URL names is no firehose."""
+    """RELAY_URL does not name a firehose."""
 
 
 class Seems(enum.Enum):
-    """What a stream's messages look like, as the sentence says it."""
+    """The kinds of messages of other streams, with the words for people."""
 
     JETSTREAM = "text messages: a Jetstream?"
     JSON = "text messages of JSON"
@@ -37,11 +37,11 @@ class Seems(enum.Enum):
     LABELER = "#labels frames: a labeler's subscribeLabels?"
     OTHER_TYPES = "frames of other types"
     COMPRESSED = "compressed messages: a Jetstream with compress=true?"
-    BINARY = "binary messages that are no frames"
+    BINARY = "binary messages that are not frames"
 
 
 class Doubt:
-    """Counts the odd messages of a stream until a frame of the firehose proves what it is.
+    """The count of odd messages of a stream, until a frame of the firehose proves that it is one.
 
     ``proven``: one came on this connection. A new connection begins to doubt again.
     """
@@ -53,26 +53,26 @@ class Doubt:
         self._ever = False
 
     def prove(self) -> None:
-        """A frame of the firehose came."""
+        """Note that a frame of the firehose came."""
         self.proven = self._ever = True
         self._odd.clear()
 
     def begin_again(self) -> None:
-        """A new connection begins. What was odd on others adds up only where no frame has ever come."""
+        """Begin to doubt a new connection. Odd messages of earlier ones count only if no frame has ever come."""
         self.proven = False
         if self._ever:
             self._odd.clear()
 
     def text(self, data: bytes) -> None:
-        """A text message came. Raises ForeignStreamError where it was one too many, as the next two do."""
+        """Count a text message. Raises ForeignStreamError if it is one too many, as the next two do."""
         self._note(_of_text(data).value)
 
     def type(self, kind: str) -> None:
-        """A frame of a type came that the firehose does not have."""
+        """Count a frame of a type that the firehose does not have."""
         self._note(Seems.LABELER.value if kind == _LABELS else f"{Seems.OTHER_TYPES.value} ({shown(kind, 40)})")
 
     def binary(self, data: bytes) -> None:
-        """A message came that is no frame."""
+        """Count a binary message that is not a frame."""
         self._note((Seems.COMPRESSED if data.startswith((_ZSTD, _GZIP)) else Seems.BINARY).value)
 
     def _note(self, what: str) -> None:
@@ -81,14 +81,14 @@ class Doubt:
             raise self._error()
 
     def check(self, least: int = 1) -> None:
-        """The stream ends, or is silent. Raises ForeignStreamError where ``least`` odd messages came, and no frame."""
+        """Judge a stream that ended or is silent. Raises ForeignStreamError after ``least`` odd messages only."""
         if not self._ever and self._odd.total() >= least:
             raise self._error()
 
     def _error(self) -> ForeignStreamError:
         (what, _), *_ = self._odd.most_common(1)
         return ForeignStreamError(
-            f"{self._relay} is no com.atproto.sync.subscribeRepos (it sends {what}): "
+            f"{self._relay} does not serve com.atproto.sync.subscribeRepos (it sends {what}): "
             "set RELAY_URL to a relay's or a PDS's firehose (wss://HOST/xrpc/com.atproto.sync.subscribeRepos)."
         )
 

@@ -1,4 +1,4 @@
-"""Cut what a websocket receives into its frames, so that a frame costs a slice of bytes. Pure.
+"""The bytes that a websocket receives, cut into its frames, so that a frame costs a slice of bytes. Pure.
 
 websockets' parser takes 8 µs of CPU a frame, a slice 1 µs (docs/performance.md). So a message in one binary frame, as
 relays send them, does not pass through the parser. Every other frame is handed to it as a whole: it is always between
@@ -28,7 +28,7 @@ _END_OF_HEADERS: Final = b"\r\n\r\n"
 
 
 class FrameCutter:
-    """Takes the bytes of one connection, in reads of any size.
+    """The cutter of one connection's bytes, which come in reads of any size.
 
     ``on_message`` gets the payload of each binary message that is one frame. ``on_rest`` gets what is websockets': the
     handshake's answer, and every other frame, whole; it returns whether the connection is open, so that frames follow.
@@ -126,7 +126,7 @@ class FrameCutter:
         return stop
 
     def _go_on(self, data: bytes) -> int:
-        """Go on with the frame that the last read ended in. Return how many bytes of ``data`` belong to it."""
+        """Continue the frame that the last read ended in. Return how many bytes of ``data`` belong to it."""
         if not self._missing:
             return self._go_on_with_head(data)
         piece = data[: self._missing]

@@ -1,4 +1,4 @@
-"""What a relay's HTTP answer means where it is no websocket: refused, not now, the cursor, or another address. Pure."""
+"""The meaning of a relay's HTTP answer instead of a websocket: refused, later, the cursor, or a redirect. Pure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FUTURE_CURSOR: Final = "FutureCursor"
 OUTDATED_CURSOR: Final = "OutdatedCursor"
 #: Longest wait that a relay may ask for in one answer, in seconds; it is asked again then.
 LONGEST_WAIT: Final = 3600.0
-#: Longest that a start waits for a relay that asks it to, in seconds: somebody may be looking.
+#: Longest that a start waits for a relay that asks it to, in seconds: somebody may be watching.
 LONGEST_AT_START: Final = 900.0
 #: A number above this is a time since the epoch, in seconds; below it is a duration.
 _EPOCH_FROM: Final = 1_000_000_000
 
 
 class NotNow(ConnectionError):  # noqa: N818 (a relay that has other clients too)
-    """The relay answers, and wants us later. ``after``: seconds that it asks us to wait (None: it does not say).
+    """The relay asks us to come later. ``after``: seconds that it asks us to wait (None: it does not say).
 
     ``limits``: it counts our connections, or says how long to wait; else something behind it is down.
     """
@@ -44,7 +44,7 @@ class NotNow(ConnectionError):  # noqa: N818 (a relay that has other clients too
 
 
 class Refusal(RelayError):  # noqa: N818 (its base says that it is one)
-    """The relay refuses us. Where it took us before, that may be for a moment: some count a connection that is gone."""
+    """The relay refuses us. If it took us before, that may be for a moment: some count a connection that is gone."""
 
 
 class CursorRefused(Exception):  # noqa: N818 (it may be the relay's right)
@@ -81,7 +81,7 @@ def meaning(reply: Reply, relay: str, cursor: int | None) -> Exception:
 
 
 def pause_after(error: Exception, attempt: int, *, taken: bool) -> float | None:
-    """Return the seconds to wait before the next connection, at a start; None: it is no use.
+    """Return the seconds to wait before the next connection, at a start; None: do not try again.
 
     ``attempt``: how many failed before this one, in a row. ``taken``: whether the relay took a connection of ours
     before: some take one at a time, and need a moment to see that the last is gone.
@@ -112,12 +112,12 @@ def wait_asked(reply: Reply) -> float | None:
 
 
 def _is_limit(reply: Reply) -> bool:
-    """Whether an answer says that a limit is reached."""
+    """Return whether an answer says that a limit is reached."""
     return reply.status == 429 or reply.headers.get("ratelimit-remaining", "").strip() == "0"
 
 
 def _seconds(text: str, now: float) -> float | None:
-    """A duration in seconds, or a time in seconds since the epoch, as a duration."""
+    """Return a duration in seconds, or the duration until a time in seconds since the epoch."""
     try:
         value = float(text)
     except ValueError:
@@ -128,7 +128,7 @@ def _seconds(text: str, now: float) -> float | None:
 
 
 def _xrpc_error(body: bytes) -> tuple[str, str]:
-    """Name and message of an XRPC error; empty where the body is none."""
+    """Return name and message of an XRPC error; empty if the body is not one."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -140,7 +140,7 @@ def _xrpc_error(body: bytes) -> tuple[str, str]:
 
 
 def redirected(url: str, location: str | None, relay: str) -> str:
-    """Return the address that a relay sends us to, as one of a websocket and without a cursor: that one is set anew.
+    """Return the address that a relay sends us to, as one of a websocket and without a cursor.
 
     A login in the address goes along only to the same host and port. Raises Refusal where it cannot be followed.
     """
@@ -153,7 +153,7 @@ def redirected(url: str, location: str | None, relay: str) -> str:
     except ValueError:
         host, port = None, None
     if not host:
-        raise Refusal(f"The relay at {relay} redirects us to what is no address: check RELAY_URL.")
+        raise Refusal(f"The relay at {relay} redirects us to an address that is not valid: check RELAY_URL.")
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(new.scheme.lower())
     place = new.netloc.rpartition("@")[2]
     path = shown(f"{place}{new.path}", 200)
@@ -175,5 +175,5 @@ def _port(scheme: str) -> int:
 
 
 def keeps_cursor(location: str, cursor: int | None) -> bool:
-    """Whether a redirect's ``Location`` still has the cursor that we asked for."""
+    """Return whether a redirect's ``Location`` still has the cursor that we asked for."""
     return cursor is None or str(cursor) in parse_qs(urlsplit(location).query).get("cursor", [])

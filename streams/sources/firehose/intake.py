@@ -1,4 +1,4 @@
-"""The ingest's hot path: what happens to each frame between the websocket and the publisher. No I/O of its own.
+"""The ingest's hot path: each frame's way from the websocket to the publisher. No I/O of its own.
 
 Every outcome is counted: published, seen before, filtered, skipped by type, dead.
 """
@@ -32,7 +32,7 @@ from streams.text import shown
 
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
-    """The relay's sequence began anew: see ``Continuity``; or FutureCursor says so."""
+    """The relay's sequence was reset, as ``Continuity`` or FutureCursor says."""
 
 
 class AskAgain(Exception):  # noqa: N818 (no fault of ours)
@@ -40,8 +40,8 @@ class AskAgain(Exception):  # noqa: N818 (no fault of ours)
 
 
 @dataclass(slots=True)
-class Counts:
-    """What became of the frames and their events since the process began."""
+class FrameCounts:
+    """The numbers of frames and events since the process began, by what became of them."""
 
     frames: int = 0
     nbytes: int = 0
@@ -50,7 +50,7 @@ class Counts:
     seen: int = 0
     #: Not known by their seq: no frames of the protocol, or without one.
     unreadable: int = 0
-    #: Taken, although their seq was below the position: the relay sent them out of order, or began anew.
+    #: Taken, although their seq was below the position: the relay sent them out of order, or was reset.
     late: int = 0
     filtered: int = 0
     dead: int = 0
@@ -64,18 +64,18 @@ class Counts:
 
     @property
     def taken(self) -> int:
-        """How many frames brought something that was not seen before."""
+        """Return how many frames brought something that was not seen before."""
         return self.frames - self.seen - self.unreadable
 
 
 class Intake:
-    """Takes frames for one run. ``head_seq``: call ``on_head`` when it is reached (None: never)."""
+    """The way of one run's frames. ``head_seq``: call ``on_head`` when it is reached (None: never)."""
 
     def __init__(
         self,
         publisher: Publisher,
         continuity: Continuity,
-        counts: Counts,
+        counts: FrameCounts,
         *,
         relay: str,
         run: int,
@@ -100,7 +100,7 @@ class Intake:
         self._doubt = doubt
         self._held: list[DeadLetter] = []
         self._head_seq = head_seq
-        self._moved = continuity.position
+        self._followed = continuity.position
 
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for."""
@@ -135,16 +135,16 @@ class Intake:
             if continuity.turned:
                 self._turn()
             self._publish(kind, body, seq, time, data)
-        if verdict is not Verdict.NEW or continuity.position != self._moved:
+        if verdict is not Verdict.NEW or continuity.position != self._followed:
             self._note(verdict)
 
     def _note(self, verdict: Verdict) -> None:
-        """Count what is not new, and follow the position. Raises SequenceReset, AskAgain."""
+        """Count a frame that is not new, and follow the position. Raises SequenceReset, AskAgain."""
         if verdict is Verdict.SEEN:
             self.counts.seen += 1
         elif verdict is not Verdict.NEW:
             self.counts.late += 1
-        if self.continuity.position != self._moved:
+        if self.continuity.position != self._followed:
             self._follow()
         if verdict is Verdict.RESET:
             raise self._reset()
@@ -152,7 +152,7 @@ class Intake:
             raise AskAgain
 
     def _turn(self) -> None:
-        """Leave the old sequence, which the relay has sent again: what comes now is ordered after it."""
+        """Leave the old sequence, which the relay has sent again: later frames are ordered after it."""
         self.continuity.turned = False
         self.sequence = self._on_turn()
 
@@ -182,20 +182,20 @@ class Intake:
             counts.filtered += events.filtered
 
     def _follow(self) -> None:
-        """Report what is missing, and the new position; and the head, when it is reached."""
+        """Report missing frames, note the new position, and report the head when it is reached."""
         continuity = self.continuity
         if continuity.missing is not None:
             self._report(continuity.missing)
             continuity.missing = None
-        self._moved = continuity.position
+        self._followed = continuity.position
         if self._head_seq is not None and continuity.position >= self._head_seq and not continuity.is_old:
             self._on_head()
 
-    def settle(self, *, silent: bool = True, patient: bool = True) -> None:
-        """Settle what came last, where nothing says otherwise: the relay is silent, or sends but a little.
+    def accept_pending(self, *, silent: bool = True, patient: bool = True) -> None:
+        """Accept the frames that came last, if nothing contradicts them: the relay is silent, or sends only a little.
 
-        Not ``patient``: the connection is young. Raises SequenceReset where the last frames before a silence prove one,
-        AskAgain where they are of a sequence whose end is known.
+        Not ``patient``: the connection is young. Raises SequenceReset if the last frames before a silence prove one,
+        AskAgain if they are of a sequence whose end is known.
         """
         continuity = self.continuity
         if silent and continuity.is_reset_at_rest():
@@ -213,14 +213,14 @@ class Intake:
         return max(read, min(made, clock.time_ns() // 1000))
 
     def _place(self) -> dict[str, int]:
-        """Return where the frame stands: its own claim counts only where no other told the time, and never tomorrow."""
+        """Return the frame's place. Its own time counts only if no earlier frame has shown one; never tomorrow."""
         now = clock.time_ns() // 1000
         known = (self.continuity.time_before, self.continuity.guess)
         read = next((time for time in known if time is not None), now)
         return {"sequence": self.sequence, "time": min(read, now)}
 
     def text(self, data: bytes) -> None:
-        """A text message: not of this protocol; a dead letter without a payload. Raises ForeignStreamError."""
+        """Turn a text message, which the protocol does not have, into a dead letter. Raises ForeignStreamError."""
         self.counts.text += 1
         self._bury(None, None, "a text message instead of a frame", b"")
         if not self._doubt.proven:
@@ -233,7 +233,7 @@ class Intake:
             self._doubt.binary(data)
 
     def _proves(self, kind: str, body: dict[str, object], data: bytes) -> bool:
-        """Whether the frame is one that a firehose may send; one that only it sends proves that it is one."""
+        """Return whether a firehose may send such a frame. One that only a firehose sends proves that this is one."""
         if kind in FIREHOSE_TYPES:
             self._doubt.prove()
             self.release()
@@ -251,13 +251,13 @@ class Intake:
         return True
 
     def release(self) -> None:
-        """Give on the dead letters that were held back until it is known what the stream is."""
+        """Publish the dead letters that were held back until the stream was known to be a firehose."""
         for letter in self._held:
             self.publisher.control(letter)
         self._held.clear()
 
     def _skip(self, kind: str, body: dict[str, Any], data: bytes) -> None:
-        """Types of older protocol versions: counted; those that have a seq still move the position."""
+        """Count a frame of an older protocol version. If it has a seq, it moves the position."""
         self.counts.skipped_types[kind] += 1
         try:
             seq = frame_seq(body)

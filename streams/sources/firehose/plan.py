@@ -23,7 +23,7 @@ from streams.sources.firehose.seek import Absence, Sighting
 from streams.text import iso
 
 DAY_US = 86_400_000_000
-#: What a relay keeps less than was asked is worth a gap from here on, in µs: times are informal.
+#: A shortfall of the relay's window that is reported as a gap, in µs. Shorter ones are not: times are informal.
 SHORTFALL = 60_000_000
 
 Mode = Literal["start", "resume", "restart", "reset", "overlap"]
@@ -31,7 +31,7 @@ Mode = Literal["start", "resume", "restart", "reset", "overlap"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for: ``from_time`` and ``now`` in µs since the epoch."""
+    """The user's request: ``from_time`` and ``now`` in µs since the epoch."""
 
     days: int
     restart: bool
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How to begin. ``target``: the time to begin at (None: the oldest kept, or ``resume_from``).
+    """The way to begin. ``target``: the time to begin at (None: the oldest kept, or ``resume_from``).
 
     ``held``: up to where the topic holds something that the run does not go on from.
     """
@@ -54,7 +54,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a relay has shown that it keeps. ``live``: it gives nothing for a cursor, and must be read without one.
+    """The events that a relay has shown to keep. ``live``: it sends nothing for a cursor and must be read without one.
 
     ``unknown``: why the oldest is not known, or not to be believed; None where it is known.
     """
@@ -68,7 +68,10 @@ class Window:
 def decided_window(
     oldest: Sighting | None, head: Sighting | None, absence: Absence | None, *, was_live: bool
 ) -> Window:
-    """What the answers of a relay mean. ``absence``: why its oldest cursor showed nothing; ``was_live``: it is live."""
+    """Return the window that probes have shown.
+
+    ``absence``: why the oldest cursor gave nothing; ``was_live``: live frames came.
+    """
     if oldest is not None:
         # The head was seen before the oldest: it must still be there.
         lost = was_live and head is not None and oldest.seq > head.seq
@@ -81,7 +84,7 @@ def decided_window(
 
 
 def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
-    """Resume, or begin anew. Raises MismatchError where the topic's events are another relay's."""
+    """Decide whether to resume or to begin. Raises MismatchError where the topic's events are another relay's."""
     target = request.from_time if request.from_time is not None else _days_ago(request)
     if last is None:
         return Decision("start", target, None)
@@ -103,9 +106,9 @@ def _days_ago(request: Request) -> int | None:
 
 
 def not_shown(window: Window, target: int | None, relay: str, run: int) -> Gap | None:
-    """The stretch that was asked for and that the relay does not show; None for nothing.
+    """Return the gap that was asked for and that the relay does not show; None: there is none.
 
-    Where the relay has shown no frame at all it is decided later: with the first frame, or at the end.
+    If the relay has shown no frame at all, that is decided later: with the first frame, or at the end.
     """
     first = window.oldest or window.head
     if first is None:
@@ -122,14 +125,14 @@ def not_shown(window: Window, target: int | None, relay: str, run: int) -> Gap |
 
 
 def blind_gap(relay: str, run: int, asked_from: int | None, now: int) -> Gap:
-    """The gap of a run in which the relay has shown nothing: what it keeps is not known."""
+    """Return the gap of a run in which the relay has shown nothing: what it keeps is not known."""
     return Gap(
         relay=relay, run=run, from_seq=None, to_seq=None, from_time=asked_from, to_time=now, reason=NOTHING_SHOWN
     )
 
 
 def reset_gap(relay: str, run: int, last: Position, to_time: int | None, why: str) -> Gap:
-    """The gap between a sequence, read up to ``last``, and the one that began after it."""
+    """Return the gap between a sequence, read up to ``last``, and the one that began after it."""
     return Gap(
         relay=relay, run=run, from_seq=last.seq + 1, to_seq=None, from_time=last.time, to_time=to_time,
         reason=f"the relay's sequence was reset: {why}",
@@ -137,10 +140,10 @@ def reset_gap(relay: str, run: int, last: Position, to_time: int | None, why: st
 
 
 def sequence_of(held: Watermark | None, relay: str, run: int, first: Sighting | None, head: Sighting | None) -> int:
-    """The sequence that a run which does not resume reads: the held one where that is plainly still the relay's.
+    """Return the sequence of a run that does not resume: the held one if that is plainly still the relay's.
 
-    A sequence is named by the run in which it began (µs). Where it cannot be known, ``run`` begins another: then the
-    believed time orders what the two say of an account.
+    A sequence is named by the run in which it began (µs). If it cannot be known, ``run`` begins another: then the
+    believed time orders the events of an account in the two.
     """
     if held is None or held.sequence is None or held.relay != relay or first is None:
         return run
@@ -152,7 +155,7 @@ def sequence_of(held: Watermark | None, relay: str, run: int, first: Sighting | 
 
 
 def passed_over(held: Watermark | None, relay: str, run: int, first: Sighting | None, target: int | None) -> Gap | None:
-    """What lies between what the topic holds and ``first``, where a run begins behind that; None for nothing."""
+    """Return the gap between the topic's last event and ``first``, if a run begins behind it; None: there is none."""
     if held is None or first is None:
         return None
     same = held.relay == relay

@@ -1,18 +1,19 @@
 """One connection to a relay: frames are handed over where the protocol parses them, without a queue or a task.
 
-``websockets`` shakes hands, answers pings and closes; its parser gets what is no message in one binary frame (see
-``FrameCutter``). ``process_event`` is where it gives its frames. Not reading (``pause``) leaves the rest to TCP, which
-holds the relay.
-Reconnecting is the caller's: the URL must be built anew with the current cursor each time.
+``websockets`` shakes hands, answers pings and closes. Its parser gets everything but messages in one binary frame (see
+``FrameCutter``); ``process_event`` gets the frames that it parsed. While we do not read (``hold``), TCP holds the
+relay. The caller reconnects: each time the URL is built with the current cursor.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -38,7 +39,7 @@ from streams.sources.firehose.handshake import (
 )
 from streams.text import shown
 
-#: Largest message in bytes. The protocol allows 5 MB; what is larger but arrives still gets its dead letter.
+#: Largest message in bytes. The protocol allows 5 MB; a larger one that arrives becomes a dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024
 #: Seconds for the connection and the handshake.
 OPEN_TIMEOUT: Final = 15.0
@@ -52,8 +53,29 @@ class OversizedMessage(Exception):  # noqa: N818 (the relay's fault)
     """The relay sent a message above the connection's ``max_size``. It is not read, so its seq is not known."""
 
 
+class EndReason(enum.Enum):
+    """The reason for the end of a connection. CLOSED: any but the first two."""
+
+    HEAD = "the head is reached"
+    STOPPED = "we were told to stop"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEnd:
+    """The end of a connection. ``text``: for people; it tells more of CLOSED."""
+
+    reason: EndReason
+    text: str = ""
+
+
+def closed(text: str) -> ConnectionEnd:
+    """Return the end of a connection that neither the head nor a stop has ended."""
+    return ConnectionEnd(EndReason.CLOSED, text)
+
+
 class _Connection(ClientConnection):
-    """Hands complete binary messages to ``on_frame``; what that raises ends the connection and reaches ``ended``."""
+    """A connection that hands complete binary messages to ``on_frame``. An exception of that ends it, by ``ended``."""
 
     on_frame: OnFrame
     on_text: OnFrame
@@ -61,7 +83,7 @@ class _Connection(ClientConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (websockets')
         super().__init__(*args, **kwargs)
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[ConnectionEnd] = asyncio.get_running_loop().create_future()
         self._parts: list[Any] = []
         self._kind = Opcode.BINARY
         limit = self.protocol.max_message_size
@@ -105,7 +127,7 @@ class _Connection(ClientConnection):
         except BaseException as error:
             self.finish(error)
 
-    def finish(self, outcome: str | BaseException) -> None:
+    def finish(self, outcome: ConnectionEnd | BaseException) -> None:
         self._cutter.stopped = True
         if not self.ended.done():
             if isinstance(outcome, BaseException):
@@ -125,18 +147,19 @@ class _Connection(ClientConnection):
             if code == CloseCode.POLICY_VIOLATION and reason == FUTURE_CURSOR:  # without the error frame before it
                 self.ended.set_exception(ErrorFrame(FUTURE_CURSOR, ""))
                 return
-            self.ended.set_result(f"closed by the relay: {code} {reason}".strip() if code else "connection lost")
+            text = f"closed by the relay: {code} {reason}".strip() if code else "connection lost"
+            self.ended.set_result(closed(text))
 
 
 class _Connect(connect):
-    """Connects without following redirects: websockets would lose the cursor where the new address has none."""
+    """A connect that follows no redirects: websockets would lose the cursor if the new address has none."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
 
 class RelayConnection:
-    """An open connection. ``ended`` resolves to why it ended, or raises what ``on_frame`` raised.
+    """An open connection. ``ended`` resolves to its end, or raises what ``on_frame`` raised.
 
     ``redirect``: a sentence about where the relay has sent us, or None.
     """
@@ -147,20 +170,19 @@ class RelayConnection:
         self.redirect = redirect
         self.paused = False
 
-    def pause(self) -> None:
-        """Stop reading; what was already received is still delivered."""
-        if not self.paused and not self.ended.done():
-            self.paused = True
-            self._connection.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read again."""
-        if self.paused and not self.ended.done():
-            self.paused = False
-            self._connection.transport.resume_reading()
+    def hold(self, held: bool) -> None:
+        """Stop reading, or go on; what was already received is still delivered."""
+        if held == self.paused or self.ended.done():
+            return
+        self.paused = held
+        transport = self._connection.transport
+        if held:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     async def answers(self, timeout: float) -> bool:
-        """Whether the relay answers a ping within so many seconds."""
+        """Return whether the relay answers a ping within so many seconds."""
         try:
             pong = await self._connection.ping()
             await asyncio.wait_for(pong, timeout)
@@ -168,25 +190,25 @@ class RelayConnection:
             return False
         return True
 
-    def finish(self, why: str) -> None:
+    def finish(self, end: ConnectionEnd) -> None:
         """End the connection now."""
-        self._connection.finish(why)
+        self._connection.finish(end)
 
     async def close(self) -> None:
         """End the connection and wait until its socket is gone."""
-        self._connection.finish("closed by us")
+        self._connection.finish(closed("closed by us"))
         await self._connection.wait_closed()
         if not self.ended.cancelled():
             self.ended.exception()  # read, so that asyncio does not warn where the caller was cancelled
 
 
 def relay_name(url: str) -> str:
-    """A relay's name in messages and tables: host and port. Its seqs mean nothing elsewhere."""
+    """Return a relay's name in messages and tables: host and port. Its seqs mean nothing elsewhere."""
     return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
 def cursor_url(url: str, cursor: int | None) -> str:
-    """The endpoint with a cursor, beside what else its query has; None is live. A negative one is sent as 0."""
+    """Return the endpoint with a cursor added to its query; None is live. A negative one is sent as 0."""
     address, _, query = url.partition("?")
     ours = [] if cursor is None else [f"cursor={max(cursor, 0)}"]
     return with_query(address, "&".join([*filter(None, [without_cursor(query)]), *ours]))
@@ -233,7 +255,7 @@ async def open_relay(
 
 
 async def _connect(address: str, bound: type[_Connection], relay: str, max_size: int) -> _Connection | Response:
-    """A connection to one address, or the HTTP answer that is none. Raises as ``open_relay``."""
+    """Return a connection to one address, or the HTTP answer instead. Raises as ``open_relay``."""
     try:
         connection = await _Connect(
             address,
@@ -253,7 +275,7 @@ async def _connect(address: str, bound: type[_Connection], relay: str, max_size:
         raise _without_tls(relay, error) from None
     except (InvalidURI, ValueError):
         raise RelayError(
-            f"RELAY_URL is no address of a relay at {relay}: it is wss://HOST or wss://HOST:PORT, and a path."
+            f"RELAY_URL is not a valid address of a relay at {relay}: it is wss://HOST or wss://HOST:PORT, and a path."
         ) from None
     except (InvalidProxy, ImportError) as error:
         raise RelayError(
@@ -268,7 +290,7 @@ async def _connect(address: str, bound: type[_Connection], relay: str, max_size:
 
 
 def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
-    """What to raise where no TLS comes about."""
+    """Return the exception for a TLS handshake that failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refusal(
             f"The certificate of the relay {relay} is not accepted ({shown(error.verify_message)}): check RELAY_URL, "
@@ -280,7 +302,7 @@ def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
 
 
 def _headers(response: Response) -> dict[str, str]:
-    """The headers by lower-case names; of one that is there twice, the first."""
+    """Return the headers by lower-case names; if one is there twice, the first."""
     headers: dict[str, str] = {}
     for name, value in response.headers.raw_items():
         headers.setdefault(name.lower(), value)
@@ -288,6 +310,6 @@ def _headers(response: Response) -> dict[str, str]:
 
 
 def _public(address: str) -> str:
-    """An address without its login and its query: in both there may be secrets."""
+    """Return an address without its login and its query: in both there may be secrets."""
     parts = urlsplit(address)
     return shown(f"{parts.scheme}://{relay_name(address)}{parts.path}", 200)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,12 +11,11 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from streams.runtime.rates import Rate
 from streams.text import moment, span
 
 #: Seconds between log lines.
 LINE_EVERY: Final = 5.0
-#: Seconds over which rates are taken.
-_WINDOW: Final = 10.0
 
 log = structlog.get_logger("streams.ingest")
 
@@ -39,7 +37,7 @@ class IngestProgress:
     """Call ``show`` about once a second, ``close`` at the end."""
 
     def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque()
+        self._rate = Rate()
         self._said = 0.0
         self._bar: Progress | None = None
 
@@ -56,9 +54,7 @@ class IngestProgress:
     def show(self, standing: Standing, *, left: float | None, final: bool = False) -> None:
         """Show where things stand, with so many seconds to the end (None: not known)."""
         now = time.monotonic()
-        self._samples.append((now, standing.events))
-        while now - self._samples[0][0] > _WINDOW:
-            self._samples.popleft()
+        self._rate.add(now, standing.events)
         facts = self._facts(standing, left)
         if self._bar is not None and not final:
             text = "{rate} evt/s  seq {seq}  covered to {covered_to}  lag {lag}  left {left}".format(**facts)
@@ -70,10 +66,7 @@ class IngestProgress:
     @property
     def rate(self) -> float:
         """Events a second, as last shown."""
-        if len(self._samples) < 2:
-            return 0.0
-        (then_at, then), (now_at, now) = self._samples[0], self._samples[-1]
-        return (now - then) / max(now_at - then_at, 1e-9)
+        return self._rate.per_second
 
     def _facts(self, now: Standing, left: float | None) -> dict[str, Any]:
         lag = done = None

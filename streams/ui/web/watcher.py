@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 #: Seconds that a Status is good for.
 FRESH: Final = 0.9
 #: Seconds for one gathering; what takes longer is a trouble.
-PATIENCE: Final = 15.0
+TIMEOUT: Final = 15.0
 #: Seconds that an old Status is shown while none can be read.
 STALE: Final = 60.0
 #: Seconds after the last question at which the reader's connections are given back.
@@ -45,31 +45,31 @@ class Watcher:
         #: Why there is no Status, or why it is an old one.
         self.trouble: str | None = None
 
-    async def latest(self, patience: float) -> Status | None:
+    async def latest(self, timeout: float) -> Status | None:
         """A Status of this moment; an older one, or none, while it cannot be read: ``trouble`` says why.
 
-        Whoever asks waits for ``patience`` seconds at most. The gathering is one for all, and goes on without them.
+        Whoever asks waits for ``timeout`` seconds at most. The gathering is one for all, and goes on without them.
         """
         self._asked_at = time.monotonic()
         if self._gathering is None and self._asked_at - self._tried_at >= FRESH:
             self._gathering = asyncio.create_task(self._gather())
         if (gathering := self._gathering) is not None:
-            await asyncio.wait({gathering}, timeout=patience)
+            await asyncio.wait({gathering}, timeout=timeout)
             if not gathering.done() and self.trouble is None:
-                self.trouble = f"Kafka or Postgres has not answered for {patience:.0f} s; the answer is waited for."
+                self.trouble = f"Kafka or Postgres has not answered for {timeout:.0f} s; the answer is waited for."
         if self.trouble is not None and time.monotonic() - self._read_at > STALE:
             return None
         return self._status
 
     async def _gather(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 self._status = await (await self._open()).gather()
             self._read_at, self.trouble = time.monotonic(), None
         except StreamsError as error:
             self.trouble = str(error)
         except TimeoutError:
-            self.trouble = f"Kafka and Postgres did not answer within {PATIENCE:.0f} s."
+            self.trouble = f"Kafka and Postgres did not answer within {TIMEOUT:.0f} s."
         except Exception as error:
             # The page must not end what it shows.
             trouble = f"The status cannot be read: {type(error).__name__}."

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from streams.ingestion.pace import BURST_BYTES, NEED, SAFE, Budget, IngestPace, Outlook, WindowPace, loss, needed_speed
 from streams.resources.ingest_budget import LEAST, ingest_budget
 from streams.settings import Settings
-from streams.sources.source import Look
+from streams.sources.source import ReadProgress
 
 MB = 1e6
 DAY = 86_400
@@ -39,11 +39,11 @@ class Relay:
         self.now += 1
         self.received += int(rate)
         self.position += int(rate / self.density * 1e6)
-        look = Look(
+        progress = ReadProgress(
             self.now, START + int(self.now * 1e6), self.received, self.position, self.oldest, START, self.head, waits,
             int(self.received / self.size),
         )  # fmt: skip
-        return self.pace.look(look, give_way=give_way)
+        return self.pace.judge(progress, give_way=give_way)
 
     def seconds(self, n: int, rate: float, **how: bool) -> Outlook:
         return [self.second(rate, **how) for _ in range(n)][-1]
@@ -116,7 +116,7 @@ def test_a_relay_that_sends_nothing_loses_nothing() -> None:
 
 def test_what_is_not_known_is_not_said() -> None:
     pace = WindowPace(1 * MB)
-    outlook = pace.look(Look(0.0, START, 0, None, None, START, None), give_way=True)
+    outlook = pace.judge(ReadProgress(0.0, START, 0, None, None, START, None), give_way=True)
     assert outlook == Outlook(1 * MB, False, None, 0.0, None, None)
     relay = Relay(WindowPace(1 * MB), behind=DAY, keeps=None)
     assert relay.seconds(20, 1 * MB).window_left is None
@@ -190,14 +190,15 @@ def test_the_size_of_an_event_is_measured() -> None:
 
 
 async def test_an_ingest_reads_what_so_many_workers_can_apply() -> None:
-    pace = IngestPace(made(**AGGRESSIVE), lambda: None)
+    pace = IngestPace(made(**AGGRESSIVE), lambda _: None)
     source = Stuck()
-    running = asyncio.create_task(pace.run(source))
+    running = asyncio.create_task(pace.run(source.progress))
     for workers, rate in ((1, 5 * MB), (2, 10 * MB)):
         pace.workers = workers
         async with asyncio.timeout(60):
             while pace.outlook.rate != pytest.approx(rate):
                 source.events += 200
+                source.received += 800_000
                 pace.received(800_000)
                 await asyncio.sleep(0.05)
     running.cancel()
@@ -210,10 +211,11 @@ class Stuck:
     def __init__(self) -> None:
         self.position = time.time_ns() // 1000 - DAY * 1_000_000
         self.events = 0
+        self.received = 0
 
-    def look(self, received: int) -> Look:
+    def progress(self) -> ReadProgress:
         now = time.time_ns() // 1000
-        return Look(time.monotonic(), now, received, self.position, None, now, None, events=self.events)
+        return ReadProgress(time.monotonic(), now, self.received, self.position, None, now, None, events=self.events)
 
 
 def made(**settings: object) -> Settings:
@@ -222,13 +224,14 @@ def made(**settings: object) -> Settings:
 
 async def test_the_reading_is_held_for_as_long_as_the_budget_says() -> None:
     changes: list[bool] = []
-    pace = IngestPace(made(backfill_use_idle=False), lambda: changes.append(pace.holding))
+    pace = IngestPace(made(backfill_use_idle=False), changes.append)
+    assert not IngestPace(made(backfill_profile="unlimited"), changes.append).is_paced
     assert pace.is_paced  # before the first look at the machine, too
-    running = asyncio.create_task(pace.run(Stuck()))
+    running = asyncio.create_task(pace.run(Stuck().progress))
     began = time.monotonic()
     for _ in range(14):
         pace.received(100_000)
-        while pace.holding:  # noqa: ASYNC110
+        while changes and changes[-1]:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     took = time.monotonic() - began
     running.cancel()
@@ -237,17 +240,8 @@ async def test_the_reading_is_held_for_as_long_as_the_budget_says() -> None:
     assert pace.mode == ("paced", "1.0 MB/s: BACKFILL_USE_IDLE is off")
 
 
-def test_while_paused_the_connection_is_held() -> None:
-    changes: list[bool] = []
-    pace = IngestPace(made(backfill_profile="unlimited"), lambda: changes.append(pace.holding))
-    assert not pace.is_paced
-    for paused in (True, True, False):
-        pace.paused = paused
-    assert changes == [True, False]
-
-
 def test_it_warns_once_a_minute_and_says_when_it_is_over() -> None:
-    pace = IngestPace(made(), lambda: None)
+    pace = IngestPace(made(), lambda _: None)
     relay = Relay(pace._window, behind=DAY, keeps=2 * DAY)
     relay.head = None
     with capture_logs() as said:
@@ -282,15 +276,16 @@ def test_it_warns_once_a_minute_and_says_when_it_is_over() -> None:
     ],
 )
 def test_it_says_what_it_will_do(settings: dict[str, object], words: str) -> None:
-    assert words in IngestPace(made(**settings), lambda: None).plan()
+    assert words in IngestPace(made(**settings), lambda _: None).plan()
 
 
 @pytest.mark.parametrize("away", [False, True])
 def test_the_window_is_warned_of_only_where_reading_can_change_it(away: bool) -> None:
     """While the relay gives no connection nothing can be taken, at any pace: that is said as what it is."""
-    pace = IngestPace(Settings(), lambda: None)
+    pace = IngestPace(Settings(), lambda _: None)
     pace.outlook = Outlook(None, False, 0.0, 0.0, None, 3 * 3600.0)
-    pace._window._looks.extend(Look(now, START, 0, START, START, START, None) for now in (0.0, 10.0))
+    for now in (0.0, 10.0):
+        pace._window.judge(ReadProgress(now, START, 0, START, START, START, None), give_way=True)
     with capture_logs() as logs:
         pace._warn(10.0, away=away)
     said = [line["event"] for line in logs]

@@ -62,6 +62,6 @@ async def test_what_kafka_does_not_allow_is_said_at_once(error: Any) -> None:
 
 
 async def test_too_few_brokers_is_an_error_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic, "START_PATIENCE", 0.01)
+    monkeypatch.setattr(topic, "START_TIMEOUT", 0.01)
     with pytest.raises(BrokerError, match="InvalidReplicationFactorError a reason"):
         await topic.create(cast(Any, Admin(*[InvalidReplicationFactorError] * 100_000)), NEW)

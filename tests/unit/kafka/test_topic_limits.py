@@ -15,7 +15,7 @@ from aiokafka.errors import (
 )
 
 from streams.errors import BrokerError, MismatchError
-from streams.kafka.oversized import Record, letter_for
+from streams.kafka.oversized import RefusedRecord, letter_for
 from streams.kafka.refusals import MOST_REFUSALS, Refusals
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.kafka.topic_limits import command, judge, takes
@@ -139,7 +139,7 @@ def test_the_letter_of_a_record() -> None:
         + b"x" * 99_999
         + b'"}}}'
     )
-    letter = letter_for(Record(b"did:plc:a", value, 0), RUN, "topic")
+    letter = letter_for(RefusedRecord(b"did:plc:a", value, 0), RUN, "topic")
     assert (letter.relay, letter.run, letter.seq, letter.did) == ("r", 5, 7, "did:plc:a")
     assert letter.reason == (f"create app.bsky.feed.post/r: the record is too large for the topic: {len(value)} bytes")
     assert len(encode_control(letter)) < 30_000
@@ -147,16 +147,16 @@ def test_the_letter_of_a_record() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"{", b"\xff", b'{"kind":"commit"}', b"[" * 100_000])
 def test_the_letter_of_whatever_it_is(value: bytes) -> None:
-    assert letter_for(Record(b"did:plc:a", value, 0), RUN, "topic").did == "did:plc:a"
+    assert letter_for(RefusedRecord(b"did:plc:a", value, 0), RUN, "topic").did == "did:plc:a"
 
 
 def test_a_letter_that_does_not_fit_loses_its_payload_and_then_the_topic_is_at_fault() -> None:
     letter = DeadLetter(relay="r", run=5, seq=1, did=None, reason="x", payload="AAAA")
-    without = letter_for(Record(None, encode_control(letter), 0), RUN, "topic")
+    without = letter_for(RefusedRecord(None, encode_control(letter), 0), RUN, "topic")
     assert (without.payload, without.reason) == ("", "x")
     for message in (without, RUN):
         with pytest.raises(MismatchError, match=r"topic refuses a message of \d+ bytes .* max\.message\.bytes"):
-            letter_for(Record(None, encode_control(message), 0), RUN, "topic")
+            letter_for(RefusedRecord(None, encode_control(message), 0), RUN, "topic")
 
 
 def test_a_broker_that_does_not_know_zstd_is_too_old() -> None:

@@ -80,7 +80,7 @@ class Quiet:
 
 
 async def test_a_broker_that_was_silent_for_long_is_still_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_end, "PATIENCE", 0.0)
+    monkeypatch.setattr(log_end, "TIMEOUT", 0.0)
     made = Quiet([Message(1, encode_control(mark(1, 7)))], silent=log_end.LOOKS, end=2)
     consumer: Any = made
     assert await last_watermark(consumer, TP, 0, 2) == mark(1, 7)
@@ -88,13 +88,13 @@ async def test_a_broker_that_was_silent_for_long_is_still_asked(monkeypatch: pyt
 
 
 async def test_a_broker_that_lost_the_logs_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_end, "PATIENCE", 0.0)
+    monkeypatch.setattr(log_end, "TIMEOUT", 0.0)
     consumer: Any = Quiet([], silent=1000, end=0)
     assert await last_watermark(consumer, TP, 0, 2) is None
 
 
 async def test_a_broker_that_gives_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_end, "PATIENCE", 0.0)
+    monkeypatch.setattr(log_end, "TIMEOUT", 0.0)
     consumer: Any = Quiet([], silent=1000, end=2)
     with pytest.raises(KafkaError, match="gives none"):
         await last_watermark(consumer, TP, 0, 2)

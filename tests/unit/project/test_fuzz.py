@@ -205,7 +205,7 @@ def test_a_skipped_frame_does_not_move_us_to_where_no_seq_is(kind: str, seq: Any
     ingest.take(identity())
     assert (ingest.counts.events, ingest.counts.seen) == (1, 0)
     ingest.take(cases.encoded(kind, {"seq": 8}))
-    ingest.intake.settle()
+    ingest.intake.accept_pending()
     assert ingest.intake.continuity.position == 8
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.runtime.waiting import Patience
+from streams.runtime.waiting import RateLimitedLog
 from streams.sources.firehose.first_frame import CERTAIN, LIKELY, PING_EVERY, FirstFrame
 
 
@@ -32,7 +32,7 @@ class Connection:
 
 async def waits(connection: Connection, *, certain: bool, log: Log) -> int:
     """Seconds until it is not waited for any more."""
-    first = FirstFrame(Patience(log), "relay.example")
+    first = FirstFrame(RateLimitedLog(log), "relay.example")
     for second in range(10_000):
         if not await first.is_awaited(connection, float(second), certain=certain):
             return second

@@ -39,9 +39,9 @@ def reasons(made: Ingest) -> list[str]:
         (False, dump({"op": 1, "t": "\x1b[31m" + "x" * 5000}) + dump({}), "frames of other types"),
         (False, b"\x28\xb5\x2f\xfd" + bytes(40), "compressed messages: a Jetstream"),
         (False, b"\x1f\x8b" + bytes(40), "compressed messages"),
-        (False, b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c", "binary messages that are no frames"),
-        (False, b"", "binary messages that are no frames"),
-        (False, dump({"seq": 1, "did": "did:plc:a"}), "binary messages that are no frames"),
+        (False, b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c", "binary messages that are not frames"),
+        (False, b"", "binary messages that are not frames"),
+        (False, dump({"seq": 1, "did": "did:plc:a"}), "binary messages that are not frames"),
     ],
 )
 def test_a_stream_of_another_kind_is_named_and_leaves_nothing(text: bool, message: bytes, words: str) -> None:

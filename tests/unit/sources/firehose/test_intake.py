@@ -58,7 +58,7 @@ def test_what_names_an_event_is_bounded(did: str, kind: str) -> None:
     assert len(" ".join(name)) <= 2 * MAX_REV
     ingest = Ingest(filtered=False)
     ingest.intake.frame(cases.encoded(kind, {"seq": 9, "repo": did, "did": did, "rev": rev}))
-    ingest.intake.settle()
+    ingest.intake.accept_pending()
     assert len(ingest.intake.continuity.event or "") <= 2 * MAX_REV
 
 
@@ -112,14 +112,14 @@ def test_an_old_sequence_that_falls_silent_is_left() -> None:
     intake.reconnected()
     for data in old[:50]:
         intake.frame(data)
-    intake.settle()
+    intake.accept_pending()
     assert intake.reconnected() > 0
     for data in old[48:]:
         intake.frame(data)
     with pytest.raises(AskAgain):
-        intake.settle()
+        intake.accept_pending()
     assert intake.reconnected() == 0
     for data in (*old, *new):
         intake.frame(data)
-    intake.settle()
+    intake.accept_pending()
     assert intake.continuity.position == 64

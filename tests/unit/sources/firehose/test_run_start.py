@@ -6,7 +6,7 @@ import time
 
 from streams.messages import Position, Watermark
 from streams.sources.firehose.seek import Sighting
-from streams.sources.firehose.start import RunStart, _position, frames_ahead
+from streams.sources.firehose.start import PlannedRun, _position, frames_ahead
 
 NOW = time.time_ns() // 1000
 
@@ -25,7 +25,7 @@ def ahead(begin: int, oldest: int | None, head: int) -> int | None:
 
     first = None if oldest is None else Sighting(oldest, NOW - 10 * 86_400_000_000)
     at = Position(begin, NOW - 86_400_000_000)
-    return frames_ahead(RunStart(1, "resume", at, True, 1, None, first, sighting(head)))
+    return frames_ahead(PlannedRun(1, "resume", at, True, 1, None, first, sighting(head)))
 
 
 def test_a_range_is_from_where_it_begins_to_the_head() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.sources.firehose.seek import MAX_LOOKS, TOLERANCE, WITNESSES, Search, Sighting, believed_time
+from streams.sources.firehose.seek import MAX_PROBES, TOLERANCE, WITNESSES, Search, Sighting, believed_time
 
 SECOND = 1_000_000
 
@@ -56,7 +56,7 @@ def test_finds_the_last_frame_at_or_before_the_target(relay: FakeRelay, share: f
     assert first.time is not None and last.time is not None
     target = int(first.time + (last.time - first.time) * share)
     best, looks = run(relay, target, head_known=head_known)
-    assert looks <= MAX_LOOKS
+    assert looks <= MAX_PROBES
     older = [frame for frame in relay.frames if frame.time is not None and frame.time <= target]
     if not older:
         assert best == first
@@ -73,11 +73,11 @@ def test_finds_the_last_frame_at_or_before_the_target(relay: FakeRelay, share: f
 def test_finds_the_head_itself_where_it_is_unknown(relay: FakeRelay) -> None:
     best, looks = run(relay, 1 << 62, head_known=False)
     assert best == relay.frames[-1]
-    assert looks <= MAX_LOOKS
+    assert looks <= MAX_PROBES
 
 
 @pytest.mark.parametrize("inclusive", [False, True])
-def test_a_busy_relay_of_three_days_takes_few_looks(inclusive: bool) -> None:
+def test_a_busy_relay_of_three_days_takes_few_probes(inclusive: bool) -> None:
     frames = [Sighting(10**10 + 7 * i, i * 3 * SECOND) for i in range(86_400)]
     relay = FakeRelay(frames, inclusive=inclusive)
     best, looks = run(relay, 100_000 * SECOND, head_known=True)

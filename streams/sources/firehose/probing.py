@@ -1,7 +1,7 @@
-"""Looks at a relay's sequence: short connections, one after another, no faster than the relay allows.
+"""Probes of a relay's sequence: short connections, one after another, no faster than the relay allows.
 
 Silence proves nothing: a first frame may come late, and a relay that sends nothing may have nothing, or be slow. What
-an ``Answer`` says is what frames and the relay's own words have shown.
+a ``ProbeResult`` says is proven by frames, or by the relay's own words.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import structlog
 from streams.errors import RelayError
 from streams.protocol.events import frame_seq, frame_time
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
+from streams.runtime.waiting import RateLimitedLog
 from streams.sources.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.sources.firehose.handshake import (
     FUTURE_CURSOR,
@@ -27,7 +28,7 @@ from streams.sources.firehose.handshake import (
     Refusal,
     pause_after,
 )
-from streams.sources.firehose.relay import OversizedMessage, RelayConnection, open_relay, relay_name
+from streams.sources.firehose.relay import ConnectionEnd, OversizedMessage, RelayConnection, open_relay, relay_name
 from streams.sources.firehose.seek import WITNESSES, Absence, Search, Sighting, believed_time
 
 log = structlog.get_logger("streams.ingest")
@@ -39,20 +40,19 @@ QUIET: Final = 20.0
 #: Seconds for a first frame that the relay has promised (#info OutdatedCursor), or must have: it sends newer ones.
 PROMISED: Final = 60.0
 EXPECTED: Final = 180.0
-#: Seconds that a look waits for the frames after the first.
+#: Seconds that a probe waits for the frames after the first.
 WITNESSED: Final = 0.5
-#: Seconds after which a wait is said, and between two lines about it.
+#: Seconds after which a wait is logged.
 SAY_AFTER: Final = 10.0
-SAY_EVERY: Final = 60.0
-#: Odd messages, with nothing else in all that time, that are enough to say that it is no relay.
+#: Odd messages, with nothing else in all that time, that are enough to say that it is not a relay.
 _ODD: Final = 3
 #: A cursor beyond any head (seqs are below 2^53), and a time after any frame's.
 _BEYOND: Final = (1 << 53) - 1
 _NEVER: Final = 1 << 62
 
 
-class Seen(NamedTuple):
-    """A frame that a look saw; ``time`` in µs as it claims (None: it has none that can be read)."""
+class SeenFrame(NamedTuple):
+    """A frame that a probe saw; ``time`` in µs as it claims (None: it has none that can be read)."""
 
     seq: int
     did: str | None
@@ -61,31 +61,31 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """The first frames from a cursor on, or why there are none. ``seconds``: until the first frame, or the end.
 
     ``outdated``: the relay said that it keeps nothing as old as the cursor, so that the first frame is its oldest.
     """
 
-    frames: tuple[Seen, ...] = ()
+    frames: tuple[SeenFrame, ...] = ()
     absence: Absence | None = None
     outdated: bool = False
     seconds: float = 0.0
 
     @property
     def first(self) -> Sighting | None:
-        """The first frame, with its time as far as the frames after it confirm that."""
+        """Return the first frame, with its time as far as the frames after it confirm that."""
         times = [seen.time for seen in self.frames]
         return Sighting(self.frames[0].seq, believed_time(times)) if self.frames else None
 
     @property
     def oldest(self) -> Sighting | None:
-        """The frame with the lowest seq: the first that a relay sends may be out of order."""
+        """Return the frame with the lowest seq: the first that a relay sends may be out of order."""
         return Sighting(min(seen.seq for seen in self.frames), self.first.time) if self.first is not None else None
 
     @property
     def head(self) -> Sighting | None:
-        """The middle frame by its seq, as the head: the seq of one of them may be far off."""
+        """Return the middle frame by its seq, as the head: the seq of one of them may be far off."""
         if self.first is None:
             return None
         seqs = sorted(seen.seq for seen in self.frames)
@@ -93,7 +93,7 @@ class Answer:
 
     @property
     def middle(self) -> int | None:
-        """The middle time of the frames; None where the look did not see them all."""
+        """Return the middle time of the frames; None if the probe did not see them all."""
         times = sorted(seen.time for seen in self.frames if seen.time is not None)
         return times[len(times) // 2] if len(times) >= WITNESSES else None
 
@@ -106,7 +106,7 @@ class _Witnesses:
         self.doubt = Doubt(relay)
         self.first: asyncio.Future[None] = loop.create_future()
         self.enough: asyncio.Future[None] = loop.create_future()
-        self.frames: list[Seen] = []
+        self.frames: list[SeenFrame] = []
         self.absence: Absence | None = None
         self.outdated = False
         self.error: str | None = None
@@ -146,17 +146,17 @@ class _Witnesses:
             self.doubt.text(data)
 
 
-def _seen(body: dict[str, Any]) -> Seen:
+def _seen(body: dict[str, Any]) -> SeenFrame:
     did, rev = body.get("repo", body.get("did")), body.get("rev")
-    return Seen(
+    return SeenFrame(
         frame_seq(body), did if isinstance(did, str) else None, rev if isinstance(rev, str) else None, frame_time(body)
     )
 
 
-async def look(
-    url: str, cursor: int | None, patience: float = SILENCE, on_late: Callable[[float], None] = lambda _: None
-) -> Answer:
-    """Return what the relay sends first from a cursor on (None: live), within ``patience`` seconds.
+async def probe(
+    url: str, cursor: int | None, timeout: float = SILENCE, on_late: Callable[[float], None] = lambda _: None
+) -> ProbeResult:
+    """Return what the relay sends first from a cursor on (None: live), within ``timeout`` seconds.
 
     ``on_late`` is told now and then for how long nothing has come. Raises RelayError where the relay refuses us,
     OSError or TimeoutError where it cannot be reached or ends the connection.
@@ -165,34 +165,34 @@ async def look(
     try:
         connection = await open_relay(url, cursor, witnesses.frame, witnesses.text)
     except CursorRefused:
-        return Answer(absence=Absence.REFUSED)
+        return ProbeResult(absence=Absence.REFUSED)
     except ErrorFrame:  # as an HTTP answer it is FutureCursor only
-        return Answer(absence=Absence.FUTURE)
+        return ProbeResult(absence=Absence.FUTURE)
     try:
         if connection.redirect is not None:
             log.warning(connection.redirect)
-        await _first_frame(connection, witnesses, patience, on_late)
+        await _first_frame(connection, witnesses, timeout, on_late)
         seconds = time.monotonic() - began
         if witnesses.frames:
             await asyncio.wait((witnesses.enough, connection.ended), timeout=WITNESSED,
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
         witnesses.doubt.check(_ODD)
         if witnesses.frames:
-            return Answer(tuple(witnesses.frames), None, witnesses.outdated, seconds)
-        return Answer((), witnesses.absence or Absence.SILENT, witnesses.outdated, seconds)
+            return ProbeResult(tuple(witnesses.frames), None, witnesses.outdated, seconds)
+        return ProbeResult((), witnesses.absence or Absence.SILENT, witnesses.outdated, seconds)
     finally:
         with contextlib.suppress(Exception):
             await connection.close()
 
 
 async def _first_frame(
-    connection: RelayConnection, witnesses: _Witnesses, patience: float, on_late: Callable[[float], None]
+    connection: RelayConnection, witnesses: _Witnesses, timeout: float, on_late: Callable[[float], None]
 ) -> None:
     """Wait for the first frame, or until there will be none. Raises ConnectionError where the connection ends."""
     began = time.monotonic()
     while not witnesses.first.done():
         waited = time.monotonic() - began
-        left = (max(patience, PROMISED) if witnesses.outdated else patience) - waited
+        left = (max(timeout, PROMISED) if witnesses.outdated else timeout) - waited
         if left <= 0:
             return
         if waited >= SAY_AFTER:
@@ -208,35 +208,35 @@ async def _first_frame(
             raise ConnectionError(f"the relay said {witnesses.error}" if witnesses.error else why)
 
 
-def _why(ended: asyncio.Future[str]) -> str | None:
-    """Why a connection has ended; None: the cursor is beyond the relay's head."""
+def _why(ended: asyncio.Future[ConnectionEnd]) -> str | None:
+    """Return why a connection has ended, for people; None: the cursor is beyond the relay's head."""
     try:
-        return ended.result()
+        return ended.result().text
     except ErrorFrame:
         return None
     except OversizedMessage as error:
         return f"it sends a message that is too large ({error})"
 
 
-class Asker:
-    """Asks one relay, and waits as it asks us to. Between two looks nothing is open."""
+class Prober:
+    """The probes of one relay, with the waits that it asks for. Between two probes no connection is open."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._relay = relay_name(url)
         self._taken = False
-        self._said = -SAY_EVERY
+        self._trouble = RateLimitedLog(log)
         #: Whether the relay has limited our connections: then only those are made that must be.
         self.is_limited = False
         #: Seconds of the slowest first frame so far.
         self.slowest = 0.0
 
-    async def ask(self, cursor: int | None, patience: float) -> Answer:
-        """Look; a relay that cannot be reached, or wants us later, is asked again. Raises RelayError."""
+    async def probe(self, cursor: int | None, timeout: float) -> ProbeResult:
+        """Probe; try again if the relay cannot be reached, or asks us to come later. Raises RelayError."""
         attempt = 0
         while True:
             try:
-                answer = await look(self._url, cursor, patience, self._late)
+                found = await probe(self._url, cursor, timeout, self._late)
             except (Refusal, OSError, TimeoutError) as error:
                 pause = pause_after(error, attempt, taken=self._taken)
                 if pause is None:
@@ -248,20 +248,18 @@ class Asker:
                 attempt += 1
                 continue
             self._taken = True
-            if answer.frames:
-                self.slowest = max(self.slowest, answer.seconds)
-            return answer
+            if found.frames:
+                self.slowest = max(self.slowest, found.seconds)
+            return found
 
     @property
     def usual(self) -> float:
-        """Seconds after which silence probably means that there is nothing: three times the slowest answer."""
+        """Return the seconds after which silence probably means that there is nothing: 3 times the slowest answer."""
         return max(SILENCE, 3 * self.slowest)
 
     def _late(self, waited: float) -> None:
-        now = time.monotonic()
-        if now - self._said >= SAY_EVERY:
-            self._said = now
-            log.warning(f"the relay {self._relay} has sent nothing for {waited:.0f} s: its first frame is waited for")
+        text = f"the relay {self._relay} has sent nothing for {waited:.0f} s: its first frame is waited for"
+        self._trouble.warning("first frame", text)
 
     def _given_up(self, error: Exception) -> RelayError:
         if isinstance(error, RelayError):
@@ -273,47 +271,47 @@ class Asker:
         return RelayError(f"The relay {self._relay} cannot be reached ({why}): check RELAY_URL and the network.")
 
 
-async def find_start(asker: Asker, oldest: Sighting, head: Sighting | None, target: int) -> Sighting:
+async def find_start(prober: Prober, oldest: Sighting, head: Sighting | None, target: int) -> Sighting:
     """Return the frame to start at for ``target`` (µs): see ``Search``. Raises RelayError.
 
-    Where the relay shows nothing that it must have, what was found so far is the answer: it is earlier than asked for.
+    If the relay does not show a frame that it must have, return the best so far: it is earlier than asked for.
     """
     search = Search(oldest, head, target)
     while (cursor := search.next_cursor()) is not None:
         expected = head is not None and cursor < head.seq
-        answer = await asker.ask(cursor, EXPECTED if expected else asker.usual)
-        if expected and answer.absence is Absence.SILENT:
+        found = await prober.probe(cursor, EXPECTED if expected else prober.usual)
+        if expected and found.absence is Absence.SILENT:
             log.warning("the relay does not show what it has at the time asked for: reading from an earlier event")
             break
-        if answer.absence is Absence.REFUSED:
+        if found.absence is Absence.REFUSED:
             search.refuse()
         else:
-            search.tell(answer.oldest, answer.middle)
+            search.tell(found.oldest, found.middle)
     return search.best
 
 
-async def find_head(asker: Asker, oldest: Sighting) -> Sighting | None:
+async def find_head(prober: Prober, oldest: Sighting) -> Sighting | None:
     """Return the last frame of a relay that sends nothing live, where it tells cursors beyond its head; else None.
 
-    That takes many looks: a relay that limits our connections is not asked for it.
+    That takes many probes: a relay that limits our connections is spared them.
     """
-    if asker.is_limited or (await asker.ask(_BEYOND, asker.usual)).absence is not Absence.FUTURE:
+    if prober.is_limited or (await prober.probe(_BEYOND, prober.usual)).absence is not Absence.FUTURE:
         return None
-    return await find_start(asker, oldest, None, _NEVER)
+    return await find_start(prober, oldest, None, _NEVER)
 
 
-async def find_oldest(asker: Asker, head: Sighting) -> Sighting | None:
+async def find_oldest(prober: Prober, head: Sighting) -> Sighting | None:
     """Return the oldest frame of a relay that refuses cursors below its window; None where it refuses them all."""
     low, high, step = 1, head.seq, 1024
     best: Sighting | None = None
     while high - low > 1:
         cursor = max(head.seq - step, low + 1) if low == 1 else (low + high) // 2
         step *= 4
-        answer = await asker.ask(cursor, EXPECTED)
-        if answer.absence is Absence.REFUSED:
+        found = await prober.probe(cursor, EXPECTED)
+        if found.absence is Absence.REFUSED:
             low = cursor
-        elif answer.first is None:
+        elif found.first is None:
             break
         else:
-            high, best = cursor, answer.oldest
+            high, best = cursor, found.oldest
     return best
