@@ -35,7 +35,7 @@ class Verdict:
 def copy_tree(to: Path) -> None:
     """What git knows or would take, without what it ignores."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "-c", f"safe.directory={PROJECT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
         capture_output=True,
         check=True,
