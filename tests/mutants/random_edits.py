@@ -54,7 +54,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "test_firehose_limits",
         "test_frame_cutter",
     ),
-    "streams/worker/slices.py": ("test_slices", "test_transport"),
+    "streams/worker/slices.py": ("test_worker_limits", "test_slices", "test_transport"),
     "streams/postgres/batch.py": ("test_batch_limits", "test_batch", "test_fuzz"),
     "streams/protocol/events.py": (
         "test_protocol_limits",
@@ -77,7 +77,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "streams/protocol/cbor_size.py": ("test_protocol_limits", "test_events", "test_values"),
     "streams/protocol/tid.py": ("test_protocol_limits", "test_syntax", "test_batch", "test_continuity"),
     "streams/protocol/syntax.py": ("test_protocol_limits", "test_syntax", "test_batch"),
-    "streams/worker/throttle.py": ("test_throttle", "test_memory"),
+    "streams/worker/throttle.py": ("test_worker_limits", "test_throttle", "test_memory"),
     "streams/resources/idleness.py": ("test_resources_limits", "test_idleness", "test_machine", "test_throttle"),
     "streams/resources/memory_watch.py": ("test_resources_limits", "test_memory", "test_throttle", "test_progress"),
     "streams/resources/shares.py": (
