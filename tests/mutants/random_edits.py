@@ -40,7 +40,7 @@ PATIENCE: Final = 30.0
 _SEQUENCE: Final = "streams/sources/firehose/sequence"
 #: The modules, and the files in tests/unit that tell of each; the quickest first.
 TESTS: Final[dict[str, tuple[str, ...]]] = {
-    f"{_SEQUENCE}/continuity.py": ("test_continuity", "test_intake", "test_arrivals"),
+    f"{_SEQUENCE}/continuity.py": ("test_continuity_limits", "test_continuity", "test_intake", "test_arrivals"),
     f"{_SEQUENCE}/stream_time.py": ("test_sequence_limits", "test_stream_time", "test_continuity"),
     f"{_SEQUENCE}/resets.py": ("test_sequence_limits", "test_continuity", "test_intake", "test_arrivals"),
     f"{_SEQUENCE}/arrival_times.py": ("test_sequence_limits", "test_continuity", "test_arrivals"),
