@@ -481,7 +481,8 @@ def test_values_in_any_form(data: bytes, values: list[Any]) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x1c", b"\x1d", b"\x1e", b"\x1f", b"\x3f", b"\xdf\x00\xff", b"\x18", b"\x19\x00", b"\x42x", b"\x62a", b"\x81",
+        b"\x1c", b"\x1d", b"\x1e", b"\x1f", b"\x1c" + bytes(16), b"\x1d" + bytes(32), b"\x3f",
+        b"\x5f\x5f" + bytes(128) + b"\xff", b"\xdf\x00\xff", b"\x18", b"\x19\x00", b"\x42x", b"\x62a", b"\x81",
         b"\xa1\x61a", b"\xa1\x00\x00", b"\xa2\x61a\x00\x61a\x00", b"\x5f\x61a\xff", b"\x7f\x41a\xff", b"\xff",
         b"\x5f\x5f\xff\xff",
         b"\x5f\x41a", b"\x9f\x00", b"\xbf\x61a\xff", b"\xf3", b"\xf8\x20", b"\xfc", b"\xf9\x7c\x00", b"\xf9\x7e\x00",

@@ -246,8 +246,10 @@ def test_a_parent_that_did_not_reap_its_child_is_not_below_nothing() -> None:
 
 
 def test_a_chain_of_ended_processes_is_their_last_ancestors_that_is_left() -> None:
-    before = table(process(10), process(11, 10, used=1.0), process(12, 11, used=2.0), process(13, 12, used=4.0))
-    assert spent(before, table(process(10, reaped=7.5))) == {10: pytest.approx(0.5)}
+    ended = process(11, 10, used=1.0), process(12, 11, used=2.0), process(13, 12, used=4.0)
+    before = table(process(10), process(20), *ended)
+    after = table(process(10, reaped=7.5), process(20, reaped=9.0))
+    assert spent(before, after) == {10: pytest.approx(0.5), 20: pytest.approx(9.0)}
 
 
 def test_ended_processes_that_name_each_other_as_parents_end_the_search() -> None:
