@@ -66,9 +66,9 @@ class Edit:
         return text.splitlines()[row].strip(), self.applied(text).splitlines()[row].strip()
 
 
-def edits_of(file: str, text: str) -> list[Edit]:
-    """Return every edit of a module, in the file's order."""
-    found = {Edit(file, start, end, new) for start, end, new in _Finder(text).edits()}
+def edits_of(file: str, text: str, *, with_async: bool = True) -> list[Edit]:
+    """Return every edit of a module, in the file's order. ``with_async``: also of its ``async`` functions."""
+    found = {Edit(file, start, end, new) for start, end, new in _Finder(text).edits(with_async=with_async)}
     return sorted(edit for edit in found if _compiles(edit.applied(text)))
 
 
@@ -99,8 +99,8 @@ class _Finder:
             if token.type in (tokenize.OP, tokenize.NAME, tokenize.NUMBER)
         ]
 
-    def edits(self) -> Iterator[_Change]:
-        for node in _editable(self._tree):
+    def edits(self, *, with_async: bool) -> Iterator[_Change]:
+        for node in _editable(self._tree, with_async=with_async):
             match node:
                 case ast.Compare():
                     yield from self._comparisons(node)
@@ -178,10 +178,12 @@ class _Finder:
         return self._line_starts[line - 1] + len(self._lines[line - 1].encode()[:column].decode())
 
 
-def _editable(node: ast.AST) -> Iterator[ast.AST]:
+def _editable(node: ast.AST, *, with_async: bool) -> Iterator[ast.AST]:
     """Yield the nodes in which an edit changes what the program does."""
     match node:
         case ast.Assert() | ast.JoinedStr() | ast.arg():
+            return
+        case ast.AsyncFunctionDef() if not with_async:
             return
         case ast.AnnAssign():
             children: list[ast.AST | None] = [node.value]
@@ -202,4 +204,4 @@ def _editable(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in children:
         if child is not None:
-            yield from _editable(child)
+            yield from _editable(child, with_async=with_async)

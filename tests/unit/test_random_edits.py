@@ -6,7 +6,7 @@ import pytest
 
 from tests.mutants.catalogue import PROJECT
 from tests.mutants.edits import edits_of
-from tests.mutants.random_edits import TESTS, equivalents
+from tests.mutants.random_edits import TESTS, WITHOUT_ASYNC, equivalents
 
 
 def edited(text: str) -> list[str]:
@@ -51,7 +51,14 @@ def test_an_edit_changes_one_place_and_knows_its_line() -> None:
     assert last.applied(text) == "# ä\nif a:\n    b = 2  # c\n"
 
 
+def test_async_functions_can_be_left_out() -> None:
+    text = "async def f(): return 1\ndef g(): return 2\n"
+    assert len(edits_of("x.py", text)) == 4
+    assert [edit.number(text) for edit in edits_of("x.py", text, with_async=False)] == [2, 2]
+
+
 def test_the_modules_and_their_tests_exist() -> None:
+    assert WITHOUT_ASYNC <= set(TESTS)
     assert [file for file in TESTS if not (PROJECT / file).is_file()] == []
     named = {f"tests/unit/{name}.py" for names in TESTS.values() for name in names}
     assert sorted(name for name in named if not (PROJECT / name).is_file()) == []

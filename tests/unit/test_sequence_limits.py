@@ -278,6 +278,19 @@ def test_only_the_last_witnesses_are_heard() -> None:
     assert made.rule_on_late(1015, [], quarters=0) == (Ruling.RESET, 4)
 
 
+@pytest.mark.parametrize(("between", "ruling"), [(None, Ruling.NOTHING), (205, Ruling.RESET)])
+def test_a_block_above_the_witnesses_says_by_itself_when_it_was(between: int | None, ruling: Ruling) -> None:
+    """Of all the last arrivals most are older than the witnesses; those above them are not, where they are a block."""
+    made = witnesses()
+    for first in (100, 120, 140):
+        made.add_block(run([BEGIN] * BLOCK, first=first))
+    above = run([BEGIN + 100 * SECOND] * BLOCK, first=1000)
+    made.add_block(above if between is None else [at(between, BEGIN + 100 * SECOND), *above[1:]])
+    for seq in (200, 202, 204, 206):
+        made.add_late(at(seq, BEGIN + 50 * SECOND))
+    assert made.rule_on_late(1015, [], quarters=2) == (ruling, 199)
+
+
 def test_what_is_not_newer_proves_nothing() -> None:
     assert witnesses().rule(Reference(BEGIN), run([BEGIN] * 4), 70, quarters=2) is Ruling.NOTHING
     assert witnesses().rule(Reference(BEGIN), run([BEGIN + 1] * 4), 70, quarters=2) is Ruling.RESET

@@ -11,7 +11,7 @@ from streams.messages import NOT_KEPT
 from streams.resources.others import Other
 from streams.settings import Settings
 from streams.status.coverage import GapTimes, Times, stretches
-from streams.status.estimate import Left, estimate
+from streams.status.estimate import LOOK_EVERY, Left, estimate
 from streams.status.lag import PartitionStanding, SinkStanding
 from streams.status.model import Letter, Partition, Rates
 from streams.status.process import IngestState
@@ -28,7 +28,7 @@ def state(**changes: object) -> IngestState:
 
 
 def test_the_numbers_of_the_documents() -> None:
-    assert (FRESH, SMALL_LAG) == (86_400.0, 10_000)
+    assert (FRESH, SMALL_LAG, LOOK_EVERY) == (86_400.0, 10_000, 5.0)
 
 
 @pytest.mark.parametrize(
