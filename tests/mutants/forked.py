@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import os
 import resource
@@ -51,7 +52,7 @@ class EditedModule(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileL
         """Return the spec of the edited module, and of no other."""
         if fullname != self.name:
             return None
-        return importlib.machinery.ModuleSpec(fullname, self, origin=self.path)
+        return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
 
     def get_code(self, fullname: str) -> object:
         """Return the code of the text; no cached one is read or written."""

@@ -44,6 +44,10 @@ def commit(**changes: Any) -> dict[str, Any]:
     return event
 
 
+def test_the_numbers_are_those_of_postgres_and_the_protocol() -> None:
+    assert (MAX_SEQ, MAX_HANDLE, MAX_STATUS, MAX_KEY_BYTES) == (2**63 - 1, 253, 64, 2660)
+
+
 LONGEST = model.commit(
     "did:web:" + "a" * (MAX_KEY_BYTES - 8 - 255 - 512), "r" * 512, 1, 1, "com.example." + ".".join(["a" * 60] * 4)
 )
