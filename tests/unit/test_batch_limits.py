@@ -305,3 +305,12 @@ def test_what_cannot_be_decoded_is_still_known_by_its_numbers() -> None:
     value = b'{"seq": 12, "time_us":34, "x": [}'
     (dead,) = BatchBuilder().build([model.Message(0, DID.encode(), value)], NOW).dead
     assert (dead["seq"], dead["time"], dead["did"]) == (12, 34, DID)
+
+
+def test_the_longest_key_is_taken_on_the_long_way_too() -> None:
+    ahead = NOW + 2 * MAX_AHEAD_US
+    event = {**LONGEST, "time_us": ahead, "commit": LONGEST["commit"] | {"rev": tid_from_us(ahead)}}
+    assert build(event).dead == []
+    edge = {"time_us": MAX_TIME_US, "seq": MAX_SEQ, "commit": LONGEST["commit"] | {"rev": tid_from_us(ahead)}}
+    assert build({**LONGEST, **edge}).dead == []
+    assert len(build({**LONGEST, **edge, "seq": 0, "time_us": 0}).dead) == 1, "an hour ahead of its own time"

@@ -211,6 +211,7 @@ def test_a_varint_has_at_most_five_bytes() -> None:
 
 def test_the_largest_event_has_room_below_the_topics_limit() -> None:
     assert MAX_EVENT_BYTES == 8 * 1024 * 1024 - 16 * 1024
+    assert (events.MAX_FRAME_EVENTS_BYTES, MAX_OPS, MAX_DID, MAX_REV) == (32 * 1024 * 1024, 1000, 2048, 64)
 
 
 @pytest.mark.parametrize(("operations", "way"), [(1, "search"), (3, "search"), (4, "scan"), (5, "scan")])
