@@ -86,7 +86,9 @@ def test_three_of_four_behind_a_replaced_event_must_be_newer(old: int, is_reset:
     assert (Verdict.RESET in verdicts) is is_reset
 
 
-@pytest.mark.parametrize(("head", "position"), [(None, LAST), (LAST + 5000, LAST + 5000), (LAST + 4999, LAST)])
+@pytest.mark.parametrize(
+    ("head", "position"), [(None, LAST), (LAST + 5000, LAST + 5000), (LAST + 4999, LAST), (LAST + 5001, LAST)]
+)
 def test_a_lone_seq_that_the_relay_named_is_not_alone(head: int | None, position: int) -> None:
     tracker = read_to(LAST)
     tracker.see(*frame(LAST + 5000))
@@ -101,6 +103,19 @@ def test_a_jump_is_believed_with_three_arrivals_or_where_it_is_small(jump: int, 
     fed(tracker, [frame(seq) for seq in range(LAST + jump, last + 1)])
     tracker.settle(NEVER)
     assert tracker.position == (last if taken else LAST)
+
+
+@pytest.mark.parametrize(("jump", "taken"), [(40, True), (41, False)])
+def test_a_jump_is_measured_by_the_usual_step(jump: int, taken: bool) -> None:
+    tracker = Continuity(0, known=False)
+    tracker.reconnected()
+    fed(tracker, [frame(5 * n) for n in range(1, 2 * BLOCK + 1)])
+    tracker.settle(NEVER)
+    last = 5 * 2 * BLOCK
+    assert tracker.position == last
+    tracker.see(*frame(last + jump))
+    tracker.settle(NEVER)
+    assert tracker.position == (last + jump if taken else last)
 
 
 def test_what_is_missing_was_read_up_to_the_time_of_the_stream() -> None:

@@ -79,6 +79,19 @@ def test_it_never_looks_at_the_head_itself_nor_before_the_oldest() -> None:
     assert early.next_cursor() == 114
 
 
+def test_the_proportion_is_of_the_times_between() -> None:
+    begin = 1_000_000 * SECOND
+    search = Search(Sighting(0, begin), Sighting(1000, begin + 1000 * SECOND), begin + 515 * SECOND)
+    assert search.next_cursor() == 500
+
+
+def test_a_frame_of_the_very_time_is_an_answer() -> None:
+    search = Search(Sighting(100, 0), Sighting(1101, None), 1000 * SECOND)
+    assert search.next_cursor() == 600
+    search.tell(Sighting(601, 1000 * SECOND))
+    assert search.best == Sighting(601, 1000 * SECOND)
+
+
 def test_a_search_narrows_on_both_sides() -> None:
     search = Search(Sighting(100, 0), Sighting(1101, None), 1000 * SECOND)
     assert search.next_cursor() == 600
@@ -134,7 +147,7 @@ def test_a_refused_cursor_is_the_lowest_that_is_not_looked_at() -> None:
         ([300_000_001, 0, 0], 0),
         ([-300_000_000, 0, 0], -300_000_000),
         ([-300_000_001, 0, 0], 0),
-        ([300_000_080, 0, 0, 10, 10], 300_000_080),  # the middle is 10, and 10 is usual among them
+        ([300_000_090, 0, 0, 10, 10], 300_000_090),  # the middle is 10, and 10 is usual among them
         ([300_000_091, 0, 0, 10, 10], 10),
         ([None, 3, 1, 2], 2),
         ([None, 4, 1, 2, 3], 3),

@@ -223,6 +223,7 @@ def table(*processes: Process) -> dict[int, Process]:
 def test_what_has_not_changed_is_left_out() -> None:
     still = process(5, used=3.0)
     assert spent(table(still, process(6, used=1.0)), table(still, process(6, used=1.5))) == {6: 0.5}
+    assert spent(table(still, process(6, 5)), table(still)) == {}, "a child that had used nothing has ended"
 
 
 def test_what_an_ended_process_had_used_is_taken_off_where_it_was_reaped() -> None:
