@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test debian check docs-check bench fuzz chaos mutants up down status requirements clean
+.PHONY: help run demo test debian check docs-check bench fuzz chaos mutants mutants-random up down status requirements clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/local.stamp ## A relay's firehose through Kafka into Postgres, until it has caught up
 	@$(BIN)/python -m streams.local run
@@ -67,6 +67,10 @@ chaos: $(VENV)/dev.stamp ## Everything breaks at random, for a quarter of an hou
 
 mutants: $(VENV)/dev.stamp ## Known bugs, put in one at a time: each must be caught by a named test
 	@$(BIN)/python -m tests.mutants
+
+RANDOM_MUTANTS ?= --seed 1 --edits 400
+mutants-random: $(VENV)/dev.stamp ## Random edits of the pure modules: unit tests must catch 95 % of them; RANDOM_MUTANTS="--seed 7"
+	@nice -n 10 $(BIN)/python -m tests.mutants.random_edits $(RANDOM_MUTANTS)
 
 up: $(VENV)/local.stamp ## Start the embedded Kafka and Postgres and leave them running
 	@$(BIN)/python -m streams.local up

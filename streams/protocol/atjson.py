@@ -18,7 +18,6 @@ import orjson
 _CID_STARTS: Final = (b"\x01", b"\x12")
 #: What DAG-CBOR writes before the 36 bytes of a CID with a SHA-256 hash: tag 42, the head of 37 bytes, 0x00.
 _LINK_HEAD: Final = b"\xd8\x2a\x58\x25\x00"
-_LINK_TAG: Final = 42
 #: Each link is looked for in the whole block: with more of them than this, decoding again is cheaper.
 _MAX_SEARCHED: Final = 16
 

@@ -18,6 +18,8 @@ from tests.mutants.catalogue import PROJECT, Mutant
 
 #: Seconds that the tests of one mutant may take, each time.
 PATIENCE: Final = 240.0
+#: How pytest runs the tests of a trial: until one fails, with the same examples each time.
+OPTIONS: Final = ("-x", "-q", "-p", "tests.mutants.plugin", "-p", "no:cacheprovider", "--tb=line")
 
 Outcome = Literal["passed", "failed", "broken", "skipped", "hung"]
 
@@ -35,7 +37,7 @@ class Verdict:
 def copy_tree(to: Path) -> None:
     """What git knows or would take, without what it ignores."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "-c", f"safe.directory={PROJECT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
         capture_output=True,
         check=True,
@@ -52,7 +54,7 @@ class Tree:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         # In front of the environment's own, editable, installation; for the commands that tests start, too.
-        self._environment = {
+        self.environment = {
             **environment, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1",
             "TEST_PATIENCE": str(PATIENCE / 3),  # a bug that makes a test wait for ever is caught, and no hang
         }  # fmt: skip
@@ -62,20 +64,10 @@ class Tree:
         """Run the tests until one fails."""
         report = self.folder / "report.xml"
         report.unlink(missing_ok=True)
-        options = [
-            "-x",
-            "-q",
-            "-p",
-            "tests.mutants.plugin",
-            "-p",
-            "no:cacheprovider",
-            "--tb=line",
-            f"--junitxml={report}",
-        ]
         began = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, *tests],
-            cwd=self.folder, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [sys.executable, "-m", "pytest", *OPTIONS, f"--junitxml={report}", *tests],
+            cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
         try:
