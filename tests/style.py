@@ -1,7 +1,7 @@
 """The style of CONTRIBUTING.md, as far as a program can see it: ``python -m tests.style`` prints what breaks a rule.
 
-style_allowed.json counts what still does, by file or by name. It may only shrink: tests/unit/test_style.py fails for a
-new case, and for an entry that is larger than what is there. ``--write`` counts again after a clean-up or a move.
+style_allowed.json counts what still does, by file or by name. It may only shrink: its test fails
+for a new case, and for an entry that is larger than what is there. ``--write`` counts again after a clean-up or a move.
 """
 
 from __future__ import annotations

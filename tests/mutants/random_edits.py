@@ -114,6 +114,12 @@ class Trial:
     text: str = ""
 
 
+def unit_test(name: str) -> str:
+    """Return the path of a file of tests/unit, by its name. Raises ValueError where not one file has it."""
+    (found,) = (PROJECT / "tests" / "unit").rglob(f"{name}.py")
+    return str(found.relative_to(PROJECT))
+
+
 class Campaign:
     """Trials of edits, ``jobs`` at a time, each job in a tree of its own."""
 
@@ -135,7 +141,7 @@ class Campaign:
         server = self._servers.get()
         try:
             text = (PROJECT / edit.file).read_text()
-            tests = tuple(f"tests/unit/{name}.py" for name in TESTS[edit.file])
+            tests = tuple(map(unit_test, TESTS[edit.file]))
             limit = self._limit(server, edit.file, text, tests)
             outcome, output = server.run(edit.file, edit.applied(text), tests, limit)
         finally:

@@ -21,8 +21,8 @@ from streams.sources.firehose.plan import (
     reset_gap,
     sequence_of,
 )
-from streams.sources.firehose.seek import MAX_LOOKS, TOLERANCE, Search, Sighting, believed_time
-from tests.unit.test_frame_cutter import frame
+from streams.sources.firehose.seek import MAX_PROBES, TOLERANCE, Search, Sighting, believed_time
+from tests.unit.sources.firehose.test_frame_cutter import frame
 
 SECOND = 1_000_000
 NOW = 1_800_000_000_000_000
@@ -128,7 +128,7 @@ def test_a_search_ends_after_so_many_looks() -> None:
     while (cursor := search.next_cursor()) is not None:
         looks += 1
         search.tell(Sighting(cursor, 1))
-    assert looks == MAX_LOOKS == 80
+    assert looks == MAX_PROBES == 80
 
 
 def test_a_refused_cursor_is_the_lowest_that_is_not_looked_at() -> None:

@@ -22,7 +22,7 @@ from streams.postgres.batch import (
     BatchBuilder,
 )
 from streams.protocol.tid import MAX_CLOCK_ID, MAX_TIME_US, tid_from_us
-from tests import merge_model as model
+from tests.support import merge_model as model
 
 NOW = model.BEGIN + 3600 * model.SECOND
 DID = model.DIDS[0]

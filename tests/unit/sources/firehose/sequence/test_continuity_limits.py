@@ -9,7 +9,7 @@ from streams.sources.firehose.sequence.arrival_times import Reference
 from streams.sources.firehose.sequence.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
 from streams.sources.firehose.sequence.continuity import HELD, Continuity
 from streams.sources.firehose.sequence.resets import QUIET_WITNESSES, WITNESSES
-from tests.unit.test_continuity import BEGIN, NEVER, SECOND, Frame, fed, frame, read_to
+from tests.unit.sources.firehose.sequence.test_continuity import BEGIN, NEVER, SECOND, Frame, fed, frame, read_to
 
 LAST = 10 * BLOCK
 

@@ -13,9 +13,9 @@ from streams.resources.idleness import Sample
 from streams.resources.in_flight import State
 from streams.worker.slices import SLICE_BYTES, SLICE_RECORDS, Break, Chain, Record, Slice, cut_events, rewound, split
 from streams.worker.throttle import ASK_SECONDS, LARGEST_BATCH, NETWORK_RATE, SMALLEST_BATCH, Pacer, Throttle, describe
-from tests.unit.test_slices import P0, P1, Message, chain_at, run
-from tests.unit.test_throttle import BUSY, IDLE, seen, throttle
-from tests.virtual_time import virtually
+from tests.support.virtual_time import virtually
+from tests.unit.worker.test_slices import P0, P1, Message, chain_at, run
+from tests.unit.worker.test_throttle import BUSY, IDLE, seen, throttle
 
 # -- pace
 

@@ -11,7 +11,7 @@ import pytest
 from streams.protocol import tolerant
 from streams.protocol.cbor_size import MAX_VALUES, has_too_many_values
 from streams.protocol.tolerant import MAX_DEPTH, MAX_TOLERATED_VALUES, decode_tolerantly
-from tests.dagcbor import encode, link
+from tests.support.dagcbor import encode, link
 
 CID = b"\x01\x71\x12\x20" + bytes(range(32))
 

@@ -16,7 +16,7 @@ from streams.status.lag import PartitionStanding, SinkStanding
 from streams.status.model import Letter, Partition, Rates
 from streams.status.process import IngestState
 from streams.status.troubles import FRESH, SMALL_LAG, process_name, reaches_head, replaced
-from tests.unit.test_troubles import NOW, WELL, ago, beside, ingest, told, worker
+from tests.unit.status.test_troubles import NOW, WELL, ago, beside, ingest, told, worker
 
 DOWN = worker(alive=False, seen_at=ago(180))
 

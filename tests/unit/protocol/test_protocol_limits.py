@@ -25,9 +25,9 @@ from streams.protocol.events import (
 from streams.protocol.frames import MAX_FRAME_BYTES, ErrorFrame, FrameError, Scan, search_block, split_frame
 from streams.protocol.syntax import is_did, is_nsid, is_rkey
 from streams.protocol.tid import ALPHABET, MAX_CLOCK_ID, MAX_TIME_US, MAX_US, is_tid, tid_from_us, us_from_tid
-from tests.dagcbor import encode, link
-from tests.unit.test_events import DID, GOOD, commit_body, op
-from tests.unit.test_frames import car_of, cid_of, varint
+from tests.support.dagcbor import encode, link
+from tests.unit.protocol.test_events import DID, GOOD, commit_body, op
+from tests.unit.protocol.test_frames import car_of, cid_of, varint
 
 # -- TIDs and names
 
