@@ -89,6 +89,7 @@ COMMANDS: Final[dict[str, Check]] = {
     "make chaos": Parsed("a quarter of an hour; the short form of it is tests/acceptance/test_chaos.py"),
     "make mutants": Parsed("minutes; that each mutant still can be made is checked by tests/unit/test_mutants.py"),
     "python -m tests.mutants …": Parsed("the same"),
+    "python -m tests.mutants.random_edits …": Parsed("minutes"),
     "make mutants-random": Parsed("minutes; what it is made of is checked by tests/unit/test_random_edits.py"),
     "make mutants-random …": Parsed("the same, with other options"),
     ".venv/bin/python -m tests.mutants …": Parsed("the same"),
