@@ -90,6 +90,7 @@ COMMANDS: Final[dict[str, Check]] = {
     "make mutants": Parsed("minutes; tests/unit/project/test_mutants.py checks that each can be made"),
     "python -m tests.mutants …": Parsed("the same"),
     "make mutants-random": Parsed("minutes; what it is made of is checked by tests/unit/project/test_random_edits.py"),
+    "python -m tests.mutants.random_edits …": Parsed("minutes"),
     "make mutants-random …": Parsed("the same, with other options"),
     ".venv/bin/python -m tests.mutants …": Parsed("the same"),
     ".venv/bin/python -m pytest …": _ITSELF,
