@@ -19,6 +19,7 @@ from streams.kafka.groups import group_id
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.settings import Settings, load_settings
 from streams.worker import transport
+from streams.worker.app import StreamsApp
 from streams.worker.faust_worker import Worker
 from streams.worker.persistence import TableManager
 from streams.worker.pipeline import Pipeline, broker_urls
@@ -44,14 +45,14 @@ def credentials(settings: Settings) -> faust.auth.Credentials | None:
     return faust.SSLCredentials(context) if context is not None else None
 
 
-def make_app(settings: Settings) -> faust.App:
+def make_app(settings: Settings) -> StreamsApp:
     """The app of these settings. The numbers are what a prototype survived five campaigns of crashes with."""
     transport.register()
     try:
         servers = settings.bootstrap_servers()
     except SettingsError:
         servers = NO_BROKER  # the worker says so when it starts; nothing else needs one
-    return faust.App(
+    return StreamsApp(
         group_id(settings),
         env={},  # each of Faust's settings would be read from the environment too, over what stands here
         broker=broker_urls(servers),
@@ -103,7 +104,7 @@ def _settings_or_exit() -> Settings:
         sys.exit(error.exit_code)
 
 
-def _app_or_exit(settings: Settings) -> faust.App:
+def _app_or_exit(settings: Settings) -> StreamsApp:
     try:
         return make_app(settings)
     except StreamsError as error:
@@ -113,9 +114,8 @@ def _app_or_exit(settings: Settings) -> faust.App:
 
 settings: Final = _settings_or_exit()
 app: Final = _app_or_exit(settings)
-pipeline: Final = Pipeline(app, settings)
+app.pipeline = Pipeline(app, settings)
 add_commands()
-app.slice_host = pipeline  # type: ignore[attr-defined] # read by the transport and by the worker
 firehose: Final[Any] = app.topic(settings.kafka_topic, schema=SliceSchema())
 
 
@@ -123,7 +123,8 @@ firehose: Final[Any] = app.topic(settings.kafka_topic, schema=SliceSchema())
 async def sink_postgres(stream: StreamT[Slice]) -> None:
     """Slices of the topic into Postgres, each record exactly once."""
     events = cast(faust.Stream[Slice], stream).noack().events()
+    pipeline = app.pipeline.running
     async for event in events:
-        await pipeline.take(event)
+        await pipeline.submit(event)
         del event  # a slice is a megabyte: not held while waiting
-        await pipeline.room()
+        await pipeline.wait_for_memory()

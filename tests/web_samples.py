@@ -141,10 +141,10 @@ def hostile() -> Status:
 def worker_figures(**changes: Any) -> WorkerFigures:
     durations = Durations()
     for seconds in (0.004, 0.03, 0.03, 0.2, 45.0):
-        durations.begin()
-        durations.end(seconds)
+        durations.add(seconds)
     given: dict[str, Any] = {
         "state": WORKER, "assigned": True, "rebalances": 3, "durations": durations,
+        "most_transactions": 1,
         "held": tuple(Held(p.partition, p.next_offset, p.end, p.watermark_time) for p in status().partitions),
     }  # fmt: skip
     return WorkerFigures(**{**given, **changes})

@@ -18,7 +18,7 @@ from faust.types import TP
 
 from streams.resources.in_flight import Account
 from streams.resources.memory_budgets import RECORD_OVERHEAD
-from streams.worker.callbacks import Host
+from streams.worker.app import pipeline_of
 from streams.worker.persistence import wait_at_bootstrap
 
 #: Bytes that are taken at once. A fetch that is larger only waits in a list.
@@ -137,8 +137,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             if not self.should_stop:
                 raise
             return  # told to stop while it waits; out of a thread the cancellation would be a traceback
-        host: Host = self.app.slice_host  # type: ignore[attr-defined]
-        BoundedFetcher.adopt(self._ensure_consumer()._fetcher, host.account)
+        BoundedFetcher.adopt(self._ensure_consumer()._fetcher, pipeline_of(self.app).running.account)
 
     async def take(self, active: set[TP] | None, timeout: float, max_bytes: int) -> Taken:
         """``getmany``, with each partition's records their bytes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,10 @@ class Item:
 
 
 class Lanes:
-    """One lane a partition. ``on_written`` is told of each transaction, ``on_fault`` of what ends the process."""
+    """One lane a partition.
+
+    ``on_written`` is told of each transaction and its seconds, retries included; ``on_fault`` of what ends the process.
+    """
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class Lanes:
         sink: Sink,
         throttle: Throttle,
         *,
-        on_written: Callable[[int, Written], None],
+        on_written: Callable[[int, Written, float], None],
         on_fault: Callable[[BaseException], None],
     ) -> None:
         self._source, self._sink, self._throttle = source, sink, throttle
@@ -93,12 +97,13 @@ class Lanes:
         self._slices = self._bytes = 0
         self._freed = asyncio.Event()
         self._writing: set[TP] = set()
+        self.most_writing = 0  # at once, since the start
         self.failed: BaseException | None = None
 
     @property
-    def is_writing(self) -> bool:
-        """Whether a transaction is under way, or waits for a database that is away."""
-        return bool(self._writing)
+    def writing(self) -> int:
+        """Transactions that are under way, or wait for a database that is away."""
+        return len(self._writing)
 
     async def submit(self, event: SliceEvent) -> None:
         """Take in a slice when there is room for it; after a failure let it go: the process ends."""
@@ -204,6 +209,8 @@ class Lanes:
         if not self._source.is_current(piece):
             return False
         self._writing.add(tp)
+        self.most_writing = max(self.most_writing, self.writing)
+        began = time.monotonic()
         try:
             written = await self._sink.write(
                 tp.partition, base, position, records, lambda: self._source.is_current(piece)
@@ -215,8 +222,9 @@ class Lanes:
             return False
         finally:
             self._writing.discard(tp)
+        seconds = time.monotonic() - began
         crash_point("slice.after_apply")
         self._source.mark_durable(tp, position)
         crash_point("slice.acknowledged")
-        self._on_written(tp.partition, written)
+        self._on_written(tp.partition, written, seconds)
         return True

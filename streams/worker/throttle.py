@@ -251,7 +251,7 @@ class Throttle:
 
     # -- memory
 
-    async def room(self, wanted: Callable[[], bool]) -> None:
+    async def wait_for_memory(self, wanted: Callable[[], bool]) -> None:
         """Wait while memory is short: called before more is pulled, and never with a slice in hand."""
         try:
             while self.memory.state == "pause" and wanted():

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -29,12 +29,15 @@ from streams.errors import EXIT_STALLED, StreamsError
 from streams.resources.in_flight import Hold
 from streams.resources.memory_budgets import RECORD_OVERHEAD
 from streams.runtime.loop_guard import STALL_SECONDS, LoopGuard
-from streams.worker.callbacks import Host
+from streams.worker.app import pipeline_of
 from streams.worker.fetching import TAKE_BYTES, FetchThread
 from streams.worker.persistence import Producer, until_answered
 from streams.worker.slice_schema import SliceMessage, SliceSchema
 from streams.worker.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
 from streams.worker.stampede import install
+
+if TYPE_CHECKING:  # it imports the consumer
+    from streams.worker.running import RunningPipeline
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +72,9 @@ class Consumer(driver.Consumer):
         return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
-    def host(self) -> Host:
-        """The application's side."""
-        host: Host = self.app.slice_host  # type: ignore[attr-defined]
-        return host
+    def pipeline(self) -> RunningPipeline:
+        """The pipeline that the slices are for."""
+        return pipeline_of(self.app).running
 
     @property
     def aio(self) -> AIOKafkaConsumer:
@@ -144,11 +146,11 @@ class Consumer(driver.Consumer):
                 await asyncio.sleep(1.0)
                 continue
             except StreamsError as error:
-                self.host.fail(error)
+                self.pipeline.fail(error)
                 return
             except Exception as error:
                 log.exception("positions cannot be read")
-                self.host.fail(error)
+                self.pipeline.fail(error)
                 return
             await self._seek_and_arm({tp: o for tp, o in offsets.items() if self._chain.epoch(tp) == epochs[tp]})
             return
@@ -161,7 +163,7 @@ class Consumer(driver.Consumer):
         topics = {tp.topic for tp in tps}
         assert len(topics) == 1, "one sliced topic in an app"
         [topic] = topics
-        found = await self.host.positions({key.partition: offset for key, offset in begin.items()})
+        found = await self.pipeline.positions({key.partition: offset for key, offset in begin.items()})
         # After the positions: while we waited for them, or were frozen, others have written more and moved them on.
         async with asyncio.timeout(30):
             _, end = await self._thread.call_thread(_log_bounds, self.aio, keys)
@@ -271,7 +273,7 @@ class Consumer(driver.Consumer):
             if not active_partitions:  # to aiokafka an empty set would mean all of them
                 await asyncio.sleep(0.02)
                 return {}
-        account = self.host.account
+        account = self.pipeline.account
         room = min(account.room("slices"), TAKE_BYTES)
         if not room:  # what is on its way goes first; or memory is short
             await asyncio.sleep(0.02)
@@ -332,7 +334,7 @@ class Consumer(driver.Consumer):
             log.info("%s/%d: expected offset %d, got %d: fetching again", *tp, linked.expected, linked.got)
             await self._thread.call_thread(_seek, self.aio, {tp: linked.expected})
         elif linked.kind == "rewound":
-            self.host.fail(rewound(tp, linked.expected, linked.got))
+            self.pipeline.fail(rewound(tp, linked.expected, linked.got))
             self._void([tp])
         return None
 
@@ -427,7 +429,7 @@ class Consumer(driver.Consumer):
                 await self.sleep(1.0)
                 now = alive.beat()
                 state = (self.app.rebalancing, tuple(sorted(self._durable.items())))
-                if state != mark or not self._has_work() or self.host.is_waiting() or self.is_positioning:
+                if state != mark or not self._has_work() or self.pipeline.is_waiting() or self.is_positioning:
                     mark, since = state, now
                 elif now - since > STALL_SECONDS:
                     log.critical(

@@ -90,7 +90,7 @@ class Filler:
         """Somebody else wrote the partition."""
         self.fail(HeldError(f"Another process writes {tp.topic}/{tp.partition} under our group: stop it, then go on."))
 
-    def _on_written(self, partition: int, written: Written) -> None:
+    def _on_written(self, _partition: int, written: Written, _seconds: float) -> None:
         counts = self.counts
         self.counts = Written(
             received=counts.received + written.received, applied=counts.applied + written.applied,
@@ -185,7 +185,7 @@ class Filler:
             done = set()
             if deadline is not None and time.monotonic() > deadline:
                 return False
-            await self._throttle.room(lambda: self.wanted)
+            await self._throttle.wait_for_memory(lambda: self.wanted)
             for partition, messages in (await self._fetch(todo)).items():
                 await self._submit(partition, [m for m in messages if m.offset < todo[partition]])
                 if messages[-1].offset >= todo[partition]:  # there is nothing below the target any more

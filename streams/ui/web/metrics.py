@@ -62,8 +62,8 @@ def _worker(figures: WorkerFigures) -> Iterator[Metric]:
         events.add_metric([outcome], count)
     yield events
     for name, text, value in (
-        ("", "Transactions under way.", durations.under_way),
-        ("_max", "Most transactions that were under way at once, since the start.", durations.most),
+        ("", "Transactions under way.", figures.transactions),
+        ("_max", "Most transactions that were under way at once, since the start.", figures.most_transactions),
         ("_limit", "BACKFILL_MAX_CONCURRENT.", state.transactions_max),
     ):
         yield from gauge(f"{_WORKER}_transactions_in_flight{name}", text, value)
