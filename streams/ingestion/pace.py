@@ -228,9 +228,9 @@ class IngestPace:
         return f"{outlook.rate / 1e6:.1f} MB/s: {because}"
 
     @property
-    def mode(self) -> tuple[process.IngestMode, str]:
+    def mode(self) -> tuple[process.Mode, str]:
         """Whether a limit holds, and why it reads as fast as it does."""
-        return "paced" if self.is_paced else "full speed", self.why
+        return process.Mode.PACED if self.is_paced else process.Mode.FULL_SPEED, self.why
 
     def plan(self) -> str:
         """What it will do, for the log at the start."""

@@ -16,7 +16,7 @@ from streams.sources.firehose.plan import Decision
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import RunStart, frames_ahead
-from streams.status.process import IngestMode, IngestState, Memory, plan_text
+from streams.status.process import IngestState, Memory, Mode, plan_text
 from streams.text import as_time, moment
 from streams.ui.terminal.ingest_bar import Standing
 
@@ -46,7 +46,7 @@ def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standin
     )  # fmt: skip
 
 
-def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
+def ingest_state(facts: Facts, mode: tuple[Mode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
     """An ingest, for ``status``, the metrics and the live page."""
     start, counts, outlook = facts.start, facts.counts, pace.outlook
     at = standing(start, facts.continuity, counts) if start and facts.continuity else None

@@ -43,7 +43,7 @@ from streams.sources.firehose.reading import Reading
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.start import plan_start
 from streams.status.heartbeat import Heartbeat, pause_line
-from streams.status.process import IngestMode, IngestState, ingest_mode
+from streams.status.process import IngestState, Mode, ingest_mode
 from streams.ui.terminal.ingest_bar import IngestProgress
 
 log = structlog.get_logger("streams.ingest")
@@ -353,7 +353,7 @@ class Replay:
         )  # fmt: skip
         return ingest_state(facts, self._mode(), self.pace, self.memory)
 
-    def _mode(self) -> tuple[IngestMode, str]:
+    def _mode(self) -> tuple[Mode, str]:
         """What it does, and why."""
         behind = self._publisher is None or self._full_for() >= FULL_SECONDS
         return ingest_mode(

@@ -6,6 +6,7 @@ Sizes are bytes, rates are per second over the last ten seconds, times are UTC.
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from typing import Final, Literal
 
 import msgspec
@@ -13,30 +14,55 @@ import msgspec
 from streams.resources.idleness import IdleJudge, Sample
 from streams.resources.others import Other
 
-#: Why a worker goes at the pace that it goes; the first that is true counts.
-WorkerMode = Literal[
-    "starting",  # no partition yet, or a rebalance
-    "stopping",
-    "paused",  # by the command `pause`
-    "no database",  # transactions are being tried again
-    "no broker",
-    "memory",  # over the limit: nothing is pulled
-    "small batches",  # over the limit, and nothing can be freed
-    "paced",  # the settings' pace, because the machine is busy with other work or USE_IDLE is off
-    "whole slices",  # as fast as it goes
-]
-#: The same of an ingest.
-IngestMode = Literal[
-    "starting",
-    "stopping",
-    "paused",
-    "no relay",  # connecting again
-    "no broker",  # Kafka has not acknowledged a share of the memory: the relay is not read
-    "memory",
-    "retention",  # a slow group nears the topic's retention, and the disk is full
-    "paced",  # the byte budget, because the machine is busy with other work
-    "full speed",
-]
+
+class Mode(enum.StrEnum):
+    """Why a process goes at the pace that it goes: of what is true, the first in the order of its kind's modes."""
+
+    STARTING = "starting"  # a worker: no partition yet, or a rebalance; an ingest: no plan yet
+    STOPPING = "stopping"
+    PAUSED = "paused"  # by the command `pause`
+    NO_DATABASE = "no database"  # transactions are being tried again
+    NO_RELAY = "no relay"  # connecting again
+    NO_BROKER = "no broker"  # an ingest: Kafka has not acknowledged a share of the memory, and the relay is not read
+    MEMORY = "memory"  # over the limit: nothing is pulled
+    RETENTION = "retention"  # a slow group nears the topic's retention, and the disk is full
+    SMALL_BATCHES = "small batches"  # over the limit, and nothing can be freed
+    PACED = "paced"  # the settings' pace, because the machine is busy with other work or USE_IDLE is off
+    WHOLE_SLICES = "whole slices"  # a worker, as fast as it goes
+    FULL_SPEED = "full speed"  # an ingest, as fast as it goes
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while something that is needed is away, or has run out: a trouble."""
+        return self in _WAITING
+
+    @property
+    def is_on_purpose(self) -> bool:
+        """True while the process stands still, or goes slowly, on purpose: starting it again would not help."""
+        return self in _ON_PURPOSE
+
+    @property
+    def speed(self) -> Literal["full", "slow", "waits"]:
+        """As fast as it goes; slowly; or not at all."""
+        if self in (Mode.WHOLE_SLICES, Mode.FULL_SPEED):
+            return "full"
+        return "slow" if self in (Mode.PACED, Mode.SMALL_BATCHES) else "waits"
+
+
+_WAITING: Final = frozenset(
+    {Mode.NO_DATABASE, Mode.NO_BROKER, Mode.NO_RELAY, Mode.MEMORY, Mode.SMALL_BATCHES, Mode.RETENTION}
+)
+_ON_PURPOSE: Final = frozenset({Mode.PAUSED, Mode.MEMORY, Mode.SMALL_BATCHES, Mode.PACED, Mode.RETENTION})
+
+#: The modes of each kind of process.
+WORKER_MODES: Final = (
+    Mode.STARTING, Mode.STOPPING, Mode.PAUSED, Mode.NO_DATABASE, Mode.NO_BROKER, Mode.MEMORY, Mode.SMALL_BATCHES,
+    Mode.PACED, Mode.WHOLE_SLICES,
+)  # fmt: skip
+INGEST_MODES: Final = (
+    Mode.STARTING, Mode.STOPPING, Mode.PAUSED, Mode.NO_RELAY, Mode.NO_BROKER, Mode.MEMORY, Mode.RETENTION, Mode.PACED,
+    Mode.FULL_SPEED,
+)  # fmt: skip
 
 #: Seconds between two reports of a process, and seconds after which a silent one counts as down.
 BEAT_SECONDS: Final = 2.0
@@ -69,7 +95,7 @@ class Machine(msgspec.Struct, frozen=True):
 class WorkerState(msgspec.Struct, frozen=True):
     """A worker. Counts are since its start: received = processed + skipped + dead."""
 
-    mode: WorkerMode
+    mode: Mode
     why: str
     memory: Memory
     machine: Machine | None
@@ -90,7 +116,7 @@ class IngestState(msgspec.Struct, frozen=True):
     ``left``: seconds until the head, at this speed. None where it cannot be known.
     """
 
-    mode: IngestMode
+    mode: Mode
     why: str
     memory: Memory
     machine: Machine | None
@@ -138,17 +164,17 @@ def ingest_mode(
     kafka_behind: bool,
     waits_for_group: bool,
     connected: bool,
-    pace: tuple[IngestMode, str],
-) -> tuple[IngestMode, str]:
+    pace: tuple[Mode, str],
+) -> tuple[Mode, str]:
     """What an ingest does, and why; the first that is true counts: ``memory``, if it waits for some; last ``pace``."""
-    ways: tuple[tuple[bool, IngestMode, str], ...] = (
-        (stopping, "stopping", "it was told to stop"),
-        (paused, "paused", "by the command pause; resume ends that, and the relay's window does not wait"),
-        (not planned, "starting", "it looks where the topic stands, and what the relay keeps"),
-        (memory is not None, "memory", memory or ""),
-        (kafka_behind, "no broker", "Kafka has not acknowledged what was sent: the relay is not read"),
-        (waits_for_group, "retention", "a slow group nears the topic's retention, and the disk is full"),
-        (not connected, "no relay", "it connects to the relay again"),
+    ways: tuple[tuple[bool, Mode, str], ...] = (
+        (stopping, Mode.STOPPING, "it was told to stop"),
+        (paused, Mode.PAUSED, "by the command pause; resume ends that, and the relay's window does not wait"),
+        (not planned, Mode.STARTING, "it looks where the topic stands, and what the relay keeps"),
+        (memory is not None, Mode.MEMORY, memory or ""),
+        (kafka_behind, Mode.NO_BROKER, "Kafka has not acknowledged what was sent: the relay is not read"),
+        (waits_for_group, Mode.RETENTION, "a slow group nears the topic's retention, and the disk is full"),
+        (not connected, Mode.NO_RELAY, "it connects to the relay again"),
     )
     return next(((mode, why) for holds, mode, why in ways if holds), pace)
 

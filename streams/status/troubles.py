@@ -22,8 +22,6 @@ FRESH: Final = 86_400.0
 SMALL_LAG: Final = 10_000
 #: Behind the head by less than this the ingest has reached it, in seconds: times are informal.
 _AT_HEAD: Final = 60.0
-#: Modes in which somebody is waited for, or something has run out.
-_BAD_MODES: Final = frozenset({"no database", "no broker", "no relay", "memory", "small batches", "retention"})
 _START_WORKER: Final = "faust -A streams.agents worker starts one"
 _START_INGEST: Final = "python -m streams.ingest starts one"
 
@@ -138,7 +136,7 @@ def _processes(status: Status) -> Iterator[str]:
         if process.version != status.version:
             yield f"The {name} has version {shown(process.version, 30)}, and this is {status.version}."
         state = process.worker or process.ingest
-        if state is not None and state.mode in _BAD_MODES:
+        if state is not None and state.mode.is_waiting:
             yield f"The {name} waits ({state.mode}): {shown(state.why, 300)}"
 
 

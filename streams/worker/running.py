@@ -33,7 +33,7 @@ from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.status.estimate import say_estimates
 from streams.status.heartbeat import Heartbeat, pause_line
-from streams.status.process import Memory, WorkerMode, WorkerState
+from streams.status.process import Memory, Mode, WorkerState
 from streams.tables import Tables
 from streams.ui.terminal.worker_line import SHOW_EVERY, WorkerProgress
 from streams.ui.web.figures import Durations, Held, WorkerFigures
@@ -257,21 +257,21 @@ class RunningPipeline:
     async def _on_rebalance(self, *_: object, **__: object) -> None:
         self._rebalances += 1
 
-    def _mode(self) -> tuple[WorkerMode, str]:
+    def _mode(self) -> tuple[Mode, str]:
         """What it does, and why; the first that is true."""
         if self._stopping:
-            return "stopping", "it was told to stop"
+            return Mode.STOPPING, "it was told to stop"
         if self._throttle.paused:
-            return "paused", "by the command pause; resume ends that"
+            return Mode.PAUSED, "by the command pause; resume ends that"
         if self._database.is_away:
             return (
-                "no database",
+                Mode.NO_DATABASE,
                 f"Postgres at {self._database.place} does not answer: its transactions are tried again",
             )
         if self._guard.is_away:
-            return "no broker", "Kafka does not answer"
+            return Mode.NO_BROKER, "Kafka does not answer"
         if not self._assigned():
-            return "starting", "it has no partition: it joins, or there are more workers than partitions"
+            return Mode.STARTING, "it has no partition: it joins, or there are more workers than partitions"
         return self._throttle.mode, self._throttle.why
 
     def _assigned(self) -> set[int]:

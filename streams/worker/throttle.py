@@ -23,7 +23,7 @@ from streams.resources.memory_budgets import container_says, effective_memory_li
 from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
 from streams.status import process
-from streams.status.process import shown_machine
+from streams.status.process import Mode, shown_machine
 
 log = logging.getLogger(__name__)
 
@@ -144,23 +144,23 @@ class Throttle:
         return None if self._seen is None else shown_machine(self._seen, self._idle)
 
     @property
-    def mode(self) -> process.WorkerMode:
+    def mode(self) -> Mode:
         """Why it goes as it goes, in a word or two."""
         if self._paused:
-            return "paused"
+            return Mode.PAUSED
         if self.memory.state != "go":
-            return "memory" if self.memory.state == "pause" else "small batches"
-        return "whole slices" if self._is_free else "paced"
+            return Mode.MEMORY if self.memory.state == "pause" else Mode.SMALL_BATCHES
+        return Mode.WHOLE_SLICES if self._is_free else Mode.PACED
 
     @property
     def why(self) -> str:
         """The same in a sentence."""
         mode = self.mode
-        if mode == "paused":
+        if mode is Mode.PAUSED:
             return "paused until the command `resume`"
-        if mode in ("memory", "small batches"):
+        if mode in (Mode.MEMORY, Mode.SMALL_BATCHES):
             return self.memory.says
-        if mode == "whole slices":
+        if mode is Mode.WHOLE_SLICES:
             return "the settings have no limit" if self._unlimited else "the machine is idle but for us"
         because = "BACKFILL_USE_IDLE is off"
         if self._use_idle:

@@ -12,6 +12,7 @@ import pytest
 
 from streams import text as words
 from streams.status.model import Counted, Paused, Rates, Status
+from streams.status.process import Mode
 from streams.ui.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, span
 from streams.ui.web.figures import Figures
 from streams.ui.web.history import SLOTS, History
@@ -212,7 +213,7 @@ def test_the_headline_is_the_worst_that_is_true() -> None:
     paused = samples.status(paused=Paused(before(hours=2), "anna", "disk is being moved", True))
     assert made(paused).headline.text == "Workers and ingest are paused since 12:03:20."
     assert made(paused).headline.detail == "By anna: disk is being moved"
-    worker = msgspec.structs.replace(samples.WORKER, mode="no database", why="Postgres at db:5432 does not answer")
+    worker = msgspec.structs.replace(samples.WORKER, mode=Mode.NO_DATABASE, why="Postgres at db:5432 does not answer")
     waits = samples.status(processes=(samples.process("worker", "a", 1, worker=worker),))
     assert made(waits).headline.text == "Waiting: no database."
     assert made(None).headline.tone == "wait"

@@ -18,7 +18,7 @@ from streams.runtime.rates import Speeds
 from streams.status.coverage import GapTimes
 from streams.status.model import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
 from streams.status.postgres_side import of_interest
-from streams.status.process import IngestState, Machine, Memory, WorkerState, ingest_mode
+from streams.status.process import IngestState, Machine, Memory, Mode, WorkerState, ingest_mode
 from streams.status.reader import seconds_left
 from streams.status.troubles import Beside, reaches_head, troubles
 from streams.ui.terminal.status_page import page, strip
@@ -33,7 +33,7 @@ def ago(seconds: float) -> dt.datetime:
 
 def worker(machine: Machine | None = None, **changes: Any) -> Process:
     state = WorkerState(
-        mode="whole slices", why="the machine is idle", memory=Memory(100 << 20, 512 << 20), machine=machine,
+        mode=Mode.WHOLE_SLICES, why="the machine is idle", memory=Memory(100 << 20, 512 << 20), machine=machine,
         partitions=(0, 1), received=10, processed=9, skipped=1, dead=0, rate=5.0, transactions=1, transactions_max=2,
     )  # fmt: skip
     facts: dict[str, Any] = {
@@ -45,7 +45,7 @@ def worker(machine: Machine | None = None, **changes: Any) -> Process:
 
 def ingest(**changes: Any) -> Process:
     state = IngestState(
-        mode="full speed", why="", memory=Memory(1, 2), machine=None, relay="relay.example", run=1, plan="start",
+        mode=Mode.FULL_SPEED, why="", memory=Memory(1, 2), machine=None, relay="relay.example", run=1, plan="start",
         seq=5, time=ago(10), head=NOW, oldest=None, covered_from=None, frames=1, events=1, dead=0, gaps=0, rate=100.0,
         bytes_rate=1.0, speed=2.0, left=50.0, window_left=None,
     )  # fmt: skip
@@ -111,7 +111,7 @@ DOWN = worker(alive=False, seen_at=ago(180))
             "The worker on one (pid 1) has version 0.0.1, and this is",
             told(processes=(worker(version="0.0.1"), ingest())),
         ),
-        ("The ingest on one (pid 2) waits (no relay)", told(processes=(worker(), ingest(mode="no relay")))),
+        ("The ingest on one (pid 2) waits (no relay)", told(processes=(worker(), ingest(mode=Mode.NO_RELAY)))),
         ("The lag grows by 50 messages/s, 20,000 wait", told(beside(lag_grows=50.0), lag=20_000)),
         (
             "The relay's window will run out: in 1h00m",
@@ -151,7 +151,7 @@ def test_strangers_strings_cannot_write_to_the_terminal() -> None:
         last_letters=(Letter(0, 1, NOW, EVIL, EVIL, EVIL),),
         coverage=(Stretch("covered", ago(100), NOW, EVIL),),
         paused=Paused(NOW, EVIL, EVIL, True),
-        processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode="no relay")),
+        processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode=Mode.NO_RELAY)),
     )
     said = troubles(status, beside(members=(EVIL,), gaps=(GapTimes(None, None, EVIL, NOW),)))
     shown = printed(msgspec.structs.replace(status, troubles=said))

@@ -8,14 +8,13 @@ from typing import Final
 import msgspec
 
 from streams.status.model import Status
-from streams.status.process import IngestState, WorkerState
+from streams.status.process import IngestState, Mode, WorkerState
 from streams.status.troubles import reaches_head
 from streams.text import clock, duration, number, stranger
 from streams.ui.web.figures import Figures
 
 #: Messages that may be on their way at any moment, while all is applied that can be.
 _AT_REST: Final = 50
-_WAITS: Final = frozenset({"no database", "no broker", "no relay", "memory", "small batches", "retention"})
 
 
 class Headline(msgspec.Struct, frozen=True):
@@ -50,8 +49,8 @@ def headline(status: Status | None, trouble: str | None, figures: Figures, now: 
 
 
 def _working(status: Status, workers: list[WorkerState], ingest: IngestState | None, now: dt.datetime) -> Headline:
-    waits: list[WorkerState | IngestState] = [*(w for w in workers if w.mode in _WAITS)]
-    if ingest is not None and ingest.mode in _WAITS:
+    waits: list[WorkerState | IngestState] = [*(w for w in workers if w.mode.is_waiting)]
+    if ingest is not None and ingest.mode.is_waiting:
         waits.append(ingest)
     if waits:
         first = waits[0]
@@ -81,11 +80,11 @@ def _at_rest(status: Status, now: dt.datetime) -> Headline | None:
 
 def pace(workers: list[WorkerState]) -> str:
     """What the throttle does and why, of the first worker that is paced, else of the first."""
-    paced = [worker for worker in workers if worker.mode == "paced"] or workers
+    paced = [worker for worker in workers if worker.mode is Mode.PACED] or workers
     if not paced:
         return ""
     first = paced[0]
-    said = {"paced": "At the settings' pace", "whole slices": "As fast as it goes"}.get(
+    said = {Mode.PACED: "At the settings' pace", Mode.WHOLE_SLICES: "As fast as it goes"}.get(
         first.mode, first.mode.capitalize()
     )
     return f"{said}: {stranger(first.why, 200)}." if first.why else f"{said}."

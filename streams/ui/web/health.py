@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from streams.status.process import Mode
 from streams.ui.web.figures import Figures, IngestFigures, WorkerFigures
 
 #: Seconds without progress, with work to do and no reason to wait, after which a process is not ready.
 STUCK_SECONDS: Final = 60.0
-#: Modes in which a process stands still, or goes slowly, on purpose.
-ON_PURPOSE: Final = frozenset({"paused", "memory", "small batches", "paced", "retention"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def progress_of(figures: Figures) -> tuple[int, bool]:
 def worker_checks(figures: WorkerFigures, *, database: str | None, still: float) -> list[Check]:
     """The questions to a worker. ``database``: why it cannot be reached, None where it answers."""
     state, lag = figures.state, figures.lag
-    broker = not figures.broker_away and state.mode != "no broker"
+    broker = not figures.broker_away and state.mode is not Mode.NO_BROKER
     checks = [
         Check("database", database is None, database or "it answers"),
         Check("broker", broker, "it answers" if broker else "Kafka does not answer: the worker waits for it"),
@@ -74,19 +73,23 @@ def ingest_checks(figures: IngestFigures, *, still: float) -> list[Check]:
     if state is None:
         return [Check("started", False, figures.why or "it makes its plan")]
     checks = [
-        Check("started", state.mode != "starting", "it makes its plan" if state.mode == "starting" else "it runs"),
-        Check("relay", state.mode != "no relay", state.why if state.mode == "no relay" else "connected"),
-        Check("broker", state.mode != "no broker", state.why if state.mode == "no broker" else "it answers"),
+        Check(
+            "started",
+            state.mode is not Mode.STARTING,
+            "it makes its plan" if state.mode is Mode.STARTING else "it runs",
+        ),
+        Check("relay", state.mode is not Mode.NO_RELAY, state.why if state.mode is Mode.NO_RELAY else "connected"),
+        Check("broker", state.mode is not Mode.NO_BROKER, state.why if state.mode is Mode.NO_BROKER else "it answers"),
     ]
     if figures.at_head:
         return [*checks, Check("progress", True, "at the relay's head")]
     return [*checks, _moving(state.mode, state.why, still, "not at the relay's head")]
 
 
-def _moving(mode: str, why: str, still: float, waiting: str) -> Check:
-    if mode in ON_PURPOSE:
+def _moving(mode: Mode, why: str, still: float, waiting: str) -> Check:
+    if mode.is_on_purpose:
         return Check("progress", True, f"on purpose: {mode}{f' ({why})' if why else ''}")
-    if mode == "stopping":
+    if mode is Mode.STOPPING:
         return Check("progress", False, "it stops")
     if still < STUCK_SECONDS:
         return Check("progress", True, "it moves")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from streams.status.process import Mode
 from streams.ui.web.figures import Figures
 
 #: Seconds between two samples, and how many are kept.
@@ -23,14 +24,14 @@ class Sample:
     lag: int | None
     rss: int
     others: float | None
-    mode: str
+    mode: Mode
 
 
 def sample(figures: Figures) -> Sample:
     """What is kept of the figures now."""
     state = figures.state
     if state is None:
-        return Sample(0.0, None, 0, None, "starting")
+        return Sample(0.0, None, 0, None, Mode.STARTING)
     lag = figures.lag if figures.kind == "worker" else None
     others = state.machine.others if state.machine is not None else None
     return Sample(state.rate, lag, state.memory.rss, others, state.mode)
@@ -50,10 +51,10 @@ class History:
         """One figure of all samples."""
         return [of(kept) for kept in self.samples]
 
-    def modes(self) -> list[tuple[str, int, int]]:
+    def modes(self) -> list[tuple[Mode, int, int]]:
         """The modes in their order, each with the slots from which and to which it lasted."""
         begin = SLOTS - len(self.samples)
-        found: list[tuple[str, int, int]] = []
+        found: list[tuple[Mode, int, int]] = []
         for slot, kept in enumerate(self.samples, begin):
             if found and found[-1][0] == kept.mode:
                 found[-1] = (kept.mode, found[-1][1], slot + 1)

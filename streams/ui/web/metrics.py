@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, get_args
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -15,7 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from streams import __version__
-from streams.status.process import IngestMode, Machine, Memory, WorkerMode
+from streams.status.process import INGEST_MODES, WORKER_MODES, Machine, Memory, Mode
 from streams.ui.web.figures import BUCKETS, Figures, IngestFigures, WorkerFigures
 
 #: What every name begins with.
@@ -77,7 +77,7 @@ def _worker(figures: WorkerFigures) -> Iterator[Metric]:
     yield counter(f"{_WORKER}_rebalances", "Times that Kafka shared out the partitions anew.", figures.rebalances)
     yield from _partitions(figures)
     yield from _modes(
-        f"{_WORKER}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.", WorkerMode, state.mode
+        f"{_WORKER}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.", WORKER_MODES, state.mode
     )
     yield from _memory(_WORKER, state.memory)
     yield from _machine(_WORKER, state.machine)
@@ -112,7 +112,7 @@ def _ingest(figures: IngestFigures) -> Iterator[Metric]:
     )
     yield from _modes(
         f"{_INGEST}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.",
-        IngestMode, state.mode if state is not None else "starting",
+        INGEST_MODES, state.mode if state is not None else Mode.STARTING,
     )  # fmt: skip
     if state is None:
         return
@@ -139,10 +139,10 @@ def _ingest(figures: IngestFigures) -> Iterator[Metric]:
     yield from _machine(_INGEST, state.machine)
 
 
-def _modes(name: str, text: str, modes: object, now: str) -> Iterator[Metric]:
+def _modes(name: str, text: str, modes: Iterable[Mode], now: Mode) -> Iterator[Metric]:
     family = GaugeMetricFamily(name, text, labels=["mode"])
-    for mode in get_args(modes):
-        family.add_metric([mode.replace(" ", "_")], mode == now)
+    for mode in modes:
+        family.add_metric([mode.replace(" ", "_")], mode is now)
     yield family
 
 
