@@ -18,7 +18,7 @@ from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import RunStart, frames_ahead
 from streams.status.process import IngestState, Memory, Mode, plan_text
 from streams.text import as_time, moment
-from streams.ui.terminal.ingest_bar import Standing
+from streams.ui.terminal.ingest_bar import IngestPosition
 
 log = structlog.get_logger("streams.ingest")
 
@@ -37,9 +37,9 @@ class Facts:
     web: str | None
 
 
-def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standing:
+def ingest_position(start: RunStart, continuity: Continuity, counts: Counts) -> IngestPosition:
     """Where the reading stands, for the progress."""
-    return Standing(
+    return IngestPosition(
         seq=continuity.position, events=counts.events,
         frames=counts.frames, dead=counts.dead, begin=start.covered_from,
         time=continuity.time, head=start.head.time if start.head else None,
@@ -49,7 +49,7 @@ def standing(start: RunStart, continuity: Continuity, counts: Counts) -> Standin
 def ingest_state(facts: Facts, mode: tuple[Mode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
     """An ingest, for ``status``, the metrics and the live page."""
     start, counts, outlook = facts.start, facts.counts, pace.outlook
-    at = standing(start, facts.continuity, counts) if start and facts.continuity else None
+    at = ingest_position(start, facts.continuity, counts) if start and facts.continuity else None
     return IngestState(
         mode=mode[0], why=mode[1],
         memory=Memory(rss=memory.rss, limit=memory.limit, in_flight=facts.unacknowledged, budget=memory.account.budget),

@@ -18,7 +18,7 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from streams.errors import BrokerError, MismatchError, RelayError
 from streams.ingestion.pace import IngestPace
-from streams.ingestion.report import Facts, ingest_state, report_end, report_plan, standing
+from streams.ingestion.report import Facts, ingest_position, ingest_state, report_end, report_plan
 from streams.ingestion.resume import ResumePoint, resume_point
 from streams.kafka.client import explained, is_away
 from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
@@ -420,5 +420,5 @@ class Replay:
                 self._patience.say("kafka", NOT_TAKEN)
 
     def _show_once(self, reader: RunReader, *, final: bool = False) -> None:
-        at = standing(reader.start, reader.continuity, self.counts)
+        at = ingest_position(reader.start, reader.continuity, self.counts)
         self._progress.show(at, left=self.pace.outlook.left, final=final)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from streams.settings import Settings, read_stack_state
 from streams.sources.firehose.relay import relay_name
-from streams.status.lag import Holdings, SinkStanding
+from streams.status.lag import Holdings, SinkLag
 from streams.status.process import order_text
 from streams.text import shown
 from streams.ui.terminal.config import redacted
@@ -29,7 +29,7 @@ class Display:
     def __init__(self, settings: Settings) -> None:
         self._ingest: dict[str, Any] = {}
         self._begin = time.monotonic()
-        self._first: SinkStanding | None = None
+        self._first: SinkLag | None = None
         self._samples: deque[tuple[float, int]] = deque()
         self._moved = (self._begin, self._begin)
         self._said = 0.0
@@ -59,12 +59,12 @@ class Display:
             more = " ".join(f"{k}={v}" for k, v in line.items() if k not in {"event", "level", "timestamp"})
             self._tell(shown(f"{event} {more}".strip(), 400))
 
-    def show(self, standing: SinkStanding) -> None:
+    def show(self, lag: SinkLag) -> None:
         """Show both."""
         now = time.monotonic()
         if self._first is None:
-            self._first = standing
-        received = standing.received - self._first.received
+            self._first = lag
+        received = lag.received - self._first.received
         if received != self.received:
             self._moved = (self._moved[0] if self.received else now, now)
             self.received = received
@@ -73,7 +73,7 @@ class Display:
             self._samples.popleft()
         then, before = self._samples[0]
         rate = int((received - before) / (now - then)) if now > then else 0
-        sink_text = f"{received:,} events  {rate:,} evt/s  {standing.pending:,} to go"
+        sink_text = f"{received:,} events  {rate:,} evt/s  {lag.pending:,} to go"
         ingest = self._ingest
         relay_text = "connecting"
         if ingest:
@@ -82,9 +82,9 @@ class Display:
                 f"to {ingest.get('covered_to')}  left {ingest.get('left', '-')}"
             )
         if self._bars is not None:
-            total = standing.messages + standing.pending
+            total = lag.messages + lag.pending
             self._bars.update(self._relay_bar, completed=ingest.get("done") or 0.0, text=relay_text)
-            self._bars.update(self._sink_bar, completed=standing.messages / total if total else 0.0, text=sink_text)
+            self._bars.update(self._sink_bar, completed=lag.messages / total if total else 0.0, text=sink_text)
         elif now - self._said >= LINE_EVERY:
             self._said = now
             _line(f"relay → Kafka: {relay_text} | Kafka → Postgres: {sink_text}")
@@ -118,7 +118,7 @@ class Display:
             self._bars = None
 
 
-def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, display: Display) -> str:
+def summary(settings: Settings, lag: SinkLag, holdings: Holdings, display: Display) -> str:
     """What a person wants to know when it is done."""
     ingest = display.ingest
     rows = sum(count for _, count in holdings.collections)
@@ -133,8 +133,8 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
     lines = [
         "",
         f"Done: {display.received:,} events in {display.seconds:.1f} s ({rate:,.0f} events/s).",
-        f"  events        {standing.received:,} received = {standing.applied:,} applied + {standing.skipped:,} skipped "
-        f"+ {standing.dead:,} dead, since this schema began",
+        f"  events        {lag.received:,} received = {lag.applied:,} applied + {lag.skipped:,} skipped "
+        f"+ {lag.dead:,} dead, since this schema began",
         f"  rows          {rows:,} records, {holdings.accounts:,} accounts",
         f"                {named}" + (f" and {more} more collections" if more > 0 else ""),
         *([f"  the relay     {order}"] if order else []),

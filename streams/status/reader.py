@@ -28,7 +28,7 @@ from streams.runtime.rates import Speeds
 from streams.settings import Settings
 from streams.status.coverage import Times, stretches
 from streams.status.kafka_side import KafkaSide, Told
-from streams.status.lag import SinkStanding
+from streams.status.lag import SinkLag
 from streams.status.model import Partition, Paused, Process, Rates, Status
 from streams.status.postgres_side import Rows, read_rows
 from streams.status.process import IngestState, WorkerState, plan_text
@@ -59,8 +59,8 @@ class StatusReader:
             await self._close_kafka()
             await self._ask_database(database)  # it may have been Postgres that went away just now
             raise await explained(self._settings, error) from None
-        standing = told.standing
-        self._speeds.add(time.monotonic(), sum(p.end for p in standing.partitions), standing.received, standing.pending)
+        lag = told.lag
+        self._speeds.add(time.monotonic(), sum(p.end for p in lag.partitions), lag.received, lag.pending)
         return _status(self._settings, told, rows, found, self._speeds)
 
     def _open_database(self) -> Database:
@@ -110,9 +110,9 @@ async def status_reader(settings: Settings) -> AsyncIterator[StatusReader]:
 
 
 def _status(settings: Settings, told: Told, rows: Rows, found: tuple[Process, ...], speeds: Speeds) -> Status:
-    standing = told.standing
+    lag = told.lag
     last, begun = (rows.runs[0], rows.runs[-1]) if rows.runs else (None, None)
-    marks = [p.watermark_time for p in standing.partitions]
+    marks = [p.watermark_time for p in lag.partitions]
     covered_to = min((m for m in marks if m is not None), default=None) if marks and None not in marks else None
     newest = _latest(told.newest, covered_to)
     ingest = next((p.ingest for p in found if p.alive and p.ingest is not None), None)
@@ -137,12 +137,12 @@ def _status(settings: Settings, told: Told, rows: Rows, found: tuple[Process, ..
         covered_to=covered_to,
         head=head,
         cursor=rows.cursor,
-        partitions=_partitions(standing, found),
-        lag=standing.pending,
-        received=standing.received,
-        applied=standing.applied,
-        skipped=standing.skipped,
-        dead=standing.dead,
+        partitions=_partitions(lag, found),
+        lag=lag.pending,
+        received=lag.received,
+        applied=lag.applied,
+        skipped=lag.skipped,
+        dead=lag.dead,
         dead_letters=rows.dead_letters,
         gaps=rows.gaps,
         rates=rates,
@@ -154,7 +154,7 @@ def _status(settings: Settings, told: Told, rows: Rows, found: tuple[Process, ..
         collections=told.collections,
         last_letters=rows.letters,
         troubles=(),
-        odd_claims=standing.odd_claims,
+        odd_claims=lag.odd_claims,
     )  # fmt: skip
     beside = Beside(told.members, rows.schema, told.trouble, rows.gap_rows, newest, speeds.lag_grows())
     left = seconds_left(status.lag, rates, ingest.left if ingest else None, all_read=reaches_head(newest, status))
@@ -176,7 +176,7 @@ def seconds_left(lag: int, rates: Rates, ingest_left: float | None, *, all_read:
     return max((lag + to_come) / rates.postgres, ingest_left or 0.0)
 
 
-def _partitions(standing: SinkStanding, found: tuple[Process, ...]) -> tuple[Partition, ...]:
+def _partitions(lag: SinkLag, found: tuple[Process, ...]) -> tuple[Partition, ...]:
     holders = {
         number: f"{process.host}:{process.pid}"
         for process in found
@@ -188,7 +188,7 @@ def _partitions(standing: SinkStanding, found: tuple[Process, ...]) -> tuple[Par
             p.partition, p.begin, p.next_offset, p.end, p.pending, p.watermark_seq, p.watermark_time,
             holders.get(p.partition),
         )
-        for p in standing.partitions
+        for p in lag.partitions
     )  # fmt: skip
 
 

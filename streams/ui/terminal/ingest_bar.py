@@ -23,8 +23,8 @@ log = structlog.get_logger("streams.ingest")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where the ingest stands. Times in µs since the epoch; ``head`` is the time of the head at the start, or None."""
+class IngestPosition:
+    """How far the ingest is. Times in µs since the epoch; ``head`` is the time of the head at the start, or None."""
 
     seq: int
     events: int
@@ -53,13 +53,13 @@ class IngestProgress:
             self._task = self._bar.add_task("ingest", total=1.0, text="")
             self._bar.start()
 
-    def show(self, standing: Standing, *, left: float | None, final: bool = False) -> None:
-        """Show where things stand, with so many seconds to the end (None: not known)."""
+    def show(self, position: IngestPosition, *, left: float | None, final: bool = False) -> None:
+        """Show how far it is, with so many seconds to the end (None: not known)."""
         now = time.monotonic()
-        self._samples.append((now, standing.events))
+        self._samples.append((now, position.events))
         while now - self._samples[0][0] > _WINDOW:
             self._samples.popleft()
-        facts = self._facts(standing, left)
+        facts = self._facts(position, left)
         if self._bar is not None and not final:
             text = "{rate} evt/s  seq {seq}  covered to {covered_to}  lag {lag}  left {left}".format(**facts)
             self._bar.update(self._task, completed=facts["done"] or 0.0, text=text)
@@ -75,7 +75,7 @@ class IngestProgress:
         (then_at, then), (now_at, now) = self._samples[0], self._samples[-1]
         return (now - then) / max(now_at - then_at, 1e-9)
 
-    def _facts(self, now: Standing, left: float | None) -> dict[str, Any]:
+    def _facts(self, now: IngestPosition, left: float | None) -> dict[str, Any]:
         lag = done = None
         if now.time is not None and now.head is not None:
             lag = max(now.head - now.time, 0) / 1e6
