@@ -52,7 +52,7 @@ def ingest_state(facts: Facts, mode: tuple[Mode, str], pace: IngestPace, memory:
     at = ingest_position(start, facts.continuity, counts) if start and facts.continuity else None
     return IngestState(
         mode=mode[0], why=mode[1],
-        memory=Memory(rss=memory.rss, limit=memory.limit, in_flight=facts.unacknowledged, budget=memory.account.budget),
+        memory=Memory(rss=memory.rss, limit=memory.limit, in_flight=facts.unacknowledged, budget=memory.budget.total),
         machine=pace.machine,
         relay=facts.relay, run=start.run if start else 0, plan=plan_text(start.mode, facts.days) if start else "",
         seq=at.seq if at else 0, time=as_time(at.time) if at else None, head=as_time(at.head) if at else None,

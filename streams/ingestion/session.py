@@ -29,7 +29,7 @@ from streams.kafka.topic_guard import TopicGuard
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.watermarks import read_state
 from streams.postgres.processes import Pause
-from streams.resources.in_flight import Account
+from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import resident
 from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, container_says, effective_memory_limit, ingest_budgets
 from streams.resources.memory_watch import MemoryWatch, settle_memory
@@ -98,7 +98,7 @@ class Replay:
         self._heartbeat = Heartbeat(settings, "ingest", self.state, self._on_pause, self._on_workers)
         self._fault: BaseException | None = None
         self._budgets = ingest_budgets(effective_memory_limit(settings))
-        self.memory = MemoryWatch(effective_memory_limit(settings), resident, Account.of_ingest(self._budgets))
+        self.memory = MemoryWatch(effective_memory_limit(settings), resident, InFlightBudget.of_ingest(self._budgets))
 
     # -- from outside (any time)
     @property
@@ -393,7 +393,7 @@ class Replay:
         """Over the limit the relay is not read; if that frees nothing, read on with a small budget."""
         while True:
             publisher = self._publisher
-            self.memory.account.set("unacknowledged", publisher.unacknowledged if publisher is not None else 0)
+            self.memory.budget.set("unacknowledged", publisher.unacknowledged if publisher is not None else 0)
             if self.memory.look():
                 if publisher is not None:
                     publisher.limit(self._unacknowledged())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from streams.resources.in_flight import Account, State
+from streams.resources.in_flight import InFlightBudget, MemoryState
 from streams.resources.memory_budgets import MB
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ class MemoryJudge:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.state: State = "go"
+        self.state: MemoryState = "go"
         self._since = 0.0
 
-    def sample(self, now: float, rss: int) -> State:
+    def sample(self, now: float, rss: int) -> MemoryState:
         """Take in RSS in bytes; returns the judgement."""
         if self.state == "go":
             if rss > self.limit:
@@ -48,18 +48,18 @@ class MemoryJudge:
 
 
 class MemoryWatch:
-    """Looks at RSS, frees what can be freed, tells the account, says it once."""
+    """Looks at RSS, frees what can be freed, sets the budget's state, and logs each change once."""
 
     #: Seconds between two attempts to free something: a collection of everything takes a tenth of a second.
     RELEASE_EVERY: Final = 5.0
 
     def __init__(
-        self, limit: int, rss: Callable[[], int], account: Account, clock: Callable[[], float] = time.monotonic
+        self, limit: int, rss: Callable[[], int], budget: InFlightBudget, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._judge = MemoryJudge(limit)
         self._rss, self._clock = rss, clock
         self._released = float("-inf")
-        self.account = account
+        self.budget = budget
         self.rss = 0
 
     @property
@@ -68,7 +68,7 @@ class MemoryWatch:
         return self._judge.limit
 
     @property
-    def state(self) -> State:
+    def state(self) -> MemoryState:
         """What to do."""
         return self._judge.state
 
@@ -80,7 +80,7 @@ class MemoryWatch:
             release_memory()
             self.rss, self._released = self._rss(), now
         was = self._judge.state
-        state = self.account.state = self._judge.sample(now, self.rss)
+        state = self.budget.state = self._judge.sample(now, self.rss)
         if state != was:
             log.log(logging.INFO if state == "go" else logging.WARNING, "[BACKFILL] Memory: %s", self.says)
         return state != was

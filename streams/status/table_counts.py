@@ -46,14 +46,14 @@ class Changelog:
             except OffsetOutOfRangeError:  # made anew while we looked
                 break
             for tp, batch in batches.items():
-                self._take(tp, batch[-1])
+                self._keep(tp, batch[-1])
                 self._consumer.pause(tp)
                 wanted.discard(tp)
         self._consumer.pause(*self._consumer.assignment())
         self.is_behind = bool(wanted)
         return list(self._values.values())
 
-    def _take(self, tp: TopicPartition, message: ConsumerRecord) -> None:
+    def _keep(self, tp: TopicPartition, message: ConsumerRecord) -> None:
         self._read[tp] = message.offset + 1
         try:
             value = orjson.loads(message.value or b"{}")

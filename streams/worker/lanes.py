@@ -93,7 +93,7 @@ class Lanes:
         self._lanes: dict[TP, deque[Item]] = {}
         self._tasks: dict[TP, asyncio.Task[None]] = {}
         self._budgets = worker_budgets(throttle.memory.limit)
-        self._gate = Gate(throttle.memory.account)
+        self._gate = Gate(throttle.memory.budget)
         self._slices = self._bytes = 0
         self._freed = asyncio.Event()
         self._writing: set[TP] = set()
@@ -181,7 +181,7 @@ class Lanes:
         still_ours = partial(self._source.is_current, piece)
         end, events = cut_events(piece.records, item.done, self._throttle.largest)
         if events:
-            events = await self._throttle.take(events, still_ours)
+            events = await self._throttle.acquire(events, still_ours)
             if not events:
                 return
             end, _ = cut_events(piece.records, item.done, events)

@@ -36,7 +36,7 @@ def keep(error: StreamsError) -> None:
             _file().write_text(f"{error}\n", encoding="utf-8")
 
 
-def take() -> str | None:
+def pop() -> str | None:
     """What the start before this one was refused for; it is forgotten with that. None where it was not refused."""
     if not is_containers_own():
         return None

@@ -23,7 +23,7 @@ from streams.kafka.topic_guard import TopicGuard
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
 from streams.postgres.processes import Pause
-from streams.resources.in_flight import Account
+from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import effective_memory_limit
 from streams.resources.memory_watch import memory_line, settle_memory
@@ -169,9 +169,9 @@ class RunningPipeline:
     # -- what the transport asks
 
     @property
-    def account(self) -> Account:
-        """What is in flight, and what may be."""
-        return self._throttle.memory.account
+    def budget(self) -> InFlightBudget:
+        """The bytes that are in flight, and that may be."""
+        return self._throttle.memory.budget
 
     async def positions(self, log_starts: Mapping[int, int]) -> dict[int, int]:
         """The next offset of each partition; a position that the log no longer holds becomes a gap."""
@@ -205,8 +205,8 @@ class RunningPipeline:
             memory=Memory(
                 rss=memory.rss or self._machine.rss(),
                 limit=memory.limit,
-                in_flight=memory.account.in_flight,
-                budget=memory.account.budget,
+                in_flight=memory.budget.in_flight,
+                budget=memory.budget.total,
             ),
             machine=self._throttle.machine,
             partitions=tuple(sorted(self._assigned())),

@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 from faust.types import TP
 
 from streams.errors import MismatchError
-from streams.resources.in_flight import Hold
+from streams.resources.in_flight import InFlight
 
 #: Most records of a slice. A slice costs about 1 ms whatever its size; more than this only adds latency.
 SLICE_RECORDS: Final = 1000
@@ -36,7 +36,7 @@ class Slice:
     """Records of one partition. The next slice's ``base`` is this one's ``next_offset``."""
 
     # No reference back to the Kafka message that carries it: a cycle would keep a megabyte until the next gc.
-    __slots__ = ("__weakref__", "base", "epoch", "hold", "nbytes", "next_offset", "records", "tp")
+    __slots__ = ("__weakref__", "base", "epoch", "in_flight", "nbytes", "next_offset", "records", "tp")
 
     def __init__(self, tp: TP, base: int, records: list[Record], epoch: int) -> None:
         self.tp = tp
@@ -46,12 +46,12 @@ class Slice:
         self.epoch = epoch
         self.nbytes: int = sum(max(r.serialized_value_size, 0) for r in records)
         #: What counts the bytes, for as long as the slice is kept.
-        self.hold: Hold | None = None
+        self.in_flight: InFlight | None = None
 
     def clear(self) -> None:
         """Let the records go: Faust keeps the last event of a stream until the next one comes."""
         self.records = []
-        self.hold = None
+        self.in_flight = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -129,14 +129,14 @@ class Chain:
                 self._seen[tp] = (base, first)
                 return Break("refetch", base, first)
             return Break("rewound" if first < base else "hole", base, first)
-        return self._take(tp, base, records)
+        return self._cut(tp, base, records)
 
     def bridge(self, tp: TP, records: list[Record]) -> Slice | Break:
         """Accept records behind a hole that was no loss: the slice's base is where the hole begins."""
         base = self._next.get(tp)
-        return Break("stale") if base is None else self._take(tp, base, records)
+        return Break("stale") if base is None else self._cut(tp, base, records)
 
-    def _take(self, tp: TP, base: int, records: list[Record]) -> Slice:
+    def _cut(self, tp: TP, base: int, records: list[Record]) -> Slice:
         self._seen.pop(tp, None)
         piece = Slice(tp, base, records, self._epochs[tp])
         self._next[tp] = piece.next_offset

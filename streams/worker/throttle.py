@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
-from streams.resources.in_flight import Account
+from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.resources.memory_budgets import container_says, effective_memory_limit, worker_budgets
 from streams.resources.memory_watch import MemoryWatch
@@ -57,17 +57,17 @@ class Pacer:
         return self.batch_size / self.delay if self.delay else math.inf
 
     def wait(self, now: float) -> float:
-        """Seconds until ``take`` may give something; infinite while only the end of a transaction can help."""
+        """Seconds until ``acquire`` may give something; infinite while only the end of a transaction can help."""
         if self._left:
             return 0.0
         if self._running and self.delay:
             return math.inf
         return max(0.0, self._ended + self.delay - now)
 
-    def take(self, now: float, want: int, free: bool = False) -> int:
+    def acquire(self, now: float, want: int, free: bool = False) -> int:
         """So many events may start now: at most ``want``, 0 if it is too early. ``free``: do not wait, nor count.
 
-        Each take that gives something needs an ``end``.
+        Each call that gives something needs an ``end``.
         """
         assert want > 0
         if free:
@@ -102,7 +102,7 @@ class Throttle:
         self._idle = IdleJudge()
         self._seen: Sample | None = None
         limit = effective_memory_limit(settings)
-        self.memory = MemoryWatch(limit, machine.rss, Account.of_worker(worker_budgets(limit)), clock)
+        self.memory = MemoryWatch(limit, machine.rss, InFlightBudget.of_worker(worker_budgets(limit)), clock)
         self._use_idle = settings.backfill_use_idle
         self._unlimited = self._pacer.delay == 0 and self._pacer.batch_size >= LARGEST_BATCH
         self._slots = asyncio.Semaphore(settings.backfill_max_concurrent)
@@ -199,7 +199,7 @@ class Throttle:
             return min(self._pacer.batch_size, SMALLEST_BATCH)
         return LARGEST_BATCH if self._is_free else self._pacer.batch_size
 
-    async def take(self, want: int, still_ours: Callable[[], bool]) -> int:
+    async def acquire(self, want: int, still_ours: Callable[[], bool]) -> int:
         """Wait until a batch may start; returns how many of ``want`` events may be in it, 0 when no longer ours.
 
         In the order of asking. A result above 0 needs an ``end`` after the transaction.
@@ -218,10 +218,10 @@ class Throttle:
             self._wake()
 
     def _try(self, want: int) -> int:
-        return self._pacer.take(self._clock(), min(want, self.largest), self._is_free)
+        return self._pacer.acquire(self._clock(), min(want, self.largest), self._is_free)
 
     def end(self) -> None:
-        """The transaction of a ``take`` has ended."""
+        """The transaction of a ``acquire`` has ended."""
         self._pacer.end(self._clock())
         self._wake()
 

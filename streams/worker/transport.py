@@ -26,11 +26,11 @@ from faust.types.tuples import ack_lock
 from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
-from streams.resources.in_flight import Hold
+from streams.resources.in_flight import InFlight
 from streams.resources.memory_budgets import RECORD_OVERHEAD
 from streams.runtime.loop_guard import STALL_SECONDS, LoopGuard
 from streams.worker.app import pipeline_of
-from streams.worker.fetching import TAKE_BYTES, FetchThread
+from streams.worker.fetching import DRAIN_BYTES, FetchThread
 from streams.worker.persistence import Producer, until_answered
 from streams.worker.slice_schema import SliceMessage, SliceSchema
 from streams.worker.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
@@ -273,18 +273,18 @@ class Consumer(driver.Consumer):
             if not active_partitions:  # to aiokafka an empty set would mean all of them
                 await asyncio.sleep(0.02)
                 return {}
-        account = self.pipeline.account
-        room = min(account.room("slices"), TAKE_BYTES)
-        if not room:  # what is on its way goes first; or memory is short
+        budget = self.pipeline.budget
+        remaining = min(budget.remaining("slices"), DRAIN_BYTES)
+        if not remaining:  # what is on its way goes first; or memory is short
             await asyncio.sleep(0.02)
             return {}
-        if self._last_fetch < min(SLICE_RECORDS, room // (4 * RECORD_OVERHEAD)):
+        if self._last_fetch < min(SLICE_RECORDS, remaining // (4 * RECORD_OVERHEAD)):
             await asyncio.sleep(POLL_LINGER)
         thread = self._thread
         assert isinstance(thread, FetchThread)
-        taken = await thread.take(active_partitions, timeout, room)
-        self._last_fetch = sum(len(records) for records, _ in taken.values())
-        return {tp: (records, account.hold("slices", size)) for tp, (records, size) in taken.items()}
+        drained = await thread.drain(active_partitions, timeout, remaining)
+        self._last_fetch = sum(len(records) for records, _ in drained.values())
+        return {tp: (records, budget.count("slices", size)) for tp, (records, size) in drained.items()}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """Fetch once, and yield slices and ordinary messages until the generation changes."""
@@ -293,19 +293,19 @@ class Consumer(driver.Consumer):
         if not fetched or self.should_stop or not self.flow_active:
             return
         sliced: list[tuple[TP, list[list[Record]]]] = []
-        holds: dict[TP, Hold] = {}
-        for key, (records, hold) in fetched.items():
+        in_flight: dict[TP, InFlight] = {}
+        for key, (records, counted) in fetched.items():
             tp = TP(key.topic, key.partition)
             if self.is_sliced(tp.topic):
                 sliced.append((tp, split(records)))
-                holds[tp] = hold
+                in_flight[tp] = counted
             elif active is None or tp in active:
                 for record in records:
                     if not self.flow_active or self.app.consumer_generation_id != generation:
                         return
                     yield tp, self._to_message(tp, record)
         work = round_robin(sliced)
-        del fetched, sliced, records, hold
+        del fetched, sliced, records, counted
         work.reverse()
         broken: set[TP] = set()
         while work:
@@ -318,7 +318,7 @@ class Consumer(driver.Consumer):
             if piece is None:
                 broken.add(tp)  # the rest of this fetch does not follow on
             else:
-                piece.hold = holds[tp]
+                piece.in_flight = in_flight[tp]
                 message = self._slice_message(piece)
                 del piece, records
                 yield tp, message
