@@ -11,7 +11,7 @@ import msgspec
 from streams.resources.others import Other
 from streams.status.model import Counted, Letter, Partition, Process, Rates, Status, Stretch
 from streams.status.process import IngestState, Machine, Memory, Mode, WorkerState
-from streams.ui.web.figures import Durations, Held, IngestFigures, WorkerFigures
+from streams.ui.web.figures import Durations, HeldPartition, IngestFigures, WorkerFigures
 from streams.ui.web.history import SLOTS, History, Sample
 
 NOW = dt.datetime(2026, 11, 25, 14, 3, 20, tzinfo=dt.UTC)
@@ -145,7 +145,7 @@ def worker_figures(**changes: Any) -> WorkerFigures:
     given: dict[str, Any] = {
         "state": WORKER, "assigned": True, "rebalances": 3, "durations": durations,
         "most_transactions": 1,
-        "held": tuple(Held(p.partition, p.next_offset, p.end, p.watermark_time) for p in status().partitions),
+        "held": tuple(HeldPartition(p.partition, p.next_offset, p.end, p.watermark_time) for p in status().partitions),
     }  # fmt: skip
     return WorkerFigures(**{**given, **changes})
 

@@ -1,4 +1,4 @@
-"""What Postgres says of a deployment, beside the offsets."""
+"""The part of a Status that Postgres knows, but for the offsets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from streams.errors import MismatchError
 from streams.postgres.database import Connection, Database
-from streams.postgres.processes import Pause, Seen, pause_of, processes
+from streams.postgres.processes import Pause, ProcessRow, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
 from streams.status.coverage import GapTimes
@@ -24,10 +24,10 @@ SHOW_LOST: Final = 600.0
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """What Postgres holds, beside the offsets."""
+    """The answers of Postgres, but for the offsets."""
 
     schema: str | None
-    seen: list[Seen]
+    processes: list[ProcessRow]
     pause: Pause | None
     runs: list[Any]
     dead_letters: int
@@ -38,7 +38,7 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 async def read_rows(database: Database, settings: Settings) -> Rows:
-    """Everything from Postgres but the offsets. What is not there yet is empty."""
+    """Read everything from Postgres but the offsets. What is not there yet is empty."""
     topic, group = settings.kafka_topic, settings.sink_group
     schema: str | None = None
     try:
@@ -59,14 +59,14 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         ]
 
     runs, counts, letters, gaps, cursor = await database.run(call)
-    seen: list[Seen] = []
+    found: list[ProcessRow] = []
     pause: Pause | None = None
     with contextlib.suppress(MismatchError):  # a schema from before they were
-        seen = of_interest(await processes(database, topic, group, DOWN_AFTER))
+        found = of_interest(await processes(database, topic, group, DOWN_AFTER))
         pause = await pause_of(database, topic, group)
     return Rows(
         schema=schema,
-        seen=seen,
+        processes=found,
         pause=pause,
         runs=runs,
         dead_letters=counts[0]["dead_letters"] if counts else 0,
@@ -84,10 +84,10 @@ async def _fetch(connection: Connection, name: str, *arguments: object) -> list[
         return []
 
 
-def of_interest(seen: list[Seen]) -> list[Seen]:
-    """Those that are there; the last of a kind of which none is; workers that did not end in order, for a while."""
-    kept, kinds = [], {one.kind for one in seen if one.alive}
-    for one in seen:
+def of_interest(rows: list[ProcessRow]) -> list[ProcessRow]:
+    """Return the live processes; the last of a kind of which none lives; lost workers, for a while."""
+    kept, kinds = [], {one.kind for one in rows if one.alive}
+    for one in rows:
         lost = one.kind == "worker" and one.ended_at is None and one.seconds_ago < SHOW_LOST
         if one.alive or lost or one.kind not in kinds:
             kept.append(one)

@@ -26,8 +26,8 @@ _START_WORKER: Final = "faust -A streams.agents worker starts one"
 _START_INGEST: Final = "python -m streams.ingest starts one"
 
 
-class Beside(msgspec.Struct, frozen=True):
-    """What is known beside the Status. ``members``: the hosts in the workers' Kafka group, None where not known.
+class Context(msgspec.Struct, frozen=True):
+    """Facts beside the Status. ``members``: the hosts in the workers' Kafka group, None where not known.
 
     ``schema``, ``topic``: what is wrong with them, if anything. ``lag_grows``: messages a second, over ten seconds.
     """
@@ -40,19 +40,19 @@ class Beside(msgspec.Struct, frozen=True):
     lag_grows: float | None = None
 
 
-def troubles(status: Status, beside: Beside) -> tuple[str, ...]:
+def troubles(status: Status, context: Context) -> tuple[str, ...]:
     """The sentences, the gravest first; none where all is well."""
     return tuple(
         sentence
         for part in (
-            [text for text in (beside.topic, beside.schema) if text],
-            _workers(status, beside.members),
-            _ingest(status, beside.newest),
+            [text for text in (context.topic, context.schema) if text],
+            _workers(status, context.members),
+            _ingest(status, context.newest),
             _positions(status),
             _pause(status),
             _processes(status),
-            _pace(status, beside.lag_grows),
-            _gaps(status.at, beside.gaps, status.gaps),
+            _pace(status, context.lag_grows),
+            _gaps(status.at, context.gaps, status.gaps),
             _letters(status.at, status.last_letters, status.dead_letters),
         )
         for sentence in part

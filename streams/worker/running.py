@@ -36,7 +36,7 @@ from streams.status.heartbeat import Heartbeat, pause_line
 from streams.status.process import Memory, Mode, WorkerState
 from streams.tables import Tables
 from streams.ui.terminal.worker_line import SHOW_EVERY, WorkerProgress
-from streams.ui.web.figures import Durations, Held, WorkerFigures
+from streams.ui.web.figures import Durations, HeldPartition, WorkerFigures
 from streams.worker.ingest_child import Child, ingest_command
 from streams.worker.lanes import Lanes, SliceEvent
 from streams.worker.report import REPORT_SECONDS, Reporter, Speed
@@ -229,7 +229,7 @@ class RunningPipeline:
             rebalances=self._rebalances,
             broker_away=self._guard.is_away,
             held=tuple(
-                Held(partition, reached[partition], self._end(partition), self._watermarks.get(partition))
+                HeldPartition(partition, reached[partition], self._end(partition), self._watermarks.get(partition))
                 for partition in state.partitions
                 if partition in reached
             ),

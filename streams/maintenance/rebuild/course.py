@@ -21,7 +21,17 @@ from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, 
 from streams.kafka.topic_guard import TopicGuard
 from streams.maintenance.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
 from streams.maintenance.rebuild.fill import Filler, Stopped
-from streams.maintenance.rebuild.schema import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
+from streams.maintenance.rebuild.schema import (
+    PartitionStart,
+    State,
+    begin,
+    both,
+    hold,
+    pass_over,
+    seed,
+    standing,
+    take_over,
+)
 from streams.maintenance.rebuild.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.messages import decode_message
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
@@ -197,7 +207,7 @@ class _Rebuild:
         self._tell(f"{names.rebuilt} was begun already: going on from its own positions.{ignored}")
         return state
 
-    async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, Begin]:
+    async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, PartitionStart]:
         """Where each partition begins, and the first event there where something is before it."""
         starts: dict[TopicPartition, int] = await consumer.beginning_offsets(tps)
         if self._wanted.starts is None:
@@ -208,7 +218,7 @@ class _Rebuild:
         found = {}
         for tp in tps:
             offset = offsets[tp.partition]
-            found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else Begin(0)
+            found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else PartitionStart(0)
             consumer.pause(tp)
         return found
 
@@ -394,7 +404,7 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
         await end_tasks([task])
 
 
-async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:
+async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> PartitionStart:
     """The first event at or behind the offset: what is older than it is of before the beginning."""
     read_from(consumer, {tp: offset})
     silence = Silence(consumer)
@@ -409,5 +419,5 @@ async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: i
             with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 event = decode_message(message.value)
                 if event.time_us is not None:
-                    return Begin(offset, event.time_us, event.seq)
-    return Begin(offset)
+                    return PartitionStart(offset, event.time_us, event.seq)
+    return PartitionStart(offset)

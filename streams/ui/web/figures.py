@@ -27,7 +27,7 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldPartition:
     """A partition that this worker holds: the sink applies ``next_offset`` next; ``end`` as far as Kafka has told."""
 
     partition: int
@@ -52,7 +52,7 @@ class WorkerFigures:
     assigned: bool = False
     rebalances: int = 0
     broker_away: bool = False
-    held: Sequence[Held] = ()
+    held: Sequence[HeldPartition] = ()
     durations: Durations = field(default_factory=Durations)
     transactions: int = 0
     most_transactions: int = 0

@@ -91,7 +91,7 @@ class CollectionRow(msgspec.Struct, frozen=True):
     bar: str
 
 
-class ProcessRow(msgspec.Struct, frozen=True):
+class ProcessTableRow(msgspec.Struct, frozen=True):
     """A process. ``state``: alive, down, ended, replaced."""
 
     kind: str
@@ -133,7 +133,7 @@ class View(msgspec.Struct, frozen=True):
     collections: tuple[CollectionRow, ...]
     collections_note: str
     charts: Charts
-    processes: tuple[ProcessRow, ...]
+    processes: tuple[ProcessTableRow, ...]
     processes_note: str
     letters: tuple[LetterRow, ...]
     letters_note: str
@@ -284,14 +284,14 @@ def _collections_note(status: Status | None) -> str:
     return f"and {plural(len(rest), 'other')} with {number(sum(c.count for c in rest))}" if rest else ""
 
 
-def _processes(status: Status | None, now: dt.datetime) -> tuple[ProcessRow, ...]:
+def _processes(status: Status | None, now: dt.datetime) -> tuple[ProcessTableRow, ...]:
     if status is None:
         return ()
     gone = replaced(status.processes)
     return tuple(_process(p, now, lost="replaced" if p in gone else "down") for p in status.processes[:MOST_PROCESSES])
 
 
-def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessRow:
+def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessTableRow:
     """``lost``: its state where it is not there and did not end in order."""
     state = process.worker if process.worker is not None else process.ingest
     alive = "alive" if process.alive else "ended" if process.ended_at is not None else lost
@@ -311,15 +311,17 @@ def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessRow:
     )
 
 
-def _own(figures: Figures) -> ProcessRow:
+def _own(figures: Figures) -> ProcessTableRow:
     return msgspec.structs.replace(_row(figures.kind, figures.state), place="this process", state="alive", said="alive")
 
 
-def _row(kind: str, state: WorkerState | IngestState | None) -> ProcessRow:
+def _row(kind: str, state: WorkerState | IngestState | None) -> ProcessTableRow:
     if state is None:
-        return ProcessRow(kind, "", "", "", UNKNOWN, "", UNKNOWN, UNKNOWN, "")
+        return ProcessTableRow(kind, "", "", "", UNKNOWN, "", UNKNOWN, UNKNOWN, "")
     memory = f"{size(state.memory.rss)} of {size(state.memory.limit)}"
-    return ProcessRow(kind, "", "", "", state.mode, stranger(state.why, 200), f"{number(state.rate)}/s", memory, "")
+    return ProcessTableRow(
+        kind, "", "", "", state.mode, stranger(state.why, 200), f"{number(state.rate)}/s", memory, ""
+    )
 
 
 def _letters(status: Status | None, now: dt.datetime) -> tuple[LetterRow, ...]:
