@@ -17,13 +17,13 @@ from typing import Final
 
 import structlog
 
-from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
+from streams.resources.idleness import NOT_KNOWN, IdleJudge, MachineSample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.settings import Settings
 from streams.sources.source import Look, Source
 from streams.status import process
-from streams.status.process import shown_machine
+from streams.status.process import machine_use
 from streams.text import span
 
 log = structlog.get_logger("streams.ingest")
@@ -187,7 +187,7 @@ class IngestPace:
         self._has_limit = ingest_budget(settings) is not None
         self._machine = Machine(settings)
         self._judge = IdleJudge()
-        self._seen: Sample | None = None
+        self._seen: MachineSample | None = None
         self._window = WindowPace(ingest_budget(settings) or 0.0)
         self._budget = Budget()
         if self._has_limit:  # until it is known whether the machine is idle
@@ -203,9 +203,9 @@ class IngestPace:
     # -- what people see
 
     @property
-    def machine(self) -> process.Machine | None:
+    def machine(self) -> process.MachineUse | None:
         """What others use of the machine; None before the first look at it."""
-        return None if self._seen is None else shown_machine(self._seen, self._judge)
+        return None if self._seen is None else machine_use(self._seen, self._judge)
 
     @property
     def is_paced(self) -> bool:

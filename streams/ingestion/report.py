@@ -16,7 +16,7 @@ from streams.sources.firehose.plan import Decision
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import RunStart, frames_ahead
-from streams.status.process import IngestState, Memory, Mode, plan_text
+from streams.status.process import IngestState, MemoryUse, Mode, plan_text
 from streams.text import as_time, moment
 from streams.ui.terminal.ingest_bar import IngestPosition
 
@@ -52,7 +52,7 @@ def ingest_state(facts: Facts, mode: tuple[Mode, str], pace: IngestPace, memory:
     at = ingest_position(start, facts.continuity, counts) if start and facts.continuity else None
     return IngestState(
         mode=mode[0], why=mode[1],
-        memory=Memory(rss=memory.rss, limit=memory.limit, in_flight=facts.unacknowledged, budget=memory.budget.total),
+        memory=MemoryUse(memory.rss, memory.limit, in_flight=facts.unacknowledged, budget=memory.budget.total),
         machine=pace.machine,
         relay=facts.relay, run=start.run if start else 0, plan=plan_text(start.mode, facts.days) if start else "",
         seq=at.seq if at else 0, time=as_time(at.time) if at else None, head=as_time(at.head) if at else None,

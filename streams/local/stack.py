@@ -40,7 +40,7 @@ class PartStatus:
 
 
 @dataclass(frozen=True)
-class Status:
+class StackStatus:
     """The whole stack: up only when both parts answer."""
 
     up: bool
@@ -139,7 +139,7 @@ class Stack:
             clean = [self.kafka.stop(), self.postgres.stop()]
             return all(clean)
 
-    def status(self) -> Status:
+    def status(self) -> StackStatus:
         """What is up, and what it takes. Waits for nobody."""
         broker_processes = [process for broker in self.kafka.brokers for process in family(broker.find())]
         server_processes = family(self.postgres.find())
@@ -157,7 +157,7 @@ class Stack:
             resident_bytes=resident_bytes(server_processes),
             data_bytes=folder_bytes(self.postgres.folder),
         )
-        return Status(kafka.up and postgres.up, str(self.folder), kafka, postgres)
+        return StackStatus(kafka.up and postgres.up, str(self.folder), kafka, postgres)
 
     def environment(self) -> dict[str, str]:
         """The settings that point everything at this stack."""

@@ -9,7 +9,7 @@ from streams.resources.others import Other, others_in_words
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MachineSample:
     """What was seen of the machine since the sample before it.
 
     ``others``: the share (0 to 1) of the cores, or of the container's quota, that others used; ``top``: who they are.
@@ -61,7 +61,7 @@ class IdleJudge:
         self._idle_for = 0
         self._to_idle = self.TO_IDLE
 
-    def sample(self, sample: Sample) -> bool:
+    def sample(self, sample: MachineSample) -> bool:
         """Take in one sample; returns the judgement."""
         against = _is_busy(sample) if self.idle else _is_idle(sample)
         self._against = self._against + 1 if against else 0
@@ -79,24 +79,24 @@ class IdleJudge:
         return self.idle
 
 
-def _is_busy(sample: Sample) -> bool:
+def _is_busy(sample: MachineSample) -> bool:
     memory, disk = sample.memory_pressure, _others_disk(sample)
     return sample.others > CPU.busy or (memory is not None and memory > MEMORY.busy) or disk > DISK.busy
 
 
-def _is_idle(sample: Sample) -> bool:
+def _is_idle(sample: MachineSample) -> bool:
     memory, disk = sample.memory_pressure, _others_disk(sample)
     return sample.others < CPU.idle and (memory is None or memory < MEMORY.idle) and disk < DISK.idle
 
 
-def _others_disk(sample: Sample) -> float:
+def _others_disk(sample: MachineSample) -> float:
     """The pressure on the disks that others cause; 0 where it is ours, or nobody can say whose it is."""
     if sample.io_pressure is None or sample.our_io is None or sample.our_io >= OUR_DISK:
         return 0.0
     return sample.io_pressure
 
 
-def reason(sample: Sample) -> str:
+def reason(sample: MachineSample) -> str:
     """What stands out in a sample, in words."""
     if not sample.is_known:
         return NOT_KNOWN

@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 
 from streams.resources.cgroups import Cgroups, find_cgroups
-from streams.resources.idleness import Sample
+from streams.resources.idleness import MachineSample
 from streams.resources.others import Other
 from streams.resources.own_processes import OwnProcesses
 from streams.resources.pressure import pressure
@@ -79,19 +79,19 @@ class Machine:
         usable = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1)
         return min(usable, self._quota.cores) if self._quota is not None else usable
 
-    def sample(self) -> Sample:
+    def sample(self) -> MachineSample:
         """What happened since the last call. A machine of which nothing is known, as at the first, counts as busy."""
         try:
             last, now = self._last, self._read()
         except (psutil.Error, OSError, ValueError) as error:
             log.debug("The machine cannot be looked at: %r", error)
-            return Sample(1.0, self.cores, is_known=False)
+            return MachineSample(1.0, self.cores, is_known=False)
         self._last = now
         memory, io = pressure("memory", self._cgroups), pressure("io", self._cgroups)
         if last is None or now.at <= last.at:
-            return Sample(1.0, self.cores, memory, io, is_known=False)
+            return MachineSample(1.0, self.cores, memory, io, is_known=False)
         others, top = self._others(last, now)
-        return Sample(others, self.cores, memory, io, self._our_io(last, now), top)
+        return MachineSample(others, self.cores, memory, io, self._our_io(last, now), top)
 
     def _others(self, last: _Reading, now: _Reading) -> tuple[float, tuple[Other, ...]]:
         """Return the share that others used, and who they are."""

@@ -46,7 +46,7 @@ from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.seek import Sighting
 from streams.text import span
 
-State = Literal["ok", "warn", "fail"]
+FindingState = Literal["ok", "warn", "fail"]
 
 #: Seconds for each of the three servers.
 PATIENCE: Final = 12.0
@@ -61,7 +61,7 @@ class Finding(msgspec.Struct, frozen=True):
     """One line: what was looked at, how it is, and how to mend it. ``code``: the exit code that a failure deserves."""
 
     what: str
-    state: State
+    state: FindingState
     text: str
     mend: str = ""
     code: int = 0
@@ -214,7 +214,7 @@ def judged_topic(
         yield Finding("topic", "warn", f"replication {replication}, and there are {brokers} brokers",
                       "what one disk loses is lost: copy it into a topic with more (the command copy)")  # fmt: skip
     for fault in judge(configs, replication):
-        state: State = "fail" if fault.fatal else "warn"
+        state: FindingState = "fail" if fault.fatal else "warn"
         mend = command(settings, settings.kafka_topic, fault.mend)
         yield Finding("topic", state, fault.text, mend, MismatchError.exit_code if fault.fatal else 0)
     retention = int(configs.get("retention.ms", "-1"))

@@ -14,7 +14,7 @@ from streams.postgres.processes import Pause, ProcessRow, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
 from streams.status.coverage import GapTimes
-from streams.status.model import Letter
+from streams.status.model import LetterSummary
 from streams.status.process import DOWN_AFTER
 
 #: Dead letters that are shown.
@@ -32,7 +32,7 @@ class Rows(msgspec.Struct, frozen=True):
     runs: list[Any]
     dead_letters: int
     gaps: int
-    letters: tuple[Letter, ...]
+    letters: tuple[LetterSummary, ...]
     gap_rows: tuple[GapTimes, ...]
     cursor: str | None
 
@@ -71,7 +71,7 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         runs=runs,
         dead_letters=counts[0]["dead_letters"] if counts else 0,
         gaps=counts[0]["gaps"] if counts else 0,
-        letters=tuple(Letter(*row) for row in letters),
+        letters=tuple(LetterSummary(*row) for row in letters),
         gap_rows=tuple(GapTimes(*row) for row in gaps),
         cursor=cursor[0]["cursor"] if cursor else None,
     )

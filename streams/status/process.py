@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from streams.resources.idleness import IdleJudge, Sample
+from streams.resources.idleness import IdleJudge, MachineSample
 from streams.resources.others import Other
 
 
@@ -69,7 +69,7 @@ BEAT_SECONDS: Final = 2.0
 DOWN_AFTER: Final = 10.0
 
 
-class Memory(msgspec.Struct, frozen=True):
+class MemoryUse(msgspec.Struct, frozen=True):
     """The memory of a process. ``in_flight``: bytes of events that are counted now, of ``budget``."""
 
     rss: int
@@ -78,7 +78,7 @@ class Memory(msgspec.Struct, frozen=True):
     budget: int = 0
 
 
-class Machine(msgspec.Struct, frozen=True):
+class MachineUse(msgspec.Struct, frozen=True):
     """What others use of the machine: ``others`` is a share of its cores; pressures are percent, None where unknown.
 
     ``top``: who they are, the largest three.
@@ -97,8 +97,8 @@ class WorkerState(msgspec.Struct, frozen=True):
 
     mode: Mode
     why: str
-    memory: Memory
-    machine: Machine | None
+    memory: MemoryUse
+    machine: MachineUse | None
     partitions: tuple[int, ...]
     received: int
     processed: int
@@ -118,8 +118,8 @@ class IngestState(msgspec.Struct, frozen=True):
 
     mode: Mode
     why: str
-    memory: Memory
-    machine: Machine | None
+    memory: MemoryUse
+    machine: MachineUse | None
     relay: str
     run: int
     plan: str
@@ -179,9 +179,9 @@ def ingest_mode(
     return next(((mode, why) for holds, mode, why in ways if holds), pace)
 
 
-def shown_machine(sample: Sample, judge: IdleJudge) -> Machine:
+def machine_use(sample: MachineSample, judge: IdleJudge) -> MachineUse:
     """A sample and its judgement, as other programs see it."""
-    return Machine(
+    return MachineUse(
         others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
         memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure, top=sample.top,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from streams.resources.in_flight import Gate
 from streams.resources.memory_budgets import worker_budgets
 from streams.runtime.drills import crash_point
 from streams.sink_postgres import Fenced, Written
-from streams.worker.slices import Record, Slice, cut_events
+from streams.worker.slices import Slice, SlicedRecord, cut_events
 from streams.worker.throttle import LARGEST_BATCH, Throttle
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class SliceEvent(Protocol):
         """Let Faust forget it."""
 
 
-class Source(Protocol):
+class SliceSource(Protocol):
     """Where the slices come from: the transport's consumer."""
 
     def is_current(self, piece: Slice) -> bool:
@@ -58,7 +58,12 @@ class Sink(Protocol):
     """Where the transactions go."""
 
     async def write(
-        self, partition: int, base: int, next_offset: int, records: Sequence[Record], still_ours: Callable[[], bool]
+        self,
+        partition: int,
+        base: int,
+        next_offset: int,
+        records: Sequence[SlicedRecord],
+        still_ours: Callable[[], bool],
     ) -> Written:
         """Apply the records, or nothing. Raises Fenced."""
 
@@ -81,7 +86,7 @@ class Lanes:
 
     def __init__(
         self,
-        source: Source,
+        source: SliceSource,
         sink: Sink,
         throttle: Throttle,
         *,
@@ -157,7 +162,7 @@ class Lanes:
     async def _write_merged(self, tp: TP, lane: deque[Item]) -> None:
         """One transaction of as many adjacent slices as go into it."""
         first = lane[0]
-        records: Sequence[Record] = first.piece.records[first.done :] if first.done else first.piece.records
+        records: Sequence[SlicedRecord] = first.piece.records[first.done :] if first.done else first.piece.records
         base, position, size, merged = first.position, first.piece.next_offset, first.piece.nbytes, 1
         for item in list(lane)[1:]:
             piece = item.piece
@@ -204,7 +209,7 @@ class Lanes:
             if is_rest:
                 self._release(lane.popleft())
 
-    async def _commit(self, tp: TP, piece: Slice, base: int, position: int, records: Sequence[Record]) -> bool:
+    async def _commit(self, tp: TP, piece: Slice, base: int, position: int, records: Sequence[SlicedRecord]) -> bool:
         """Whether the records are in the database. If not, the partition's slices are void."""
         if not self._source.is_current(piece):
             return False

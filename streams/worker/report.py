@@ -31,7 +31,7 @@ class Cursor(Protocol):
 
 
 @dataclass(slots=True)
-class Counts:
+class WorkerCounts:
     """Events since the worker's start. received = processed + skipped + dead."""
 
     received: int = 0
@@ -68,7 +68,7 @@ class Reporter:
     """Reports what has changed since the last report; nothing while nothing moves."""
 
     def __init__(self, memory: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
-        self.counts = Counts()
+        self.counts = WorkerCounts()
         self.cursor: Cursor | None = None
         self._memory = memory
         self._clock = clock
@@ -97,7 +97,7 @@ class Reporter:
         return lines
 
 
-def progress_line(counts: Counts, rate: float) -> str:
+def progress_line(counts: WorkerCounts, rate: float) -> str:
     """``[BACKFILL] Progress: N received, N processed, N skipped (X evt/s)``."""
     return (
         f"[BACKFILL] Progress: {counts.received} received, {counts.processed} processed, {counts.skipped} skipped "

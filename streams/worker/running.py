@@ -33,7 +33,7 @@ from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.status.estimate import say_estimates
 from streams.status.heartbeat import Heartbeat, pause_line
-from streams.status.process import Memory, Mode, WorkerState
+from streams.status.process import MemoryUse, Mode, WorkerState
 from streams.tables import Tables
 from streams.ui.terminal.worker_line import SHOW_EVERY, WorkerProgress
 from streams.ui.web.figures import Durations, HeldPartition, WorkerFigures
@@ -202,7 +202,7 @@ class RunningPipeline:
         return WorkerState(
             mode=mode,
             why=why,
-            memory=Memory(
+            memory=MemoryUse(
                 rss=memory.rss or self._machine.rss(),
                 limit=memory.limit,
                 in_flight=memory.budget.in_flight,

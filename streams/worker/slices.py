@@ -21,7 +21,7 @@ SLICE_RECORDS: Final = 1000
 SLICE_BYTES: Final = 1 << 20
 
 
-class Record(Protocol):
+class SlicedRecord(Protocol):
     """What is used of an aiokafka ConsumerRecord."""
 
     offset: int
@@ -38,7 +38,7 @@ class Slice:
     # No reference back to the Kafka message that carries it: a cycle would keep a megabyte until the next gc.
     __slots__ = ("__weakref__", "base", "epoch", "in_flight", "nbytes", "next_offset", "records", "tp")
 
-    def __init__(self, tp: TP, base: int, records: list[Record], epoch: int) -> None:
+    def __init__(self, tp: TP, base: int, records: list[SlicedRecord], epoch: int) -> None:
         self.tp = tp
         self.base = base
         self.records = records
@@ -117,7 +117,7 @@ class Chain:
         """Whether a slice was cut since the partition was last voided, and may still be applied."""
         return self._epochs.get(piece.tp) == piece.epoch
 
-    def link(self, tp: TP, records: list[Record]) -> Slice | Break:
+    def link(self, tp: TP, records: list[SlicedRecord]) -> Slice | Break:
         """The records as the next slice, or why they are not."""
         base = self._next.get(tp)
         if base is None:
@@ -131,12 +131,12 @@ class Chain:
             return Break("rewound" if first < base else "hole", base, first)
         return self._cut(tp, base, records)
 
-    def bridge(self, tp: TP, records: list[Record]) -> Slice | Break:
+    def bridge(self, tp: TP, records: list[SlicedRecord]) -> Slice | Break:
         """Accept records behind a hole that was no loss: the slice's base is where the hole begins."""
         base = self._next.get(tp)
         return Break("stale") if base is None else self._cut(tp, base, records)
 
-    def _cut(self, tp: TP, base: int, records: list[Record]) -> Slice:
+    def _cut(self, tp: TP, base: int, records: list[SlicedRecord]) -> Slice:
         self._seen.pop(tp, None)
         piece = Slice(tp, base, records, self._epochs[tp])
         self._next[tp] = piece.next_offset
@@ -144,10 +144,10 @@ class Chain:
 
 
 def split(
-    records: Sequence[Record], max_records: int = SLICE_RECORDS, max_bytes: int = SLICE_BYTES
-) -> list[list[Record]]:
+    records: Sequence[SlicedRecord], max_records: int = SLICE_RECORDS, max_bytes: int = SLICE_BYTES
+) -> list[list[SlicedRecord]]:
     """Cut a fetched run into pieces of at most so many records; a piece ends once it has reached ``max_bytes``."""
-    pieces: list[list[Record]] = []
+    pieces: list[list[SlicedRecord]] = []
     start = size = 0
     for i, record in enumerate(records):
         size += record.serialized_value_size
@@ -159,14 +159,14 @@ def split(
     return pieces
 
 
-def round_robin(fetched: Iterable[tuple[TP, list[list[Record]]]]) -> list[tuple[TP, list[Record]]]:
+def round_robin(fetched: Iterable[tuple[TP, list[list[SlicedRecord]]]]) -> list[tuple[TP, list[SlicedRecord]]]:
     """The pieces of all partitions, the first of each, then the second of each: none starves."""
     numbered = [(number, tp, piece) for tp, pieces in fetched for number, piece in enumerate(pieces)]
     numbered.sort(key=lambda item: item[0])
     return [(tp, piece) for _, tp, piece in numbered]
 
 
-def cut_events(records: Sequence[Record], start: int, limit: int) -> tuple[int, int]:
+def cut_events(records: Sequence[SlicedRecord], start: int, limit: int) -> tuple[int, int]:
     """The end of the longest stretch from ``start`` that holds at most ``limit`` events, and how many it holds.
 
     Control messages (no key) do not count, and those behind the last event belong to the stretch.

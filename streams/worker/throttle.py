@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
+from streams.resources.idleness import NOT_KNOWN, IdleJudge, MachineSample, reason
 from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.resources.memory_budgets import container_says, effective_memory_limit, worker_budgets
 from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
-from streams.status import process
-from streams.status.process import Mode, shown_machine
+from streams.status.process import MachineUse, Mode, machine_use
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ class Throttle:
         self._machine = machine
         self._pacer = Pacer(settings.backfill_batch_size, settings.backfill_batch_delay_ms / 1000)
         self._idle = IdleJudge()
-        self._seen: Sample | None = None
+        self._seen: MachineSample | None = None
         limit = effective_memory_limit(settings)
         self.memory = MemoryWatch(limit, machine.rss, InFlightBudget.of_worker(worker_budgets(limit)), clock)
         self._use_idle = settings.backfill_use_idle
@@ -139,9 +138,9 @@ class Throttle:
         return bool(self._queue) or self._gated or self._paused or self.memory.state == "pause"
 
     @property
-    def machine(self) -> process.Machine | None:
+    def machine(self) -> MachineUse | None:
         """What others use of the machine; None before the first look at it."""
-        return None if self._seen is None else shown_machine(self._seen, self._idle)
+        return None if self._seen is None else machine_use(self._seen, self._idle)
 
     @property
     def mode(self) -> Mode:
@@ -266,7 +265,7 @@ class Throttle:
             self.memory.look()
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    def _look_at_machine(self, sample: Sample) -> None:
+    def _look_at_machine(self, sample: MachineSample) -> None:
         was, self._seen = self._idle.idle, sample
         if self._idle.sample(sample) != was and self._use_idle and not self._unlimited:
             log.info(

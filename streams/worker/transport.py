@@ -33,7 +33,7 @@ from streams.worker.app import pipeline_of
 from streams.worker.fetching import DRAIN_BYTES, FetchThread
 from streams.worker.persistence import Producer, until_answered
 from streams.worker.slice_schema import SliceMessage, SliceSchema
-from streams.worker.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
+from streams.worker.slices import SLICE_RECORDS, Break, Chain, Slice, SlicedRecord, rewound, round_robin, split
 from streams.worker.stampede import install
 
 if TYPE_CHECKING:  # it imports the consumer
@@ -292,7 +292,7 @@ class Consumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         if not fetched or self.should_stop or not self.flow_active:
             return
-        sliced: list[tuple[TP, list[list[Record]]]] = []
+        sliced: list[tuple[TP, list[list[SlicedRecord]]]] = []
         in_flight: dict[TP, InFlight] = {}
         for key, (records, counted) in fetched.items():
             tp = TP(key.topic, key.partition)
@@ -324,7 +324,7 @@ class Consumer(driver.Consumer):
                 yield tp, message
                 del message
 
-    async def _link(self, tp: TP, records: list[Record]) -> Slice | None:
+    async def _link(self, tp: TP, records: list[SlicedRecord]) -> Slice | None:
         linked = self._chain.link(tp, records)
         if isinstance(linked, Slice):
             return linked
@@ -338,7 +338,7 @@ class Consumer(driver.Consumer):
             self._void([tp])
         return None
 
-    async def _bridge(self, tp: TP, records: list[Record], hole: Break) -> Slice | None:
+    async def _bridge(self, tp: TP, records: list[SlicedRecord], hole: Break) -> Slice | None:
         """Go over a hole: a loss if the log begins behind our position, else compaction or a transaction's marker."""
         begin, _ = await self._thread.call_thread(_log_bounds, self.aio, [kafka_tp(tp)])
         if begin[kafka_tp(tp)] > hole.expected:

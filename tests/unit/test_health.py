@@ -9,7 +9,7 @@ import pytest
 
 from streams.status.process import Mode
 from streams.ui.web.guard import names_loopback
-from streams.ui.web.health import STUCK_SECONDS, Progress, ingest_checks, is_ready, progress_of, worker_checks
+from streams.ui.web.health import STUCK_SECONDS, ProgressWatch, ingest_checks, is_ready, progress_of, worker_checks
 from tests import web_samples as samples
 
 STUCK = STUCK_SECONDS + 1
@@ -65,7 +65,7 @@ def test_an_ingest(figures: Any, still: float, failing: list[str]) -> None:
 
 
 def test_standing_still_counts_only_while_there_is_something_to_do() -> None:
-    progress = Progress(0.0)
+    progress = ProgressWatch(0.0)
     assert progress.still(1.0, 5, idle=False) == 0
     assert progress.still(31.0, 5, idle=False) == 30
     assert progress.still(40.0, 6, idle=False) == 0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.resources.idleness import Sample
+from streams.resources.idleness import MachineSample
 from streams.resources.machine import Machine
 from streams.settings import PROFILES, Settings
 from streams.worker.throttle import LARGEST_BATCH, Pacer, Throttle, describe
@@ -116,7 +116,7 @@ def throttle(clock: Clock = time.monotonic, **settings: object) -> Throttle:
 def seen(made: Throttle, *others: float) -> None:
     """Samples of the machine, as the sampler would bring them."""
     for share in others:
-        made._look_at_machine(Sample(share))
+        made._look_at_machine(MachineSample(share))
 
 
 IDLE, BUSY = (0.0,) * 3, (0.9,) * 2

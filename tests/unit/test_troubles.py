@@ -16,9 +16,9 @@ from streams.postgres.processes import ProcessRow
 from streams.resources.others import Other
 from streams.runtime.rates import Speeds
 from streams.status.coverage import GapTimes
-from streams.status.model import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
+from streams.status.model import Counted, LetterSummary, Partition, Paused, Process, Rates, Status, Stretch
 from streams.status.postgres_side import of_interest
-from streams.status.process import IngestState, Machine, Memory, Mode, WorkerState, ingest_mode
+from streams.status.process import IngestState, MachineUse, MemoryUse, Mode, WorkerState, ingest_mode
 from streams.status.reader import seconds_left
 from streams.status.troubles import Context, reaches_head, troubles
 from streams.ui.terminal.status_page import page, strip
@@ -31,9 +31,9 @@ def ago(seconds: float) -> dt.datetime:
     return NOW - dt.timedelta(seconds=seconds)
 
 
-def worker(machine: Machine | None = None, **changes: Any) -> Process:
+def worker(machine: MachineUse | None = None, **changes: Any) -> Process:
     state = WorkerState(
-        mode=Mode.WHOLE_SLICES, why="the machine is idle", memory=Memory(100 << 20, 512 << 20), machine=machine,
+        mode=Mode.WHOLE_SLICES, why="the machine is idle", memory=MemoryUse(100 << 20, 512 << 20), machine=machine,
         partitions=(0, 1), received=10, processed=9, skipped=1, dead=0, rate=5.0, transactions=1, transactions_max=2,
     )  # fmt: skip
     facts: dict[str, Any] = {
@@ -45,7 +45,7 @@ def worker(machine: Machine | None = None, **changes: Any) -> Process:
 
 def ingest(**changes: Any) -> Process:
     state = IngestState(
-        mode=Mode.FULL_SPEED, why="", memory=Memory(1, 2), machine=None, relay="relay.example", run=1, plan="start",
+        mode=Mode.FULL_SPEED, why="", memory=MemoryUse(1, 2), machine=None, relay="relay.example", run=1, plan="start",
         seq=5, time=ago(10), head=NOW, oldest=None, covered_from=None, frames=1, events=1, dead=0, gaps=0, rate=100.0,
         bytes_rate=1.0, speed=2.0, left=50.0, window_left=None,
     )  # fmt: skip
@@ -122,7 +122,10 @@ DOWN = worker(alive=False, seen_at=ago(180))
             told(context(gaps=(GapTimes(ago(3600), None, "lost", NOW),))),
         ),
         ("The relay did not keep what was asked for", told(context(gaps=(GapTimes(ago(9), ago(8), NOT_KEPT, NOW),)))),
-        ("A dead letter: bad (and 2 more)", told(last_letters=(Letter(0, 1, NOW, None, None, "bad"),), dead_letters=3)),
+        (
+            "A dead letter: bad (and 2 more)",
+            told(last_letters=(LetterSummary(0, 1, NOW, None, None, "bad"),), dead_letters=3),
+        ),
         ("it was re-created", told(partitions=(Partition(0, 0, 10, 9, 0, 5, NOW, None),))),
         ("5 messages left the topic", told(partitions=(Partition(0, 10, 5, 19, 9, 5, NOW, None),))),
         ("There is no topic", told(context(topic="There is no topic t yet."))),
@@ -148,7 +151,7 @@ def test_strangers_strings_cannot_write_to_the_terminal() -> None:
         relay=EVIL,
         cursor=EVIL,
         collections=(Counted(EVIL, 1),),
-        last_letters=(Letter(0, 1, NOW, EVIL, EVIL, EVIL),),
+        last_letters=(LetterSummary(0, 1, NOW, EVIL, EVIL, EVIL),),
         coverage=(Stretch("covered", ago(100), NOW, EVIL),),
         paused=Paused(NOW, EVIL, EVIL, True),
         processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode=Mode.NO_RELAY)),
@@ -168,14 +171,14 @@ def printed(status: Status) -> str:
 
 def test_what_is_counted_as_other_work_is_named() -> None:
     top = (Other("chrome", 0.41), Other("\x1b[31mjava", 0.12), Other("make", 0.03))
-    machine = Machine(others=0.6, idle=False, cores=8.0, top=top)
+    machine = MachineUse(others=0.6, idle=False, cores=8.0, top=top)
     shown = printed(msgspec.structs.replace(WELL, processes=(worker(machine=machine),)))
     assert "busy, 8 cores" in shown
     assert "others use 60 % of the machine (chrome 41 %, " in shown
     assert "make 3 %)" in shown
     assert "\x1b" not in shown
     # A version that did not say who they are is read as before.
-    old = msgspec.json.decode(b'{"others": 0.25, "idle": false, "cores": 2}', type=Machine)
+    old = msgspec.json.decode(b'{"others": 0.25, "idle": false, "cores": 2}', type=MachineUse)
     assert "others use 25 % of the machine" in printed(
         msgspec.structs.replace(WELL, processes=(worker(machine=old), worker(alive=False, machine=old)))
     )

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from streams.environment.database_url import AddressError, parse
 from streams.settings import PROFILES, Settings
 
-Source = Literal["environment", ".env", "profile", "default", "embedded stack"]
+SettingSource = Literal["environment", ".env", "profile", "default", "embedded stack"]
 
 _HIDDEN: Final = "***"
 #: A parameter of a URL's query whose name has one of these is secret. A file's name is not: the file guards itself.
@@ -31,7 +31,7 @@ class Shown(msgspec.Struct, frozen=True):
 
     name: str
     value: str | None
-    source: Source
+    source: SettingSource
 
 
 def shown_settings(
@@ -53,7 +53,7 @@ def _shown(
 ) -> Shown:
     value = as_shown(getattr(settings, name))
     if _has(environment, name):
-        source: Source = "environment"
+        source: SettingSource = "environment"
     elif _has(dotenv, name):
         source = ".env"
     elif name in _EMBEDDED and stack.get(name):

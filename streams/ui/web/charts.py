@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from streams.resources.others import others_in_words
-from streams.status.process import Machine, Mode
+from streams.status.process import MachineUse, Mode
 from streams.text import UNKNOWN, number, share, size, stranger
 from streams.ui.web.drawing import HEIGHT, Block, ceiling, line, plain, span
 from streams.ui.web.figures import Figures
@@ -58,7 +58,7 @@ def charts(figures: Figures, history: History) -> Charts:
     )
 
 
-def _who(machine: Machine | None) -> str:
+def _who(machine: MachineUse | None) -> str:
     """Return who uses the machine besides us, as a sentence."""
     if machine is None:
         return ""

@@ -22,7 +22,7 @@ SLOWEST: Final = 5.0
 HIGH_WATER: Final = 64 * 1024
 
 
-class Events:
+class EventStream:
     """Whoever looks, and the task that makes the events while somebody does."""
 
     def __init__(self, make: Callable[[], Awaitable[bytes]]) -> None:

@@ -25,7 +25,7 @@ class Check:
     why: str
 
 
-class Progress:
+class ProgressWatch:
     """How long nothing has moved, with something to do."""
 
     def __init__(self, now: float) -> None:

@@ -17,7 +17,7 @@ MINUTES: Final = round(EVERY * SLOTS / 60)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class HistorySample:
     """One look. ``rate`` is of events a second, ``others`` a share of the machine."""
 
     rate: float
@@ -27,27 +27,27 @@ class Sample:
     mode: Mode
 
 
-def sample(figures: Figures) -> Sample:
+def sample(figures: Figures) -> HistorySample:
     """What is kept of the figures now."""
     state = figures.state
     if state is None:
-        return Sample(0.0, None, 0, None, Mode.STARTING)
+        return HistorySample(0.0, None, 0, None, Mode.STARTING)
     lag = figures.lag if figures.kind == "worker" else None
     others = state.machine.others if state.machine is not None else None
-    return Sample(state.rate, lag, state.memory.rss, others, state.mode)
+    return HistorySample(state.rate, lag, state.memory.rss, others, state.mode)
 
 
 class History:
     """The samples, oldest first."""
 
     def __init__(self) -> None:
-        self.samples: deque[Sample] = deque(maxlen=SLOTS)
+        self.samples: deque[HistorySample] = deque(maxlen=SLOTS)
 
     def add(self, figures: Figures) -> None:
         """Keep a sample, and forget one that is older than all of it."""
         self.samples.append(sample(figures))
 
-    def values(self, of: Callable[[Sample], float | None]) -> list[float | None]:
+    def values(self, of: Callable[[HistorySample], float | None]) -> list[float | None]:
         """One figure of all samples."""
         return [of(kept) for kept in self.samples]
 

@@ -15,7 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from streams import __version__
-from streams.status.process import INGEST_MODES, WORKER_MODES, Machine, Memory, Mode
+from streams.status.process import INGEST_MODES, WORKER_MODES, MachineUse, MemoryUse, Mode
 from streams.ui.web.figures import BUCKETS, Figures, IngestFigures, WorkerFigures
 
 #: What every name begins with.
@@ -146,14 +146,14 @@ def _modes(name: str, text: str, modes: Iterable[Mode], now: Mode) -> Iterator[M
     yield family
 
 
-def _memory(prefix: str, memory: Memory) -> Iterator[Metric]:
+def _memory(prefix: str, memory: MemoryUse) -> Iterator[Metric]:
     yield from gauge(f"{prefix}_memory_bytes", "Resident memory, when last looked at.", memory.rss)
     yield from gauge(f"{prefix}_memory_limit_bytes", "BACKFILL_MAX_MEMORY_MB.", memory.limit)
     yield from gauge(f"{prefix}_in_flight_bytes", "Bytes of events that are in flight.", memory.in_flight)
     yield from gauge(f"{prefix}_in_flight_limit_bytes", "Most bytes of events in flight.", memory.budget)
 
 
-def _machine(prefix: str, machine: Machine | None) -> Iterator[Metric]:
+def _machine(prefix: str, machine: MachineUse | None) -> Iterator[Metric]:
     if machine is not None:
         yield from gauge(f"{prefix}_others_ratio", "The share of the machine's cores that others use.", machine.others)
         yield from gauge(f"{prefix}_machine_idle", "Whether the machine counts as idle.", float(machine.idle))

@@ -10,7 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from streams.ui.web.history import MINUTES
-from streams.ui.web.view import View
+from streams.ui.web.view import PageView
 
 _FILES: Final = resources.files("streams.ui.web")
 #: What the page consists of besides itself, with its type.
@@ -56,7 +56,7 @@ def _environment() -> Environment:
 _PAGE: Final = _environment().get_template("page.html")
 
 
-def render(view: View) -> str:
+def render(view: PageView) -> str:
     """The whole page."""
     # Macros read `view` from the template's globals where it is not handed to them.
     return _PAGE.render(view=view)

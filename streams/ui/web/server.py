@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from streams.ui.web.deployment_metrics import DeploymentFigures
-from streams.ui.web.events import Events
+from streams.ui.web.events import EventStream
 from streams.ui.web.figures import Figures, IngestFigures, WorkerFigures
 from streams.ui.web.guard import add_headers, guard
-from streams.ui.web.health import Check, Progress, ingest_checks, is_ready, progress_of, worker_checks
+from streams.ui.web.health import Check, ProgressWatch, ingest_checks, is_ready, progress_of, worker_checks
 from streams.ui.web.history import EVERY, History
 from streams.ui.web.metrics import ProcessFigures
 from streams.ui.web.page import FILES, read_file, render
 from streams.ui.web.port import address, is_loopback
-from streams.ui.web.view import View, view
+from streams.ui.web.view import PageView, view
 from streams.ui.web.watcher import Reader, Watcher
 
 log = logging.getLogger(__name__)
@@ -61,9 +61,9 @@ class WebServer:
         self._figures = figures
         self._probe = probe
         self._watcher = Watcher(open_reader)
-        self._events = Events(self._event)
+        self._events = EventStream(self._event)
         self._history = History()
-        self._progress = Progress(time.monotonic())
+        self._progress = ProgressWatch(time.monotonic())
         self._still = 0.0
         self._own = CollectorRegistry()
         self._own.register(ProcessFigures(figures))
@@ -124,7 +124,7 @@ class WebServer:
 
     # -- the page
 
-    async def _view(self) -> View:
+    async def _view(self) -> PageView:
         status = await self._watcher.latest(_SCRAPE_SECONDS)
         now = dt.datetime.now(dt.UTC)
         return view(status, self._watcher.trouble, self._figures(), self._history, now)

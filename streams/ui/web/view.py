@@ -46,7 +46,7 @@ class Hop(msgspec.Struct, frozen=True):
     said: str
 
 
-class Place(msgspec.Struct, frozen=True):
+class Station(msgspec.Struct, frozen=True):
     """A station of the journey."""
 
     name: str
@@ -56,11 +56,11 @@ class Place(msgspec.Struct, frozen=True):
 class Journey(msgspec.Struct, frozen=True):
     """Relay, Kafka, Postgres, and the two hops between them."""
 
-    relay: Place
+    relay: Station
     ingest: Hop
-    kafka: Place
+    kafka: Station
     worker: Hop
-    postgres: Place
+    postgres: Station
 
 
 class Tile(msgspec.Struct, frozen=True):
@@ -115,7 +115,7 @@ class LetterRow(msgspec.Struct, frozen=True):
     reason: str
 
 
-class View(msgspec.Struct, frozen=True):
+class PageView(msgspec.Struct, frozen=True):
     """The page. ``announced`` is read out whenever it changes, so nothing stands there that changes each second."""
 
     title: str
@@ -139,13 +139,13 @@ class View(msgspec.Struct, frozen=True):
     letters_note: str
 
 
-def view(status: Status | None, trouble: str | None, figures: Figures, history: History, now: dt.datetime) -> View:
+def view(status: Status | None, trouble: str | None, figures: Figures, history: History, now: dt.datetime) -> PageView:
     """The page of a deployment. ``trouble``: why there is no Status, or why it is an old one."""
     said = headline(status, trouble, figures, now)
     troubles = [*([trouble] if trouble else []), *(status.troubles if status is not None else ())]
     partitions = sorted(status.partitions, key=lambda p: -p.lag)[:MOST_PARTITIONS] if status is not None else []
     processes = status.processes[:MOST_PROCESSES] if status is not None else ()
-    return View(
+    return PageView(
         title=f"{said.title} · atproto-streams",
         announced=f"{said.title}, {plural(len(troubles), 'trouble')}" if troubles else said.title,
         at=f"{now:%H:%M:%S} UTC",
@@ -206,16 +206,16 @@ def _journey(status: Status | None, figures: Figures, now: dt.datetime) -> Journ
     relay = status.relay if status is not None else (ingest.relay if ingest is not None else None)
     head = status.head if status is not None else (ingest.head if ingest is not None else None)
     return Journey(
-        relay=Place(stranger(relay, 60), f"head {clock(head, now)}" if head is not None else "head not known"),
+        relay=Station(stranger(relay, 60), f"head {clock(head, now)}" if head is not None else "head not known"),
         ingest=_ingest_hop(status, ingest),
-        kafka=Place(
+        kafka=Station(
             stranger(status.topic, 60) if status is not None else UNKNOWN,
             f"{plural(len(status.partitions), 'partition')}, {number(status.lag)} waiting"
             if status is not None
             else "",
         ),
         worker=_worker_hop(status, figures),
-        postgres=Place(status.schema if status is not None else UNKNOWN, _postgres_detail(status, now)),
+        postgres=Station(status.schema if status is not None else UNKNOWN, _postgres_detail(status, now)),
     )
 
 
