@@ -33,7 +33,7 @@ from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import resident
 from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, container_says, effective_memory_limit, ingest_budgets
 from streams.resources.memory_watch import MemoryWatch, settle_memory
-from streams.runtime.drills import crash_point, hog_memory
+from streams.runtime.drills import IngestPoint, crash_point, hog_memory
 from streams.runtime.waiting import Ended, Patience
 from streams.settings import Settings
 from streams.sources.firehose.intake import Counts
@@ -241,7 +241,7 @@ class Replay:
     async def _finish(self, reader: RunReader, publisher: Publisher) -> None:
         """Everything that was taken into Kafka; when we were told to stop, for a few seconds only."""
         try:
-            crash_point("drain.before")
+            crash_point(IngestPoint.DRAIN_BEFORE)
             await reader.until_taken(publisher.drain())
         except Ended:
             if self.lost_lock:
@@ -252,7 +252,7 @@ class Replay:
             except TimeoutError:
                 log.warning("Kafka did not take the last events in time: the next ingest takes them again")
                 return
-        crash_point("drain.after")
+        crash_point(IngestPoint.DRAIN_AFTER)
 
     async def _connect_publisher(self, reader: RunReader) -> Publisher:
         """A started publisher; a broker that is away is waited for, except at the start. Raises Ended."""

@@ -21,7 +21,7 @@ from faust.types import TP
 
 from streams.resources.in_flight import Gate
 from streams.resources.memory_budgets import worker_budgets
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import WorkerPoint, crash_point
 from streams.sink_postgres import Fenced, Written
 from streams.worker.slices import Slice, SlicedRecord, cut_events
 from streams.worker.throttle import LARGEST_BATCH, Throttle
@@ -119,7 +119,7 @@ class Lanes:
         if self.failed is not None:
             event.ack()
             return
-        crash_point("slice.taken")
+        crash_point(WorkerPoint.SLICE_TAKEN)
         self._slices += 1
         self._bytes += piece.nbytes
         self._lanes.setdefault(piece.tp, deque()).append(Item(event, piece, 0, piece.base))
@@ -228,8 +228,8 @@ class Lanes:
         finally:
             self._writing.discard(tp)
         seconds = time.monotonic() - began
-        crash_point("slice.after_apply")
+        crash_point(WorkerPoint.SLICE_AFTER_APPLY)
         self._source.mark_durable(tp, position)
-        crash_point("slice.acknowledged")
+        crash_point(WorkerPoint.SLICE_ACKNOWLEDGED)
         self._on_written(tp.partition, written, seconds)
         return True

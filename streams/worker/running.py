@@ -27,7 +27,7 @@ from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import effective_memory_limit
 from streams.resources.memory_watch import memory_line, settle_memory
-from streams.runtime.drills import crash_point, hog_memory
+from streams.runtime.drills import WorkerPoint, crash_point, hog_memory
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import Fenced, PostgresSink, Written
@@ -131,9 +131,9 @@ class RunningPipeline:
         await self._throttle.close()
         with suppress(TimeoutError, StreamsError):
             async with asyncio.timeout(LAST_SAVE_SECONDS):
-                crash_point("shutdown.before_cursor")
+                crash_point(WorkerPoint.SHUTDOWN_BEFORE_CURSOR)
                 await self._write_cursor()
-                crash_point("shutdown.after_cursor")
+                crash_point(WorkerPoint.SHUTDOWN_AFTER_CURSOR)
         self._reporter.report()
         await self._heartbeat.end()
         await self._database.close()
@@ -333,9 +333,9 @@ class RunningPipeline:
             return  # what is sent to a producer that has stopped crashes the worker
         topic = self.settings.kafka_topic
         try:
-            crash_point("tables.before_flush")
+            crash_point(WorkerPoint.TABLES_BEFORE_FLUSH)
             self._tables.flush([tp.partition for tp in self._app.consumer.assignment() if tp.topic == topic])
-            crash_point("tables.after_flush")
+            crash_point(WorkerPoint.TABLES_AFTER_FLUSH)
         except Exception:
             log.exception("The tables could not be written.")
 

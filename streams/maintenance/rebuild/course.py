@@ -38,7 +38,7 @@ from streams.postgres.database import Abandoned, Connection, Database, unlimited
 from streams.protocol.collection_filter import compile_patterns
 from streams.resources.machine import Machine
 from streams.resources.niceness import step_back
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import RebuildPoint, crash_point
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink
@@ -191,7 +191,7 @@ class _Rebuild:
             if wanted.swap and not wanted.seed:
                 await self._refuse_later_beginning(state)
             await begin(self._rebuilt, state)
-            crash_point("rebuild.after_schema")
+            crash_point(RebuildPoint.AFTER_SCHEMA)
             return state
         await begin(self._rebuilt, state)  # a program that is newer than the one that began it
         if (state.topic, state.group, state.live) != (names.topic, names.rebuilt_group, names.live):
@@ -253,7 +253,7 @@ class _Rebuild:
             self._tell(f"copying the rows of {names.live} …")
             rows = await seed(self._rebuilt, names.live, names.group, self._wanted_still)
             self._tell(f"{rows:,} rows copied.")
-            crash_point("rebuild.after_seed")
+            crash_point(RebuildPoint.AFTER_SEED)
             seeded = await standing(self._rebuilt, names.live, names.rebuilt)
             assert seeded is not None
             self._state = seeded
@@ -262,7 +262,7 @@ class _Rebuild:
             ends = {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
             await filler.to(ends)
         await self._follow()
-        crash_point("rebuild.after_fill")
+        crash_point(RebuildPoint.AFTER_FILL)
         counts = filler.counts
         self._tell(
             f"{names.rebuilt} is filled: {counts.received:,} received, {counts.applied:,} processed, {counts.skipped:,}"
@@ -380,7 +380,7 @@ class _Rebuild:
                 if await was_swapped(self._live, names) is not None:
                     return
             raise
-        crash_point("rebuild.after_swap")
+        crash_point(RebuildPoint.AFTER_SWAP)
         self._tell(
             f"swapped in {time.monotonic() - began:.1f} s: {names.rebuilt} is {names.live} now, and what was "
             f"{names.live} is {names.kept}. Drop it when you do not need it: DROP SCHEMA {names.kept} CASCADE"
