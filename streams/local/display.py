@@ -1,4 +1,4 @@
-"""What ``make run`` shows: two bars on a terminal, a line every few seconds elsewhere, and the summary at the end."""
+"""The output of ``make run``: two bars on a terminal, a line every few seconds elsewhere, the summary at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST: Final = 8
 
 
 class Display:
-    """Follows both processes. ``heard`` gets the ingest's log lines, ``show`` where the sink stands."""
+    """Follows both processes. ``heard`` gets the ingest's log lines, ``show`` the sink's lag."""
 
     def __init__(self, settings: Settings) -> None:
         self._ingest: dict[str, Any] = {}
@@ -33,7 +33,7 @@ class Display:
         self._samples: deque[tuple[float, int]] = deque()
         self._moved = (self._begin, self._begin)
         self._said = 0.0
-        self._page_told = False
+        self.page: str | None = None  # the live page, once it is known
         self.received = 0
         self._bars: Progress | None = None
         relay = relay_name(settings.relay_url)
@@ -48,7 +48,7 @@ class Display:
             self._bars.start()
 
     def heard(self, line: dict[str, Any]) -> None:
-        """One log line of the ingest."""
+        """Take in one log line of the ingest."""
         event = line.get("event")
         if event in {"progress", "done", "stopped"}:
             self._ingest.update(line)
@@ -91,7 +91,7 @@ class Display:
 
     @property
     def seconds(self) -> float:
-        """From the first event in Postgres to the last."""
+        """Seconds from the first event in Postgres to the last."""
         return max(self._moved[1] - self._moved[0], 0.5)
 
     @property
@@ -105,10 +105,10 @@ class Display:
         else:
             _line(text)
 
-    def page(self, address: str | None) -> None:
-        """Say where the live page is, once."""
-        if address is not None and not self._page_told:
-            self._page_told = True
+    def show_page(self, address: str | None) -> None:
+        """Say where the live page is, if that is known."""
+        if address is not None:
+            self.page = address
             self._tell(f"Watch it live: {address}/")
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Display:
 
 
 def summary(settings: Settings, lag: SinkLag, holdings: Holdings, display: Display) -> str:
-    """What a person wants to know when it is done."""
+    """Return the summary of a run that is done."""
     ingest = display.ingest
     rows = sum(count for _, count in holdings.collections)
     named = ", ".join(f"{shown(name)} {count:,}" for name, count in holdings.collections[:_MOST])
@@ -153,7 +153,7 @@ def summary(settings: Settings, lag: SinkLag, holdings: Holdings, display: Displ
 
 
 def _psql(settings: Settings) -> str:
-    """The command to look into the database: the embedded one brings its own client."""
+    """Return the command to look into the database: the embedded one brings its own client."""
     state = read_stack_state(settings.local_dir)
     if state is not None and state.get("database_url") == settings.database_dsn():
         return f"{sys.executable} -m streams.local psql"

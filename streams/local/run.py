@@ -26,6 +26,7 @@ from streams.sources.firehose.handshake import NotNow
 from streams.sources.firehose.looking import look
 from streams.sources.firehose.relay import relay_name
 from streams.status.lag import LagReader, lag_reader
+from streams.status.postgres_side import worker_page
 
 _EXAMPLES = """examples:
   make run                                          the last day of the default relay
@@ -147,7 +148,8 @@ async def _watch(
         taken = ingest.code == 0
         lag = await reader.lag()
         display.show(lag)
-        display.page(worker.page())
+        if display.page is None:
+            display.show_page(await worker_page(reader.database, worker.settings, worker.pid))
         if worker.code is not None or ingest.code not in {None, 0}:
             return False
         if taken and lag.pending == 0:

@@ -82,7 +82,7 @@ class LagReader:
         self, settings: Settings, database: Database, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
     ) -> None:
         self._settings = settings
-        self._database = database
+        self.database = database
         self._consumer = consumer
         self._tps = tps
 
@@ -142,7 +142,7 @@ class LagReader:
         async def call(connection: Connection) -> list[Any]:
             return list(await connection.fetch(query(name), *arguments))
 
-        return await self._database.run(call)
+        return await self.database.run(call)
 
 
 @asynccontextmanager

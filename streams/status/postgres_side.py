@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import Any, Final
 
 import asyncpg
@@ -15,7 +16,7 @@ from streams.postgres.queries import query
 from streams.settings import Settings
 from streams.status.coverage import GapTimes
 from streams.status.model import LetterSummary
-from streams.status.process import DOWN_AFTER
+from streams.status.process import DOWN_AFTER, WorkerState
 
 #: Dead letters that are shown.
 LETTERS: Final = 10
@@ -75,6 +76,15 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         gap_rows=tuple(GapTimes(*row) for row in gaps),
         cursor=cursor[0]["cursor"] if cursor else None,
     )
+
+
+async def worker_page(database: Database, settings: Settings, pid: int) -> str | None:
+    """Return the address of the live page of a worker on this machine, once its heartbeat has said it."""
+    with contextlib.suppress(MismatchError, msgspec.MsgspecError):  # no schema yet, or one of another version
+        for row in await processes(database, settings.kafka_topic, settings.sink_group, DOWN_AFTER):
+            if row.kind == "worker" and row.alive and (row.host, row.pid) == (socket.gethostname(), pid):
+                return msgspec.json.decode(row.state, type=WorkerState).web
+    return None
 
 
 async def _fetch(connection: Connection, name: str, *arguments: object) -> list[Any]:
