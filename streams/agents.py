@@ -31,7 +31,7 @@ NO_BROKER: Final = "127.0.0.1:9"
 
 
 def credentials(settings: Settings) -> faust.auth.Credentials | None:
-    """The KAFKA_ security settings as Faust's credentials. Raises BrokerError where a file cannot be read."""
+    """Return the KAFKA_ security settings as Faust's credentials. Raises BrokerError where a file cannot be read."""
     protocol = settings.kafka_security_protocol
     context = tls_context(settings) if protocol.endswith("SSL") else None
     if protocol.startswith("SASL"):
@@ -46,7 +46,7 @@ def credentials(settings: Settings) -> faust.auth.Credentials | None:
 
 
 def make_app(settings: Settings) -> StreamsApp:
-    """The app of these settings. The numbers are what a prototype survived five campaigns of crashes with."""
+    """Return the app of these settings. A prototype with these numbers survived five campaigns of crashes."""
     transport.register()
     try:
         servers = settings.bootstrap_servers()
@@ -96,7 +96,7 @@ def make_app(settings: Settings) -> StreamsApp:
 
 
 def _settings_or_exit() -> Settings:
-    """The settings; one sentence and exit code 2 where they cannot be used: this runs under Faust's command."""
+    """Return the settings. Where they cannot be used, end with a sentence and exit code 2."""
     try:
         return load_settings()
     except StreamsError as error:
@@ -121,7 +121,7 @@ firehose: Final[Any] = app.topic(settings.kafka_topic, schema=SliceSchema())
 
 @app.agent(firehose, name="sink_postgres", concurrency=1, supervisor_strategy=CrashingSupervisor)
 async def sink_postgres(stream: StreamT[Slice]) -> None:
-    """Slices of the topic into Postgres, each record exactly once."""
+    """Take slices from the topic to Postgres, each record exactly once."""
     events = cast(faust.Stream[Slice], stream).noack().events()
     pipeline = app.pipeline.running
     async for event in events:

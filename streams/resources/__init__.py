@@ -1,1 +1,1 @@
-"""What we may take of this machine and of the network, and how much of it we and others take now."""
+"""The share of this machine and of the network that we may take, and what we and others take now."""

@@ -1,4 +1,4 @@
-"""Is the machine idle but for us? Pure: samples in, a judgement with hysteresis out, and the reason as a sentence."""
+"""The judgement if the machine is idle but for us. Pure: samples in, a judgement with hysteresis and its reason out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.resources.others import Other, others_in_words
 
 @dataclass(frozen=True, slots=True)
 class MachineSample:
-    """What was seen of the machine since the sample before it.
+    """The work on the machine since the sample before.
 
     ``others``: the share (0 to 1) of the cores, or of the container's quota, that others used; ``top``: who they are.
     The pressures are percent of the last ten seconds; None where the kernel does not say. ``our_io``: our share of the
@@ -47,7 +47,7 @@ OUR_DISK: Final = 0.5
 
 
 class IdleJudge:
-    """Busy after TO_BUSY busy samples in a row; idle after TO_IDLE idle ones, at first.
+    """A judge: busy after TO_BUSY busy samples in a row; idle after TO_IDLE idle ones, at first.
 
     An idleness that lasted less than SETTLED samples may have been ended by our own work where we do not know it as
     ours (a database in another container): each such time the next takes twice as many samples, up to MOST_TO_IDLE.
@@ -62,7 +62,7 @@ class IdleJudge:
         self._to_idle = self.TO_IDLE
 
     def sample(self, sample: MachineSample) -> bool:
-        """Take in one sample; returns the judgement."""
+        """Take in one sample; return the judgement."""
         against = _is_busy(sample) if self.idle else _is_idle(sample)
         self._against = self._against + 1 if against else 0
         if not self.idle:
@@ -90,14 +90,14 @@ def _is_idle(sample: MachineSample) -> bool:
 
 
 def _others_disk(sample: MachineSample) -> float:
-    """The pressure on the disks that others cause; 0 where it is ours, or nobody can say whose it is."""
+    """Return the pressure on the disks that others cause; 0 where it is ours, or where that is not known."""
     if sample.io_pressure is None or sample.our_io is None or sample.our_io >= OUR_DISK:
         return 0.0
     return sample.io_pressure
 
 
 def reason(sample: MachineSample) -> str:
-    """What stands out in a sample, in words."""
+    """Return what stands out in a sample, in words."""
     if not sample.is_known:
         return NOT_KNOWN
     if sample.others < CPU.idle:

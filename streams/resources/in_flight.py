@@ -48,7 +48,7 @@ class InFlightBudget:
         return cls({"unacknowledged": budgets.unacknowledged})
 
     def __getitem__(self, kind: Kind) -> int:
-        """The bytes of this kind now."""
+        """Return the bytes of this kind now."""
         given = self._given[kind]
         while given:
             self._bytes[kind] -= given.popleft()
@@ -91,7 +91,7 @@ class InFlightBudget:
 
 
 class Gate:
-    """Lets transactions in while their values together are within the budget, in the order of asking."""
+    """A gate that lets transactions in while all their values are within the budget, in the order of asking."""
 
     def __init__(self, budget: InFlightBudget, kind: Kind = "staged") -> None:
         self._budget, self._kind = budget, kind

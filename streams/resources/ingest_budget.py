@@ -1,4 +1,4 @@
-"""How much the ingest may read while the delay holds: what the user says, else what the workers can apply. Pure."""
+"""The ingest's limit while the delay holds: the user's setting, else what the workers can apply. Pure."""
 
 from __future__ import annotations
 

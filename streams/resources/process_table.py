@@ -45,7 +45,7 @@ class ProcessTable:
         self._lines: dict[str, tuple[bytes, ProcessEntry | None]] = {}
 
     def read(self) -> Table:
-        """Return them as they are now, by pid. Raises OSError where there is no list of them."""
+        """Return the processes as they are now, by pid. Raises OSError where they cannot be listed."""
         if not (self._proc / "stat").is_file():
             return _elsewhere()
         before, self._lines = self._lines, {}
@@ -93,7 +93,7 @@ def read_machine(proc: Path = PROC) -> tuple[float, int]:
 
 
 def parse_stat(line: bytes) -> ProcessEntry | None:
-    """Read a line of ``/proc/PID/stat``; None where it is none. The name may hold spaces and brackets."""
+    """Read a line of ``/proc/PID/stat``; return None where it is not one. The name may hold spaces and brackets."""
     begin, end = line.find(b"("), line.rfind(b")")
     fields = line[end + 2 :].split(None, 20)
     try:
@@ -107,7 +107,7 @@ def parse_stat(line: bytes) -> ProcessEntry | None:
 
 
 def _read(file: Path | str) -> bytes:
-    """Return what one read gives: these files are small, and a process may be gone."""
+    """Return what one read gives: these files are small. Empty where the process is gone."""
     try:
         handle = os.open(file, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Faults that can be switched on, for the tests and for whoever wants to see what then happens.
+"""Faults that can be switched on, for tests and for drills.
 
 ``CRASH_AT=NAME`` or ``NAME:COUNT`` kills this process at a named place, the COUNT-th time it comes by. What holds after
 SIGKILL at each of these holds at any instruction between them. Without CRASH_AT a crash point is one comparison, and

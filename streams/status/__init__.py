@@ -1,1 +1,1 @@
-"""How a deployment stands: what its processes say, what Kafka, Postgres and the relay answer, what is wrong."""
+"""The state of a deployment: reports of its processes, answers of Kafka, Postgres and the relay, troubles."""

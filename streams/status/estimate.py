@@ -1,4 +1,4 @@
-"""How long the backfill will take at the settings' rate: said at the worker's start, and again with every new run."""
+"""The time that the backfill takes at the settings' rate: logged at the worker's start, and with every new run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streams.text import span
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks whether a run has begun.
+#: Seconds between two checks for a new run.
 LOOK_EVERY: Final = 5.0
 
 
@@ -62,7 +62,7 @@ def estimate(remaining: Remaining, settings: Settings) -> str | None:
 
 
 async def say_estimates(settings: Settings, info: TopicInfo, database: Database) -> None:
-    """Say it now, and whenever another run is known. Never returns."""
+    """Log the estimate now, and whenever another run is known. Never returns."""
     said: int | None = -1
     while True:
         with suppress(StreamsError, KafkaError, OSError):  # who is away is said elsewhere

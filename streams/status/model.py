@@ -1,4 +1,4 @@
-"""One deployment as a person wants to see it: what is covered, where each partition stands, who works or waits and why.
+"""One deployment as a person wants to see it: what is covered, how far each partition is, who works or waits and why.
 
 Read from Kafka and Postgres only, so that it says the same from anywhere. ``status``, the live page and the metrics of
 the whole deployment show this and nothing else.
@@ -73,7 +73,7 @@ class LetterSummary(msgspec.Struct, frozen=True):
 
 
 class Paused(msgspec.Struct, frozen=True):
-    """The pause that holds."""
+    """The present pause."""
 
     since: dt.datetime
     by: str

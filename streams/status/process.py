@@ -1,4 +1,4 @@
-"""What a process says of itself: the same figures for ``status``, the metrics and the live page. Pure; JSON by msgspec.
+"""A process's report of itself: the same figures for ``status``, the metrics and the live page. Pure; JSON by msgspec.
 
 Sizes are bytes, rates are per second over the last ten seconds, times are UTC.
 """
@@ -16,7 +16,7 @@ from streams.resources.others import Other
 
 
 class Mode(enum.StrEnum):
-    """Why a process goes at the pace that it goes: of what is true, the first in the order of its kind's modes."""
+    """The reason for a process' present pace. Of several reasons that are true, the first counts."""
 
     STARTING = "starting"  # a worker: no partition yet, or a rebalance; an ingest: no plan yet
     STOPPING = "stopping"
@@ -79,7 +79,7 @@ class MemoryUse(msgspec.Struct, frozen=True):
 
 
 class MachineUse(msgspec.Struct, frozen=True):
-    """What others use of the machine: ``others`` is a share of its cores; pressures are percent, None where unknown.
+    """The use of the machine by others: ``others`` is a share of its cores; pressures are percent, None where unknown.
 
     ``top``: who they are, the largest three.
     """
@@ -144,13 +144,13 @@ class IngestState(msgspec.Struct, frozen=True):
 
 
 def order_text(repeated: int, late: int) -> str:
-    """What the relay sent twice, and out of order; empty where it did neither."""
+    """Return how much the relay sent twice, and out of order; empty where it did neither."""
     parts = (f"{repeated:,} sent again and passed over" if repeated else "", f"{late:,} out of order" if late else "")
     return ", ".join(filter(None, parts))
 
 
 def plan_text(mode: str, days: int) -> str:
-    """Why a run began where it did: its mode, and what was asked for."""
+    """Return why a run began where it did: its mode, and what was asked for."""
     asked = "all that the relay keeps" if days < 0 else f"the last {days} day{'' if days == 1 else 's'}"
     return f"{mode}, asked for {asked}"
 
@@ -166,7 +166,7 @@ def ingest_mode(
     connected: bool,
     pace: tuple[Mode, str],
 ) -> tuple[Mode, str]:
-    """What an ingest does, and why; the first that is true counts: ``memory``, if it waits for some; last ``pace``."""
+    """Return an ingest's mode, and why: the first that is true, at last ``pace``. ``memory``: why it waits for some."""
     ways: tuple[tuple[bool, Mode, str], ...] = (
         (stopping, Mode.STOPPING, "it was told to stop"),
         (paused, Mode.PAUSED, "by the command pause; resume ends that, and the relay's window does not wait"),
@@ -180,7 +180,7 @@ def ingest_mode(
 
 
 def machine_use(sample: MachineSample, judge: IdleJudge) -> MachineUse:
-    """A sample and its judgement, as other programs see it."""
+    """Return a sample and its judgement as other programs see them."""
     return MachineUse(
         others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
         memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure, top=sample.top,

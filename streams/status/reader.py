@@ -39,7 +39,7 @@ PATIENCE: Final = 10.0
 
 
 class StatusReader:
-    """Gathers while it is open; see ``status_reader``. Connects when it first needs to, and again after an error."""
+    """A reader of the Status; see ``status_reader``. It connects when it first needs to, and again after an error."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class StatusReader:
         self._speeds = Speeds()
 
     async def gather(self) -> Status:
-        """The deployment now. Raises SettingsError, and BrokerError or DatabaseError where one does not answer."""
+        """Return the deployment now. Raises SettingsError, BrokerError, DatabaseError."""
         database = self._open_database()
         rows = await self._ask_database(database)
         found = tuple(_process(row) for row in rows.processes)
@@ -101,7 +101,7 @@ class StatusReader:
 
 @asynccontextmanager
 async def status_reader(settings: Settings) -> AsyncIterator[StatusReader]:
-    """A reader with its own connections, opened by its first ``gather``."""
+    """Make a reader with its own connections, opened by its first ``gather``."""
     made = StatusReader(settings)
     try:
         yield made
@@ -162,7 +162,7 @@ def _status(settings: Settings, facts: KafkaFacts, rows: Rows, found: tuple[Proc
 
 
 def seconds_left(lag: int, rates: Rates, ingest_left: float | None, *, all_read: bool) -> float | None:
-    """Seconds until all that was asked for is in Postgres, at these rates; None where that cannot be said.
+    """Return the seconds until all that was asked for is in Postgres, at these rates; None where that is not known.
 
     What the ingest will yet bring counts too, while it says how long it will take. ``all_read``: that is nothing.
     """

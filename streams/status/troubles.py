@@ -1,6 +1,6 @@
-"""What is wrong with a deployment, as sentences for a person. Pure.
+"""The troubles of a deployment, as sentences for a person. Pure.
 
-What is over (a gap, a dead letter) is a trouble for a day; the counts stay.
+A gap or a dead letter is a trouble for a day; the counts stay.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Context(msgspec.Struct, frozen=True):
 
 
 def troubles(status: Status, context: Context) -> tuple[str, ...]:
-    """The sentences, the gravest first; none where all is well."""
+    """Return the sentences, the gravest first; none where all is well."""
     return tuple(
         sentence
         for part in (
@@ -97,7 +97,7 @@ def _ingest(status: Status, newest: dt.datetime | None) -> Iterator[str]:
 
 
 def _last(status: Status, kind: str) -> str:
-    """When the last process of a kind was seen."""
+    """Return when the last process of a kind was seen."""
     gone = [p for p in status.processes if p.kind == kind]
     if not gone:
         return "none ever reported"
@@ -181,7 +181,7 @@ def _letters(at: dt.datetime, letters: Sequence[LetterSummary], count: int) -> I
 
 
 def reaches_head(moment: dt.datetime | None, status: Status) -> bool:
-    """Whether the relay has had nothing later than ``moment`` for a while, as far as that is known.
+    """Return True if the relay has had nothing later than ``moment`` for a while, as far as that is known.
 
     The head is what was asked for when the ingest started, or what it has read since. An ingest that follows may be far
     behind the clock all the same: that shows while its events' time moves on. Where it does not, the relay is quiet.
@@ -195,7 +195,7 @@ def reaches_head(moment: dt.datetime | None, status: Status) -> bool:
 
 
 def replaced(processes: Sequence[Process]) -> frozenset[Process]:
-    """Those that were lost and are made up for: one for one, by what started after they were last seen and is there."""
+    """Return the lost processes that are replaced: each by one live process that started after it was last seen."""
     found: set[Process] = set()
     for kind in ("worker", "ingest"):
         started = sorted(p.started_at for p in processes if p.kind == kind and p.alive)
@@ -208,7 +208,7 @@ def replaced(processes: Sequence[Process]) -> frozenset[Process]:
 
 
 def process_name(process: Process) -> str:
-    """``worker on HOST (pid 42)``."""
+    """Return ``worker on HOST (pid 42)``."""
     return f"{process.kind} on {shown(process.host)} (pid {process.pid})"
 
 

@@ -1,1 +1,1 @@
-"""What people see, and the machines that watch for them."""
+"""The output for people, and for the machines that watch for them."""

@@ -40,7 +40,7 @@ class Worker(faust.Worker):
         return pipeline_of(self.app)
 
     def _setup_logging(self) -> None:
-        """Our lines as LOG_LEVEL and LOG_FORMAT say; Faust's errors, and all that ``-l`` asks for below warning."""
+        """Log our lines as LOG_LEVEL and LOG_FORMAT say, Faust's errors, and below warning what ``-l`` asks for."""
         set_up_logging(self.pipeline.settings)
         level = level_number(self.loglevel or "WARN")
         asked = level < logging.WARNING
@@ -94,7 +94,7 @@ class Worker(faust.Worker):
             self._schedule_shutdown(signal.SIGTERM)
 
     def fail(self, error: BaseException) -> None:
-        """End the process: for a StreamsError with its sentence and its code, else as Faust crashes."""
+        """End the process: with a StreamsError's sentence and exit code; after any other error as Faust crashes."""
         if self._fault is not None or self.crash_reason is not None:
             return
         if isinstance(error, StreamsError):
@@ -112,7 +112,7 @@ class Worker(faust.Worker):
         super()._crash(reason)
 
     async def stop(self) -> None:
-        """Stop within SHUTDOWN_SECONDS, whoever is away."""
+        """Stop within SHUTDOWN_SECONDS, also while Kafka or Postgres is away."""
         if self._stopping:
             return
         self._stopping = True
@@ -127,7 +127,7 @@ Worker.logger = faust_logger  # mode would take ours for its own lines
 
 
 def end_after(seconds: float, code: int) -> None:
-    """Exit with this code if the process still runs then."""
+    """Exit with this code if the process still runs after so many seconds."""
 
     def end() -> None:
         sys.stderr.write(f"The shutdown took more than {seconds:.0f} s: ended. Positions are safe in Postgres.\n")
@@ -140,7 +140,7 @@ def end_after(seconds: float, code: int) -> None:
 
 
 def _say(error: BaseException) -> None:
-    """One sentence, no traceback."""
+    """Print one sentence, without a traceback."""
     for handler in logging.getLogger().handlers:
         handler.flush()
     sys.stderr.write(f"{error}\n")

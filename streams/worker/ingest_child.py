@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 #: Seconds that the child has to stop by itself.
 STOP_SECONDS: Final = 5.0
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-#: A child that ran so long was well: the next failure begins with the first delay.
+#: After a run of this length a failure begins with the first delay again.
 WELL_SECONDS: Final = 60.0
 #: Faults that starting again cannot mend, and that end the worker too.
 FATAL: Final[dict[int, type[StreamsError]]] = {e.exit_code: e for e in (SettingsError, MismatchError, DiskError)}
 
 
 def ingest_command(days: int) -> list[str]:
-    """The command that ingests so many days, standing by while another ingest holds the topic."""
+    """Return the command that ingests so many days, and stands by while another ingest holds the topic."""
     return [sys.executable, "-m", "streams.ingest", "--days", str(days), "--standby", "--with-parent"]
 
 
 class Child:
-    """Runs a command until it is done. ``on_fault`` is told of an exit that ends the worker too."""
+    """A command that runs until it is done. ``on_fault`` is called with an exit that ends the worker too."""
 
     def __init__(self, command: Sequence[str], on_fault: Callable[[BaseException], None]) -> None:
         self._command = command
@@ -43,7 +43,7 @@ class Child:
         self._stopping = False
 
     async def run(self) -> None:
-        """Start it, and start it again with backoff, until it is done or cannot be helped."""
+        """Start it, and start it again with backoff, until it is done or has a fault that no restart mends."""
         delay = FIRST_DELAY
         while not self._stopping:
             began = time.monotonic()
@@ -81,7 +81,7 @@ class Child:
         return False
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL after STOP_SECONDS."""
+        """Send SIGTERM, and SIGKILL after STOP_SECONDS."""
         self._stopping = True
         if self._process is not None:
             await _end(self._process)

@@ -38,24 +38,24 @@ class SliceEvent(Protocol):
     value: Slice
 
     def ack(self) -> bool:
-        """Let Faust forget it."""
+        """Let Faust forget the slice."""
 
 
 class SliceSource(Protocol):
-    """Where the slices come from: the transport's consumer."""
+    """The source of the slices: the transport's consumer."""
 
     def is_current(self, piece: Slice) -> bool:
-        """Whether the slice may still be written."""
+        """Return True while the slice may still be written."""
 
     def mark_durable(self, tp: TP, next_offset: int) -> None:
-        """The database has committed everything below ``next_offset``."""
+        """Note that the database has committed everything below ``next_offset``."""
 
     def reseek(self, tp: TP) -> None:
         """Void the partition's slices, and read on from the database's position."""
 
 
 class Sink(Protocol):
-    """Where the transactions go."""
+    """The target of the transactions."""
 
     async def write(
         self,
@@ -81,7 +81,7 @@ class Item:
 class Lanes:
     """One lane a partition.
 
-    ``on_written`` is told of each transaction and its seconds, retries included; ``on_fault`` of what ends the process.
+    ``on_written`` is called after each transaction, with its seconds (retries included); ``on_fault`` before the end.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Lanes:
         return len(self._writing)
 
     async def submit(self, event: SliceEvent) -> None:
-        """Take in a slice when there is room for it; after a failure let it go: the process ends."""
+        """Take in a slice once it fits the budget. After a failure drop it: the process ends."""
         piece = event.value
         while self._slices >= DEPTH or (self._slices and self._bytes + piece.nbytes > self._budgets.slices):
             self._freed.clear()
@@ -146,13 +146,13 @@ class Lanes:
             del self._tasks[tp]
 
     def _drop_void(self, lane: deque[Item]) -> bool:
-        """Drop what may no longer be written; whether anything is left."""
+        """Drop what may no longer be written; return True if anything is left."""
         while lane and not self._source.is_current(lane[0].piece):
             self._release(lane.popleft())
         return bool(lane)
 
     def _release(self, item: Item) -> None:
-        """The slice is dealt with: let Faust forget it, and let the next one in."""
+        """End a slice: let Faust forget it, and let the next one in."""
         item.event.ack()
         self._slices -= 1
         self._bytes -= item.piece.nbytes
@@ -160,7 +160,7 @@ class Lanes:
         self._freed.set()
 
     async def _write_merged(self, tp: TP, lane: deque[Item]) -> None:
-        """One transaction of as many adjacent slices as go into it."""
+        """Write one transaction of as many adjacent slices as go into it."""
         first = lane[0]
         records: Sequence[SlicedRecord] = first.piece.records[first.done :] if first.done else first.piece.records
         base, position, size, merged = first.position, first.piece.next_offset, first.piece.nbytes, 1
@@ -180,7 +180,7 @@ class Lanes:
                 self._release(lane.popleft())
 
     async def _write_paced(self, tp: TP, lane: deque[Item]) -> None:
-        """One transaction of as many events of the first slice as the throttle allows."""
+        """Write one transaction of as many events of the first slice as the throttle allows."""
         item = lane[0]
         piece = item.piece
         still_ours = partial(self._source.is_current, piece)
@@ -210,7 +210,7 @@ class Lanes:
                 self._release(lane.popleft())
 
     async def _commit(self, tp: TP, piece: Slice, base: int, position: int, records: Sequence[SlicedRecord]) -> bool:
-        """Whether the records are in the database. If not, the partition's slices are void."""
+        """Write the records; return True if they are in the database. If not, the partition's slices are void."""
         if not self._source.is_current(piece):
             return False
         self._writing.add(tp)

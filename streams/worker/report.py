@@ -19,7 +19,7 @@ SPEED_SECONDS: Final = 10.0
 
 
 class Cursor(Protocol):
-    """What is shown of a cursor."""
+    """The parts of a cursor that are shown."""
 
     @property
     def seq(self) -> int:
@@ -27,7 +27,7 @@ class Cursor(Protocol):
 
     @property
     def time(self) -> datetime | None:
-        """Its frame's time, UTC."""
+        """The time of its frame, UTC."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class WorkerCounts:
     dead: int = 0
 
     def add(self, received: int, processed: int, skipped: int, dead: int) -> None:
-        """Add what a transaction did."""
+        """Add the counts of a transaction."""
         self.received += received
         self.processed += processed
         self.skipped += skipped
@@ -55,7 +55,7 @@ class Speed:
         self._samples: deque[tuple[float, int]] = deque()
 
     def rate(self, count: int) -> float:
-        """Take in the count of now; the rate since the oldest that counts, 0 before there is one."""
+        """Take in the count of now; return the rate over the window, 0 before there is one."""
         now = self._clock()
         self._samples.append((now, count))
         while len(self._samples) > 2 and now - self._samples[1][0] >= SPEED_SECONDS:
@@ -65,7 +65,7 @@ class Speed:
 
 
 class Reporter:
-    """Reports what has changed since the last report; nothing while nothing moves."""
+    """A reporter of the changes since its last report; it is silent while nothing moves."""
 
     def __init__(self, memory: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
         self.counts = WorkerCounts()
@@ -82,7 +82,7 @@ class Reporter:
             log.info("%s", line)
 
     def lines(self) -> list[str]:
-        """The lines of a report now, none if nothing has moved since the last."""
+        """Return the lines of a report now, none if nothing has moved since the last."""
         now, received = self._clock(), self.counts.received
         cursor = self.cursor
         moved = received != self._received or (cursor is not None and cursor.seq != self._cursor_said)
@@ -98,7 +98,7 @@ class Reporter:
 
 
 def progress_line(counts: WorkerCounts, rate: float) -> str:
-    """``[BACKFILL] Progress: N received, N processed, N skipped (X evt/s)``."""
+    """Return ``[BACKFILL] Progress: N received, N processed, N skipped (X evt/s)``."""
     return (
         f"[BACKFILL] Progress: {counts.received} received, {counts.processed} processed, {counts.skipped} skipped "
         f"({rate:.1f} evt/s)"
@@ -106,6 +106,6 @@ def progress_line(counts: WorkerCounts, rate: float) -> str:
 
 
 def cursor_line(cursor: Cursor) -> str:
-    """``[BACKFILL] Cursor: SEQ (TIME)``."""
+    """Return ``[BACKFILL] Cursor: SEQ (TIME)``."""
     when = cursor.time.strftime("%Y-%m-%dT%H:%M:%SZ") if cursor.time is not None else "no time yet"
     return f"[BACKFILL] Cursor: {cursor.seq} ({when})"

@@ -117,14 +117,14 @@ class RunningPipeline:
             self.fail(error)
 
     async def wind_down(self) -> None:
-        """The worker is about to stop: end the ingest; the tables' producer is about to go."""
+        """End the ingest, and write the tables while their producer is still there: the worker is about to stop."""
         self._flush_tables()
         self._stopping = True
         if self._child is not None:
             await self._child.stop()
 
     async def close(self) -> None:
-        """The agents have stopped: the last cursor, the last report."""
+        """Write the last cursor and the last report: the agents have stopped."""
         await end_tasks(self._tasks)
         await self._web.close()
         self._progress.close()
@@ -141,7 +141,7 @@ class RunningPipeline:
     # -- the way of a slice
 
     async def submit(self, event: SliceEvent) -> None:
-        """Take in a slice; returns when the next may be pulled."""
+        """Take in a slice; return when the next one may be pulled."""
         if self._lanes is None:
             self._lanes = Lanes(
                 self._consumer, self._sink, self._throttle, on_written=self._on_written, on_fault=self.fail
@@ -149,7 +149,7 @@ class RunningPipeline:
         await self._lanes.submit(event)
 
     async def wait_for_memory(self) -> None:
-        """Wait while memory is short; with no slice in hand."""
+        """Wait while memory is short. The caller must hold no slice."""
         await self._throttle.wait_for_memory(lambda: not self._app.should_stop)
 
     def _on_written(self, partition: int, written: Written, seconds: float) -> None:
@@ -174,7 +174,7 @@ class RunningPipeline:
         return self._throttle.memory.budget
 
     async def positions(self, log_starts: Mapping[int, int]) -> dict[int, int]:
-        """The next offset of each partition; a position that the log no longer holds becomes a gap."""
+        """Return the next offset of each partition; write a gap where the log no longer holds it."""
         while True:
             found = await self._sink.positions(set(log_starts), log_starts)
             behind = {p: offset for p, offset in found.items() if offset < log_starts[p]}
@@ -196,7 +196,7 @@ class RunningPipeline:
     # -- what it says of itself
 
     def state(self) -> WorkerState:
-        """This worker, for ``status``, the metrics and the live page."""
+        """Return the state of this worker, for ``status``, the metrics and the live page."""
         counts, memory = self._reporter.counts, self._throttle.memory
         mode, why = self._mode()
         return WorkerState(
@@ -221,7 +221,7 @@ class RunningPipeline:
         )
 
     def figures(self) -> WorkerFigures:
-        """This worker and its partitions, for its own web port and for the terminal."""
+        """Return the figures of this worker and its partitions, for its own web port and for the terminal."""
         state, reached, lanes = self.state(), self.reached(), self._lanes
         return WorkerFigures(
             state=state,
@@ -258,7 +258,7 @@ class RunningPipeline:
         self._rebalances += 1
 
     def _mode(self) -> tuple[Mode, str]:
-        """What it does, and why; the first that is true."""
+        """Return what it does, and why: the first that is true."""
         if self._stopping:
             return Mode.STOPPING, "it was told to stop"
         if self._throttle.paused:
@@ -275,7 +275,7 @@ class RunningPipeline:
         return self._throttle.mode, self._throttle.why
 
     def _assigned(self) -> set[int]:
-        """The partitions that are ours."""
+        """Return the partitions that are ours."""
         try:
             assigned = self._app.consumer.assignment()
         except ConsumerNotStarted:
@@ -291,7 +291,7 @@ class RunningPipeline:
     # -- beside it
 
     async def _save(self) -> None:
-        """Cursor and tables, about once a second while something moves."""
+        """Write cursor and tables, about once a second while something moves."""
         while True:
             await asyncio.sleep(SAVE_SECONDS)
             if self._moved:
@@ -301,7 +301,7 @@ class RunningPipeline:
                 self._flush_tables()
 
     async def _look_back(self) -> None:
-        """A position that was set back is read from, also where no message comes whose transaction would be fenced."""
+        """Go back to a position that was set back, also where no message comes whose transaction would be fenced."""
         while True:
             await asyncio.sleep(LOOK_BACK_SECONDS)
             consumer = self._consumer
@@ -328,7 +328,7 @@ class RunningPipeline:
             self._reporter.cursor = cursor
 
     def _flush_tables(self) -> None:
-        """The tables are advisory: what goes wrong with them costs a log line, and they are written again."""
+        """Write the tables. They are advisory: an error costs a log line, and they are written again."""
         if self._lanes is None or self._stopping or self._app.rebalancing or self._app.in_recovery:
             return  # what is sent to a producer that has stopped crashes the worker
         topic = self.settings.kafka_topic
@@ -340,7 +340,7 @@ class RunningPipeline:
             log.exception("The tables could not be written.")
 
     async def _show(self) -> None:
-        """On a terminal."""
+        """Show the progress on a terminal."""
         while True:
             figures = self.figures()
             self._progress.show(figures.state, figures.lag)

@@ -22,7 +22,7 @@ SLICE_BYTES: Final = 1 << 20
 
 
 class SlicedRecord(Protocol):
-    """What is used of an aiokafka ConsumerRecord."""
+    """The parts of an aiokafka ConsumerRecord that are used."""
 
     offset: int
     timestamp: int
@@ -62,7 +62,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Why records could not be joined to the chain.
+    """The reason why records could not be joined to the chain.
 
     ``stale``: the partition is not ours to read now. ``refetch``: they do not begin where they should; seek to
     ``expected`` and look again. ``hole``: they did so twice, so the log itself has no records in between.
@@ -75,7 +75,7 @@ class Break:
 
 
 class Chain:
-    """Where each partition's next slice must begin, and which slices are still valid.
+    """The offset at which each partition's next slice must begin, and the slices that are still valid.
 
     A partition is armed with an offset, after which ``link`` accepts exactly the records that follow on. ``void``
     disarms it and makes every slice cut before invalid: they belong to an assignment that is over.
@@ -110,15 +110,15 @@ class Chain:
             self._seen.pop(tp, None)
 
     def epoch(self, tp: TP) -> int:
-        """The number of the partition's present validity; it changes with every ``void``."""
+        """Return the number of the partition's present validity; every ``void`` changes it."""
         return self._epochs.get(tp, 0)
 
     def is_current(self, piece: Slice) -> bool:
-        """Whether a slice was cut since the partition was last voided, and may still be applied."""
+        """Return True if the slice was cut since the partition was last voided, and may still be applied."""
         return self._epochs.get(piece.tp) == piece.epoch
 
     def link(self, tp: TP, records: list[SlicedRecord]) -> Slice | Break:
-        """The records as the next slice, or why they are not."""
+        """Return the records as the next slice, or why they are not."""
         base = self._next.get(tp)
         if base is None:
             return Break("stale")
@@ -160,14 +160,14 @@ def split(
 
 
 def round_robin(fetched: Iterable[tuple[TP, list[list[SlicedRecord]]]]) -> list[tuple[TP, list[SlicedRecord]]]:
-    """The pieces of all partitions, the first of each, then the second of each: none starves."""
+    """Return the pieces of all partitions, the first of each, then the second of each, so that none starves."""
     numbered = [(number, tp, piece) for tp, pieces in fetched for number, piece in enumerate(pieces)]
     numbered.sort(key=lambda item: item[0])
     return [(tp, piece) for _, tp, piece in numbered]
 
 
 def cut_events(records: Sequence[SlicedRecord], start: int, limit: int) -> tuple[int, int]:
-    """The end of the longest stretch from ``start`` that holds at most ``limit`` events, and how many it holds.
+    """Return the end of the longest stretch from ``start`` with at most ``limit`` events, and how many it has.
 
     Control messages (no key) do not count, and those behind the last event belong to the stretch.
     """
@@ -181,7 +181,7 @@ def cut_events(records: Sequence[SlicedRecord], start: int, limit: int) -> tuple
 
 
 def rewound(tp: TP, expected: int, got: int) -> MismatchError:
-    """The fault of a log that is shorter than what was read from it."""
+    """Return the fault of a log that is shorter than what was read from it."""
     return MismatchError(
         f"The topic {tp.topic} is not the one that was read before: partition {tp.partition} was read to offset "
         f"{expected}, and now stands at {got}. "

@@ -49,7 +49,7 @@ COMMIT_TIMEOUT: Final = 3.0
 
 
 def kafka_tp(tp: TP) -> TopicPartition:
-    """Faust's pair as aiokafka's."""
+    """Return Faust's pair as aiokafka's."""
     return TopicPartition(tp.topic, tp.partition)
 
 
@@ -82,13 +82,13 @@ class Consumer(driver.Consumer):
         return self._thread._ensure_consumer()
 
     def topic_partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has, None while that is not known; Faust asks what only the leader knows."""
+        """Return how many partitions a topic has, None while that is not known. In Faust only the leader knows it."""
         consumer = self._thread._consumer
         partitions = consumer.partitions_for_topic(topic) if consumer is not None else None
         return len(partitions) if partitions else None
 
     def is_sliced(self, topic: str) -> bool:
-        """Whether the topic is delivered in slices."""
+        """Return True if the topic is delivered in slices."""
         hit = self._sliced.get(topic)
         if hit is None:
             hit = self._sliced[topic] = any(
@@ -124,7 +124,7 @@ class Consumer(driver.Consumer):
             task.cancel()
 
     async def _seek_others(self, tps: set[TP]) -> None:
-        """What the stock driver does, for the other topics."""
+        """Do as the stock driver, for the other topics."""
         try:
             async with asyncio.timeout(10):
                 committed = await self._thread.call_thread(self.aio.seek_to_committed, *map(kafka_tp, tps))
@@ -156,7 +156,7 @@ class Consumer(driver.Consumer):
             return
 
     async def _load(self, tps: set[TP]) -> dict[TP, int]:
-        """The database's positions; the log's start where it has none. Raises MismatchError for a shorter log."""
+        """Return the database's positions, else the log's start. Raises MismatchError for a log that is shorter."""
         keys = [kafka_tp(tp) for tp in tps]
         async with asyncio.timeout(30):
             begin, _ = await self._thread.call_thread(_log_bounds, self.aio, keys)
@@ -213,7 +213,7 @@ class Consumer(driver.Consumer):
             self._overtaken.pop(tp, None)
 
     def stop_flow(self) -> None:
-        """Rebalance or shutdown: what is cut and not yet written is dropped at once, never waited for."""
+        """Drop at once what is cut and not yet written, without a wait: a rebalance or a shutdown begins."""
         self._void([*self._chain.armed, *self._sought])
         super().stop_flow()
 
@@ -236,7 +236,7 @@ class Consumer(driver.Consumer):
             self._start_positioning({tp})
 
     def is_current(self, piece: Slice) -> bool:
-        """Whether the slice may still be written."""
+        """Return True while the slice may still be written."""
         return self._chain.is_current(piece)
 
     @property
@@ -249,16 +249,16 @@ class Consumer(driver.Consumer):
 
     @property
     def is_positioning(self) -> bool:
-        """Whether positions are being looked up."""
+        """True while positions are being looked up."""
         return bool(self._positioning)
 
     # -- pressure: the fetcher waits in Queue.put, which is bounded. Faust's way (dropping partitions) loses records.
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Nothing: see above."""
+        """Do nothing: see above."""
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Nothing: see above."""
+        """Do nothing: see above."""
 
     # -- fetching
 
@@ -367,7 +367,7 @@ class Consumer(driver.Consumer):
     # -- acknowledgement and Kafka's committed offsets
 
     def ack(self, message: Any) -> bool:
-        """Free what waits for the message. The ack of a slice never moves a committed offset."""
+        """Wake the waiter for the message. The ack of a slice never moves a committed offset."""
         if not isinstance(message, SliceMessage):
             return super().ack(message)
         with ack_lock:
@@ -381,7 +381,7 @@ class Consumer(driver.Consumer):
             return True
 
     def mark_durable(self, tp: TP, next_offset: int) -> None:
-        """The database has committed everything below ``next_offset``."""
+        """Note that the database has committed everything below ``next_offset``."""
         if next_offset > self._durable.get(tp, -1):
             self._durable[tp] = self._reached[tp] = next_offset
         if tp in self._overtaken:
@@ -399,7 +399,7 @@ class Consumer(driver.Consumer):
         return self._durable.get(tp) if self.is_sliced(tp.topic) else super()._new_offset(tp)
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-        """Commit for the lag tools. A failure is no fault: the truth is in the database, and the next catches up."""
+        """Commit for the lag tools. A failure does no harm: positions are in the database."""
         mine = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         if not mine:
             return False
@@ -413,7 +413,7 @@ class Consumer(driver.Consumer):
         return True
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's complaints about slow streams: for slices a pace is no fault, and the watchdog below sees a stall."""
+        """Pass on Faust's complaints about slow streams, but not for slices: the watchdog below sees a stall."""
         if not self.is_sliced(tp.topic):
             super().verify_event_path(now, tp)
 

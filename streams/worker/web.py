@@ -44,7 +44,7 @@ class WorkerWeb:
         return address(self._held) if self._held is not None else None
 
     async def start(self) -> None:
-        """Serve."""
+        """Serve, and log the address."""
         if self._server is not None and self._held is not None:
             await self._server.start()
             more = elsewhere(self._held)

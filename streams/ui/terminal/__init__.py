@@ -1,1 +1,1 @@
-"""What people see on a terminal: pages and lines."""
+"""The output on a terminal: pages and lines."""

@@ -40,7 +40,7 @@ def shown_settings(
     dotenv: Mapping[str, str | None],
     stack: Mapping[str, str] | None,
 ) -> list[Shown]:
-    """All settings, in their order. ``stack``: what the embedded stack that is up stands in for."""
+    """Return all settings, in their order. ``stack``: the settings that the running embedded stack replaces."""
     return [_shown(settings, name, environment, dotenv, stack or {}) for name in Settings.model_fields]
 
 
@@ -66,12 +66,12 @@ def _shown(
 
 
 def _has(names: Mapping[str, str | None], name: str) -> bool:
-    """Whether it is set there: in any case, and not empty, as the settings are read."""
+    """Return True if the name is set there (in upper or lower case) and not empty, as the settings are read."""
     return any(key.lower() == name and value for key, value in names.items())
 
 
 def as_shown(value: object) -> str | None:
-    """A value as it may be shown."""
+    """Return a value as it may be shown."""
     if value is None or value == ():
         return None
     if isinstance(value, SecretStr):
@@ -86,7 +86,7 @@ def as_shown(value: object) -> str | None:
 
 
 def redacted(url: str, hidden: str = _HIDDEN) -> str:
-    """An address with ``hidden`` for its secrets, or without them; rather too much is hidden than too little."""
+    """Return an address with ``hidden`` for its secrets, or without them. In doubt a part is hidden."""
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         return _HIDDEN
@@ -108,7 +108,7 @@ def redacted(url: str, hidden: str = _HIDDEN) -> str:
 
 
 def _parameters(query: str, hidden: str) -> Iterator[str]:
-    """A query's parameters, the secret ones hidden or left out."""
+    """Yield a query's parameters, the secret ones hidden or left out."""
     for pair in query.split("&"):
         name, equals, _ = pair.partition("=")
         if not any(word in unquote(name).lower() for word in _SECRET):

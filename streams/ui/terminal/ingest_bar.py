@@ -44,7 +44,7 @@ class IngestProgress:
         self._bar: Progress | None = None
 
     def begin(self) -> None:
-        """From now on there is something to show. On a terminal that takes it over, until ``close``."""
+        """Begin to show the progress. It takes over a terminal until ``close``."""
         if self._bar is None and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("[bold]ingest"), BarColumn(), TextColumn("{task.percentage:>5.1f} %"),

@@ -29,7 +29,7 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 class Charts(msgspec.Struct, frozen=True):
-    """All of them. ``mode`` and ``why`` say what the throttle does now; kinds of ``modes``: full, slow, waits."""
+    """All charts. ``mode`` and ``why`` say what the throttle does now; kinds of ``modes``: full, slow, waits."""
 
     who: str
     mode: str
@@ -40,7 +40,7 @@ class Charts(msgspec.Struct, frozen=True):
 
 
 def charts(figures: Figures, history: History) -> Charts:
-    """The series of this process' history."""
+    """Return the charts of this process' history."""
     state = figures.state
     series = [_rate(history)]
     if figures.kind == "worker":

@@ -25,7 +25,7 @@ KINDS: Final = {
 
 
 class Legend(msgspec.Struct, frozen=True):
-    """A kind, and how much time of it there is."""
+    """A kind of stretch, and its time in all."""
 
     kind: str
     name: str
@@ -51,7 +51,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 def coverage(status: Status | None, now: dt.datetime) -> Coverage:
-    """The strip of a Status. What was asked for is its length."""
+    """Return the strip of a Status, as long as the time that was asked for."""
     stretches = status.coverage[-MOST_STRETCHES:] if status is not None else ()
     if not stretches:
         return Coverage("Nothing is known of the time that is covered yet.", "", "", "", (), _legend(()), ())

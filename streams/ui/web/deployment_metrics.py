@@ -22,7 +22,7 @@ class DeploymentFigures(Collector):
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of the Status."""
+        """Yield the figures of the Status."""
         status = self._status
         yield from gauge(
             f"{_NAME}_up", "Whether Kafka and Postgres could be read for these figures.", float(status is not None)
@@ -73,7 +73,7 @@ def _times(status: Status) -> Iterator[Metric]:
 
 
 def _processes(status: Status) -> Iterator[Metric]:
-    """Processes that are there, and those that are silent, have not ended in order, and were not replaced."""
+    """Yield the number of live processes, and of lost ones that were not replaced."""
     family = GaugeMetricFamily(
         f"{_NAME}_processes", "Processes, by kind and whether they are there.", labels=["kind", "state"]
     )

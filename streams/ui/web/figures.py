@@ -1,4 +1,4 @@
-"""What a process tells its own web port, from the counters that it has anyway. Nothing here is counted per event."""
+"""A process' figures for its own web port, from counters that it has anyway. Nothing here is counted per event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 
 class Durations:
-    """How long transactions took: a count for each of BUCKETS, and one for all that took longer."""
+    """A histogram of transactions: a count for each of BUCKETS, and one for all that took longer."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS) + 1)

@@ -1,4 +1,4 @@
-"""The page's one sentence: how it stands, and what it waits for. Pure."""
+"""The page's one sentence: the state of the deployment, and what it waits for. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT_REST: Final = 50
 
 
 class Headline(msgspec.Struct, frozen=True):
-    """``title`` is for the browser's tab. ``tone``: good, busy, wait, bad."""
+    """The sentence. ``title`` is for the browser's tab. ``tone``: good, busy, wait, bad."""
 
     tone: str
     title: str
@@ -27,7 +27,7 @@ class Headline(msgspec.Struct, frozen=True):
 
 
 def headline(status: Status | None, trouble: str | None, figures: Figures, now: dt.datetime) -> Headline:
-    """How a deployment stands, in a sentence; the worst that is true."""
+    """Return the state of a deployment in a sentence: the worst that is true."""
     if status is None:
         detail = stranger(trouble, 300) if trouble else "It is being read."
         return Headline("wait", "not known", "The deployment cannot be seen from here now.", detail)
@@ -63,7 +63,7 @@ def _working(status: Status, workers: list[WorkerState], ingest: IngestState | N
 
 
 def _at_rest(status: Status, now: dt.datetime) -> Headline | None:
-    """How it stands while nothing waits in Kafka; None while there is more to come."""
+    """Return the sentence while nothing waits in Kafka; None while there is more to come."""
     runs = any(process.kind == "ingest" and process.alive for process in status.processes)
     up_to = clock(status.covered_to, now)
     if reaches_head(status.covered_to, status):
@@ -79,7 +79,7 @@ def _at_rest(status: Status, now: dt.datetime) -> Headline | None:
 
 
 def pace(workers: list[WorkerState]) -> str:
-    """What the throttle does and why, of the first worker that is paced, else of the first."""
+    """Return what the throttle does and why, of the first worker that is paced, else of the first."""
     paced = [worker for worker in workers if worker.mode is Mode.PACED] or workers
     if not paced:
         return ""

@@ -1,4 +1,4 @@
-"""Whether a process does what it is there for, with its reasons. Pure: the facts are found out elsewhere.
+"""The readiness of a process, with reasons. Pure: the facts are found out elsewhere.
 
 Waiting on purpose (a pause, the pace, memory, a slow group) is ready: starting it again would not help. Something that
 is away is not.
@@ -26,28 +26,28 @@ class Check:
 
 
 class ProgressWatch:
-    """How long nothing has moved, with something to do."""
+    """A watch for a process that has something to do, and does not move."""
 
     def __init__(self, now: float) -> None:
         self._count = -1
         self._at = now
 
     def still(self, now: float, count: int, idle: bool) -> float:
-        """Seconds since ``count`` last changed; 0 while there is nothing to do."""
+        """Return the seconds since ``count`` last changed; 0 while there is nothing to do."""
         if idle or count != self._count:
             self._count, self._at = count, now
         return now - self._at
 
 
 def progress_of(figures: Figures) -> tuple[int, bool]:
-    """What counts as progress, and whether there is nothing to do."""
+    """Return the count that is progress, and True if there is nothing to do."""
     if isinstance(figures, WorkerFigures):
         return figures.state.received + sum(held.next_offset for held in figures.held), not figures.lag
     return (figures.state.frames if figures.state is not None else 0), figures.at_head or figures.state is None
 
 
 def worker_checks(figures: WorkerFigures, *, database: str | None, still: float) -> list[Check]:
-    """The questions to a worker. ``database``: why it cannot be reached, None where it answers."""
+    """Return the checks of a worker. ``database``: why it cannot be reached, None where it answers."""
     state, lag = figures.state, figures.lag
     broker = not figures.broker_away and state.mode is not Mode.NO_BROKER
     checks = [
@@ -68,7 +68,7 @@ def _assignment(figures: WorkerFigures) -> str:
 
 
 def ingest_checks(figures: IngestFigures, *, still: float) -> list[Check]:
-    """The questions to an ingest."""
+    """Return the checks of an ingest."""
     state = figures.state
     if state is None:
         return [Check("started", False, figures.why or "it makes its plan")]
@@ -97,5 +97,5 @@ def _moving(mode: Mode, why: str, still: float, waiting: str) -> Check:
 
 
 def is_ready(checks: list[Check]) -> bool:
-    """Whether all is well."""
+    """Return True if every check is passed."""
     return all(check.ok for check in checks)

@@ -18,7 +18,7 @@ MINUTES: Final = round(EVERY * SLOTS / 60)
 
 @dataclass(frozen=True, slots=True)
 class HistorySample:
-    """One look. ``rate`` is of events a second, ``others`` a share of the machine."""
+    """The figures at one moment. ``rate``: events a second; ``others``: a share of the machine."""
 
     rate: float
     lag: int | None
@@ -28,7 +28,7 @@ class HistorySample:
 
 
 def sample(figures: Figures) -> HistorySample:
-    """What is kept of the figures now."""
+    """Return the parts of the figures that are kept."""
     state = figures.state
     if state is None:
         return HistorySample(0.0, None, 0, None, Mode.STARTING)
@@ -48,11 +48,11 @@ class History:
         self.samples.append(sample(figures))
 
     def values(self, of: Callable[[HistorySample], float | None]) -> list[float | None]:
-        """One figure of all samples."""
+        """Return one figure of all samples."""
         return [of(kept) for kept in self.samples]
 
     def modes(self) -> list[tuple[Mode, int, int]]:
-        """The modes in their order, each with the slots from which and to which it lasted."""
+        """Return the modes in their order, each with the slots of its begin and its end."""
         begin = SLOTS - len(self.samples)
         found: list[tuple[Mode, int, int]] = []
         for slot, kept in enumerate(self.samples, begin):

@@ -25,17 +25,17 @@ _INGEST: Final = f"{PREFIX}_ingest"
 
 
 class ProcessFigures(Collector):
-    """What this process says of itself."""
+    """The collector of this process' figures."""
 
     def __init__(self, figures: Callable[[], Figures]) -> None:
         self._figures = figures
 
     def describe(self) -> list[Metric]:
-        """Nothing: the registry must not ask before there is something to say."""
+        """Return nothing: the registry must not ask before there are figures."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The figures now."""
+        """Yield the figures now."""
         figures = self._figures()
         yield InfoMetricFamily(f"{PREFIX}", "The version that runs.", {"version": __version__, "kind": figures.kind})
         if isinstance(figures, WorkerFigures):
@@ -45,13 +45,13 @@ class ProcessFigures(Collector):
 
 
 def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
-    """A gauge; none while its value is not known."""
+    """Yield a gauge; none while its value is not known."""
     if value is not None:
         yield GaugeMetricFamily(name, text, value=value)
 
 
 def counter(name: str, text: str, value: float) -> Metric:
-    """A counter; ``_total`` is appended."""
+    """Return a counter; ``_total`` is appended."""
     return CounterMetricFamily(name, text, value=value)
 
 

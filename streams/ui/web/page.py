@@ -1,4 +1,4 @@
-"""The page's HTML, made of a View. Everything is escaped: by Jinja2, and by ``bind``."""
+"""The page's HTML, made of a PageView. Everything is escaped: by Jinja2, and by ``bind``."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ FILES: Final = {
 
 
 def read_file(name: str) -> str:
-    """One of this package's files."""
+    """Return the text of one of this package's files."""
     return (_FILES / name).read_text(encoding="utf-8")
 
 
 def get(scope: object, path: str) -> str:
-    """What stands at a path of a View; nothing in a template for rows to come."""
+    """Return the text at a path of a PageView; nothing in a template for rows to come."""
     if scope is None:
         return ""
     return str(reduce(getattr, path.split("."), scope))
 
 
 def bind(scope: object, pairs: str) -> Markup:
-    """Attributes with the values at their paths, and what page.js needs to keep them so: ``"d=line x=place.x"``."""
+    """Return attributes with their values, and what page.js needs to update them: ``"d=line x=place.x"``."""
     if scope is None:  # a row to come
         return Markup(f'data-bind="{escape(pairs)}"')  # noqa: S704
     made = [f'{name}="{escape(get(scope, path))}"' for name, path in (pair.split("=") for pair in pairs.split(" "))]
@@ -42,7 +42,7 @@ def bind(scope: object, pairs: str) -> Markup:
 
 
 def _row_header(cell: Markup) -> Markup:
-    """A cell that names its row."""
+    """Return a cell that names its row."""
     return Markup(cell.replace("<th", Markup('<th scope="row"'), 1))  # noqa: S704 (Markup replaced by Markup)
 
 
@@ -57,6 +57,6 @@ _PAGE: Final = _environment().get_template("page.html")
 
 
 def render(view: PageView) -> str:
-    """The whole page."""
+    """Return the whole page."""
     # Macros read `view` from the template's globals where it is not handed to them.
     return _PAGE.render(view=view)

@@ -43,7 +43,7 @@ _STOP_SECONDS: Final = 0.5
 
 
 class WebServer:
-    """Serves one process at a socket that listens already.
+    """The web server of one process, at a socket that listens already.
 
     ``figures``: what the process says of itself. ``open_reader``: where the deployment's Status comes from.
     ``probe``: raises, or takes too long, where the database does not answer; None for a process that needs none.
@@ -73,7 +73,7 @@ class WebServer:
 
     @property
     def clients(self) -> int:
-        """How many pages are kept up to date."""
+        """The number of pages that are kept up to date."""
         return self._events.clients
 
     # -- life
@@ -98,7 +98,7 @@ class WebServer:
         self._sampler = asyncio.create_task(self._sample())
 
     async def close(self) -> None:
-        """Let everybody go, and close the port. Bounded."""
+        """End every answer, and close the port, within a few seconds."""
         if self._sampler is not None:
             self._sampler.cancel()
             await asyncio.gather(self._sampler, return_exceptions=True)
@@ -111,7 +111,7 @@ class WebServer:
         self._held.close()
 
     async def _sample(self) -> None:
-        """The history, and how long nothing has moved."""
+        """Keep the history, and measure how long nothing has moved."""
         while True:
             try:
                 figures = self._figures()
@@ -171,7 +171,7 @@ class WebServer:
         return worker_checks(figures, database=await self._database(), still=self._still)
 
     async def _database(self) -> str | None:
-        """Why the database does not answer, if it does not."""
+        """Return why the database does not answer; None if it does."""
         if self._probe is None:
             return None
         try:

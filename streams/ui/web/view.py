@@ -1,4 +1,4 @@
-"""What the page says, in words and geometry: the same for the first answer and for every update after it. Pure.
+"""The content of the page, in words and geometry: the same in the first answer and in every update. Pure.
 
 A View is all text. Whatever a stranger wrote is cut and stripped of control characters here, and escaped where it is
 shown: by the template, and by the browser's ``textContent``. The lists are bounded, so the page is.
@@ -140,7 +140,7 @@ class PageView(msgspec.Struct, frozen=True):
 
 
 def view(status: Status | None, trouble: str | None, figures: Figures, history: History, now: dt.datetime) -> PageView:
-    """The page of a deployment. ``trouble``: why there is no Status, or why it is an old one."""
+    """Return the page of a deployment. ``trouble``: why there is no Status, or why it is an old one."""
     said = headline(status, trouble, figures, now)
     troubles = [*([trouble] if trouble else []), *(status.troubles if status is not None else ())]
     partitions = sorted(status.partitions, key=lambda p: -p.lag)[:MOST_PARTITIONS] if status is not None else []
@@ -220,7 +220,7 @@ def _journey(status: Status | None, figures: Figures, now: dt.datetime) -> Journ
 
 
 def _postgres_detail(status: Status | None, now: dt.datetime) -> str:
-    """Up to when Postgres has all, and how many events claim another time than that of their place in the stream."""
+    """Return up to when Postgres has everything, and how many events claim a time that is far off."""
     if status is None:
         return ""
     reached = f"up to {clock(status.covered_to, now)}" if status.covered_to is not None else ""
@@ -292,7 +292,7 @@ def _processes(status: Status | None, now: dt.datetime) -> tuple[ProcessTableRow
 
 
 def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessTableRow:
-    """``lost``: its state where it is not there and did not end in order."""
+    """Return the row of a process. ``lost``: its state where it is gone and did not end in order."""
     state = process.worker if process.worker is not None else process.ingest
     alive = "alive" if process.alive else "ended" if process.ended_at is not None else lost
     said = {
