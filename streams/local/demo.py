@@ -1,4 +1,4 @@
-"""What makes a run a demo: a development relay with generated traffic, and a topic and a schema that begin empty."""
+"""The demo's parts of a run: a development relay with generated traffic, and a topic and a schema that begin empty."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def _drop_schema(settings: Settings) -> None:
 
 
 async def verdict(settings: Settings, relay: DemoRelay) -> tuple[bool, str]:
-    """Whether Postgres holds exactly what the relay's own model says, and a sentence about it."""
+    """Return True if Postgres holds exactly what the relay's own model says, and a sentence about it."""
     expected = load_oracle(relay.oracle)
     async with reading(settings.database_dsn(), settings.sink_schema) as connection:
         problems = await compare(connection, settings.sink_schema, expected)

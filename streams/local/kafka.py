@@ -180,11 +180,11 @@ class Kafka:
         return [pid for broker in self.brokers for pid in broker.pids()]
 
     def is_running(self) -> bool:
-        """Whether every broker's process runs."""
+        """Return True while every broker's process runs."""
         return len(self.pids()) == len(self.brokers)
 
     def is_ready(self) -> bool:
-        """Whether every broker knows all brokers of the cluster as alive."""
+        """Return True if every broker knows all brokers of the cluster as alive."""
         clients = self._ports()[: len(self.brokers)]
         return bool(clients) and all(live_brokers(port) >= len(self.brokers) for port in clients)
 

@@ -43,7 +43,7 @@ LOOK_EVERY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a run works on: its settings, and the relay of a demo."""
+    """The target of a run: its settings, and the relay of a demo."""
 
     settings: Settings
     demo: DemoRelay | None

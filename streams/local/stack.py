@@ -22,7 +22,7 @@ from streams.local.process import family, folder_bytes, resident_bytes, write_se
 
 #: Postgres takes paths of up to 1,024 bytes; so much is left for what is below the folder.
 _LONGEST: Final = 900
-#: What neither escapes nor quotes: Kafka separates its folders by commas, Postgres' configuration is made of lines.
+#: Not escaped or quoted by either: Kafka separates its folders by commas, Postgres' configuration is made of lines.
 _UNUSABLE: Final = {",": "a comma", "\n": "a line's end", "\r": "a carriage return"}
 #: Less free space than this, in bytes, is not worth a start: both servers would stop in the middle of something.
 LEAST_FREE: Final = 300 * 1024 * 1024
@@ -97,16 +97,16 @@ class Stack:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What KAFKA_BOOTSTRAP_SERVERS would be."""
+        """The value for KAFKA_BOOTSTRAP_SERVERS."""
         return self.kafka.bootstrap_servers
 
     @property
     def dsn(self) -> str:
-        """What DATABASE_URL would be."""
+        """The value for DATABASE_URL."""
         return self.postgres.dsn
 
     def is_up(self) -> bool:
-        """Whether both parts answer."""
+        """Return True if both parts answer."""
         return self.kafka.is_running() and self.postgres.is_ready() and self.kafka.is_ready()
 
     def up(self) -> bool:
@@ -140,7 +140,7 @@ class Stack:
             return all(clean)
 
     def status(self) -> StackStatus:
-        """What is up, and what it takes. Waits for nobody."""
+        """Return which parts are up, and what they take. It waits for nothing."""
         broker_processes = [process for broker in self.kafka.brokers for process in family(broker.find())]
         server_processes = family(self.postgres.find())
         kafka = PartStatus(

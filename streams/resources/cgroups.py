@@ -1,7 +1,7 @@
 """The limits and the use of the container that we run in: our control groups' cores and memory (v2, v1, hybrid).
 
 A limit of any group above ours holds for us too, so the tightest counts. All is read below a folder that is given, so
-that a test can write such a folder. Nothing here fails: what cannot be read is no limit.
+that a test can write such a folder. Nothing here fails: a file that cannot be read is not a limit.
 """
 
 from __future__ import annotations

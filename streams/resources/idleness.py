@@ -34,7 +34,7 @@ class _Rule:
     idle: float
 
 
-#: What is said before there is a sample.
+#: The reason before there is a sample.
 NOT_KNOWN: Final = "whether the machine is idle is not known yet"
 #: Of all cores.
 CPU: Final = _Rule(0.20, 0.10)

@@ -29,7 +29,7 @@ from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: What is left of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
+#: The weight of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
 _FADE: Final = 0.9
 
 #: Upper bound of the CPU that our servers in other containers, unseen from here, use per CPU second of ours (README).

@@ -21,7 +21,7 @@ MB: Final = 1 << 20
 #: RSS of a process that has started and does nothing: what the budgets leave alone.
 WORKER_AT_REST: Final = 110 * MB
 INGEST_AT_REST: Final = 65 * MB
-#: What still comes between the check at the start and being at rest: Faust's services, connections, caches.
+#: Growth between the check at the start and the state at rest: Faust's services, connections, caches.
 WORKER_GROWTH: Final = 15 * MB
 INGEST_GROWTH: Final = 8 * MB
 #: The largest message of the topic (max.message.bytes), and the largest frame of the protocol.
@@ -35,7 +35,7 @@ FETCH_FACTOR: Final = 3
 #: A frame on its way: the websocket's buffer, the frame, its blocks, its messages as JSON (up to twice as long), the
 #: producer's batch, its compressed form and the request.
 FRAME_FACTOR: Final = 10
-#: What a record takes besides its key and value: aiokafka's object, the offsets, the bytes objects' own heads.
+#: Memory of a record besides its key and value: aiokafka's object, the offsets, the bytes objects' own heads.
 RECORD_OVERHEAD: Final = 400
 
 #: Of a container's memory our processes may have so much: the rest is the page cache's, and a peak's.

@@ -1,7 +1,7 @@
 """The processes of this machine that work for us: every command of ours, and the Kafka and Postgres that we use here.
 
 A Kafka or Postgres of the user's own works for us while we fill it. Were it taken for other work, we would wait for it,
-it would rest, we would go on, and so on for ever. All its work counts as ours, also what it does for somebody else.
+it would rest, we would go on, and so on without end. All its work counts as ours, also work for somebody else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OwnProcesses:
         self._settings = settings
         self._proc = proc
         self._roots: set[Key] = set()
-        #: What was ours stays ours, also when its parent has ended.
+        #: A process that was ours stays ours, also when its parent has ended.
         self._ours: set[Key] = set()
         #: Processes of the last table, and those whose command line was looked at.
         self._seen: set[Key] = set()

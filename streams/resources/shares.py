@@ -13,7 +13,7 @@ from streams.text import shown
 
 #: How many of the others are named.
 NAMED = 3
-#: What others use that cannot be told by process: they are outside our container, or hidden from us.
+#: The name of other work whose processes are not seen: outside our container, or hidden from us.
 NOT_SEEN = "not seen from here"
 
 

@@ -31,7 +31,7 @@ from streams.text import as_time
 
 #: Seconds between two looks into the topic while no ingest reports, and into the counts of collections.
 _LOOK_EVERY: Final = 2.0
-#: What the looks fetch at a time.
+#: Bytes that such a look fetches at a time.
 _FETCH_BYTES: Final = 256 * 1024
 
 

@@ -81,7 +81,7 @@ class StatusReader:
         kafka, self._kafka = self._kafka or KafkaSide(self._settings), None
         try:
             await kafka.open()
-        except BaseException:  # given up half way: whoever asks next begins anew
+        except BaseException:  # given up half way: the next caller connects again
             await kafka.close()
             raise
         self._kafka = kafka

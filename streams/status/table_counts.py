@@ -43,7 +43,7 @@ class Changelog:
                 batches: dict[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
                     *wanted, timeout_ms=200
                 )
-            except OffsetOutOfRangeError:  # made anew while we looked
+            except OffsetOutOfRangeError:  # created again while we looked
                 break
             for tp, batch in batches.items():
                 self._keep(tp, batch[-1])

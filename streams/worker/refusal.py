@@ -1,9 +1,9 @@
 """Why a container's start was refused, kept in the container: no restart policy can tell a setting from a crash.
 
-``restart: on-failure`` repeats a refused start for ever, and ``on-failure:N`` counts crashes that are months apart, for
-Docker never forgets one. So the refusal ends with 2, as everywhere; the start that the policy then makes in the same
-container, whose settings cannot have changed, says the sentence once more and ends with 0, which no policy repeats.
-The start after that, by hand, is tried again.
+``restart: on-failure`` repeats a refused start without end. ``on-failure:N`` counts crashes that are months apart,
+because Docker never forgets one. So the refusal ends with 2, as everywhere. The policy then starts the same container
+again, whose settings cannot have changed: that start prints the sentence once more and ends with 0, which no policy
+repeats. The next start, by hand, is tried again.
 """
 
 from __future__ import annotations

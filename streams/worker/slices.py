@@ -45,7 +45,7 @@ class Slice:
         self.next_offset: int = records[-1].offset + 1
         self.epoch = epoch
         self.nbytes: int = sum(max(r.serialized_value_size, 0) for r in records)
-        #: What counts the bytes, for as long as the slice is kept.
+        #: The count of the bytes, for as long as the slice is kept.
         self.in_flight: InFlight | None = None
 
     def clear(self) -> None:

@@ -32,7 +32,7 @@ LARGEST_BATCH: Final = 4000
 SMALLEST_BATCH: Final = 100
 #: Longest time between two questions whether the slice is still ours, in seconds.
 ASK_SECONDS: Final = 0.1
-#: What the network makes, in events a second.
+#: The network's rate, in events a second.
 NETWORK_RATE: Final = (300, 600)
 
 

@@ -16,7 +16,7 @@ from streams.status.process import order_text
 from streams.status.troubles import process_name, replaced
 from streams.text import shown, span
 
-#: Columns where the output is no terminal.
+#: Columns where the output is not a terminal.
 PLAIN_WIDTH: Final = 120
 #: Rows of collections and of dead letters.
 _MOST: Final = 8

@@ -1,6 +1,6 @@
 """The worker's progress on a terminal: one line that stays at the bottom, above which the log lines go by.
 
-Where standard error is no terminal there is none: the ``[BACKFILL]`` lines are the progress.
+Without a terminal on standard error the ``[BACKFILL]`` lines are the progress.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from streams import __version__
 from streams.status.process import INGEST_MODES, WORKER_MODES, MachineUse, MemoryUse, Mode
 from streams.ui.web.figures import BUCKETS, Figures, IngestFigures, WorkerFigures
 
-#: What every name begins with.
+#: The beginning of every name.
 PREFIX: Final = "atproto_streams"
 _WORKER: Final = f"{PREFIX}_worker"
 _INGEST: Final = f"{PREFIX}_ingest"

@@ -13,7 +13,7 @@ from streams.ui.web.history import MINUTES
 from streams.ui.web.view import PageView
 
 _FILES: Final = resources.files("streams.ui.web")
-#: What the page consists of besides itself, with its type.
+#: The page's other files, with their types.
 FILES: Final = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
