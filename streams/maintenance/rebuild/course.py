@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import DatabaseError, MismatchError, SettingsError
 from streams.kafka.client import broker_error
-from streams.kafka.log_end import Silence
+from streams.kafka.log_end import LogEnd
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
 from streams.kafka.topic_guard import TopicGuard
 from streams.maintenance.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
@@ -407,11 +407,11 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
 async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> PartitionStart:
     """The first event at or behind the offset: what is older than it is of before the beginning."""
     read_from(consumer, {tp: offset})
-    silence = Silence(consumer)
+    log_end = LogEnd(consumer)
     looked = 0
     while offset < end and looked < _LOOK and await consumer.position(tp) < end:
         messages = (await consumer.getmany(tp, timeout_ms=500, max_records=_LOOK)).get(tp, ())
-        end = await silence.end(tp, end, came=bool(messages))
+        end = await log_end.end(tp, end, came=bool(messages))
         for message in messages:
             looked += 1
             if message.key is None or message.value is None:
