@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from streams.runtime import child_process
 from streams.settings import Settings
 
 #: Seconds that a child has to stop by itself; a worker gives Faust's services their time.
@@ -58,17 +59,8 @@ class _Child:
 
     async def stop(self) -> None:
         """Send SIGTERM, and SIGKILL after STOP_SECONDS."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.kill()
+        if self._process is not None and self._process.returncode is None:
+            await child_process.stop(self._process, STOP_SECONDS)
 
     def last_words(self) -> str:
         """Return the last line that it wrote (a StreamsError's sentence), or the signal that ended it."""

@@ -12,10 +12,10 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from streams.errors import DiskError, HeldError, MismatchError, SettingsError, StreamsError
+from streams.runtime import child_process
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +88,8 @@ class Child:
 
 
 async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
+    if not await child_process.stop(process, STOP_SECONDS):
         log.warning("The ingest did not stop in %.0f s: killed.", STOP_SECONDS)
-        with suppress(ProcessLookupError):
-            process.kill()
 
 
 def _ending(code: int) -> str:
