@@ -32,7 +32,7 @@ from streams.postgres.processes import Pause
 from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import resident
 from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, container_says, effective_memory_limit, ingest_budgets
-from streams.resources.memory_watch import MemoryWatch, settle_memory
+from streams.resources.memory_watch import MemoryWatch, freeze_startup_memory
 from streams.runtime.drills import IngestPoint, crash_point, hog_memory
 from streams.runtime.waiting import Ended, Patience
 from streams.settings import Settings
@@ -181,7 +181,7 @@ class Replay:
 
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self, reader: RunReader) -> None:
-        settle_memory()
+        freeze_startup_memory()
         gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
         guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
         works = (

@@ -229,7 +229,7 @@ class Kafka:
         return wait_until(self.is_ready, self.is_running, READY_SECONDS)
 
     def stop(self) -> bool:
-        """SIGTERM to all, wait; SIGKILL for what is left after half a minute. Whether all ended by themselves."""
+        """Send SIGTERM to all, and SIGKILL after half a minute; return True if all ended by themselves."""
         processes = [process for broker in self.brokers for process in family(broker.find())]
         send(processes, signal.SIGCONT)
         send(processes, signal.SIGTERM)

@@ -148,7 +148,7 @@ class Postgres:
         self._create_database()
 
     def stop(self) -> bool:
-        """A fast shutdown (sessions are ended), SIGKILL after half a minute. Whether it ended by itself."""
+        """Shut it down fast: sessions are ended; SIGKILL after half a minute. Return True if it ended by itself."""
         postmaster = self.find()
         processes = family(postmaster)
         send(processes, signal.SIGCONT)

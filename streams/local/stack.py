@@ -110,7 +110,7 @@ class Stack:
         return self.kafka.is_running() and self.postgres.is_ready() and self.kafka.is_ready()
 
     def up(self) -> bool:
-        """Bring up what is not, however it ended. Whether there was anything to do.
+        """Bring up what is down, however it ended; return True if there was anything to do.
 
         Raises SettingsError (not installed), BrokerError, DatabaseError, DiskError, StreamsError (the folder).
         """
@@ -131,7 +131,7 @@ class Stack:
             return True
 
     def down(self) -> bool:
-        """Stop both. Whether everything ended by itself (else it was killed). A no-op when nothing runs."""
+        """Stop both; return True if each ended by itself, False if one was killed. A no-op when nothing runs."""
         if not self.folder.exists():
             return True
         with self._alone():

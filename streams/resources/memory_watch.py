@@ -110,7 +110,7 @@ def tune_allocator() -> None:
         libc.mallopt(_M_ARENA_MAX, 2)
 
 
-def settle_memory() -> None:
+def freeze_startup_memory() -> None:
     """Keep what is there after the start out of later collections, each of which would take a tenth of a second."""
     release_memory()
     gc.freeze()

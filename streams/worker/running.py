@@ -26,7 +26,7 @@ from streams.postgres.processes import Pause
 from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import effective_memory_limit
-from streams.resources.memory_watch import memory_line, settle_memory
+from streams.resources.memory_watch import freeze_startup_memory, memory_line
 from streams.runtime.drills import WorkerPoint, crash_point, hog_memory
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
@@ -91,7 +91,7 @@ class RunningPipeline:
 
     async def start(self) -> None:
         """Begin what runs beside the agents."""
-        settle_memory()
+        freeze_startup_memory()
         self._spawn(hog_memory())
         await self._throttle.start()
         await self._web.start()

@@ -62,7 +62,7 @@ def worker_checks(figures: WorkerFigures, *, database: str | None, still: float)
 
 def _assignment(figures: WorkerFigures) -> str:
     if not figures.assigned:
-        return "no partitions yet: it starts, or Kafka is sharing them out anew"
+        return "no partitions yet: it starts, or Kafka assigns them again"
     count = len(figures.state.partitions)
     return f"{count} partitions" if count else "no partition: there are more workers than partitions"
 

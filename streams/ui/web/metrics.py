@@ -74,7 +74,7 @@ def _worker(figures: WorkerFigures) -> Iterator[Metric]:
         buckets.append((bound, below))
     seconds.add_metric([], buckets, durations.seconds)
     yield seconds
-    yield counter(f"{_WORKER}_rebalances", "Times that Kafka shared out the partitions anew.", figures.rebalances)
+    yield counter(f"{_WORKER}_rebalances", "Times that Kafka assigned the partitions again.", figures.rebalances)
     yield from _partitions(figures)
     yield from _modes(
         f"{_WORKER}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.", WORKER_MODES, state.mode
@@ -156,4 +156,4 @@ def _memory(prefix: str, memory: MemoryUse) -> Iterator[Metric]:
 def _machine(prefix: str, machine: MachineUse | None) -> Iterator[Metric]:
     if machine is not None:
         yield from gauge(f"{prefix}_others_ratio", "The share of the machine's cores that others use.", machine.others)
-        yield from gauge(f"{prefix}_machine_idle", "Whether the machine counts as idle.", float(machine.idle))
+        yield from gauge(f"{prefix}_machine_idle", "1 while the machine counts as idle.", float(machine.idle))
