@@ -26,7 +26,7 @@ from streams.worker.pipeline import Pipeline, broker_urls
 from streams.worker.slice_schema import SliceSchema
 from streams.worker.slices import Slice
 
-#: Where a listing command would look for the broker that is not there: nowhere.
+#: A broker's address for commands that only list: nothing connects to it.
 NO_BROKER: Final = "127.0.0.1:9"
 
 
@@ -67,7 +67,7 @@ def make_app(settings: Settings) -> StreamsApp:
         broker_heartbeat_interval=1.0,
         broker_request_timeout=30.0,
         broker_rebalance_timeout=30.0,
-        # Once it expires the consumer deadlocks for good; the session guards against a dead worker, the stall
+        # When it expires the consumer deadlocks. The session guards against a dead worker, the stall
         # watchdog against a hung one.
         broker_max_poll_interval=86_400.0,
         broker_max_poll_records=4000,

@@ -12,7 +12,7 @@ from typing import Final
 
 ROOT: Final = Path("/sys/fs/cgroup")
 SELF: Final = Path("/proc/self/cgroup")
-#: A memory limit from here on is v1's way to say that there is none.
+#: A memory limit of this size or more means "no limit" in v1.
 _NO_LIMIT: Final = 1 << 60
 
 

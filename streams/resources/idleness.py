@@ -42,7 +42,7 @@ CPU: Final = _Rule(0.20, 0.10)
 MEMORY: Final = _Rule(10.0, 5.0)
 #: Percent of the time in which something waited for a disk that others keep busy.
 DISK: Final = _Rule(40.0, 20.0)
-#: From this share of the disks' bytes on it is we who keep them busy.
+#: With this share of the disks' bytes, or more, we are the ones who keep them busy.
 OUR_DISK: Final = 0.5
 
 

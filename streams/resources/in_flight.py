@@ -24,7 +24,7 @@ class InFlight:
         self._given, self.nbytes = given, nbytes
 
     def __del__(self) -> None:
-        self._given.append(self.nbytes)  # in any thread, at any instruction: nothing but this
+        self._given.append(self.nbytes)  # in any thread, at any instruction: do nothing else
 
 
 class InFlightBudget:

@@ -114,7 +114,7 @@ class Machine:
         if now.disks is None or last.disks is None or now.io is None or last.io is None:
             return None
         before = {process.key for process in last.table.values()}
-        # Of a process that was there before and was not known as ours, nothing counts: it may be days old.
+        # A process that was there before and was not known as ours does not count: its bytes may be days old.
         ours = (moved - last.io.get(key, moved if key in before else 0.0) for key, moved in now.io.items())
         self._disk_bytes = self._disk_bytes * _FADE + now.disks - last.disks
         self._our_bytes = self._our_bytes * _FADE + sum(max(0.0, moved) for moved in ours)

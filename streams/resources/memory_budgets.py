@@ -18,7 +18,7 @@ MB: Final = 1 << 20
 
 # -- what things take, measured (benchmarks/memory.py and docs/performance.md say how)
 
-#: RSS of a process that has started and does nothing: what the budgets leave alone.
+#: RSS of a process that has started and does nothing. The budgets divide the rest.
 WORKER_AT_REST: Final = 110 * MB
 INGEST_AT_REST: Final = 65 * MB
 #: Growth between the check at the start and the state at rest: Faust's services, connections, caches.
@@ -38,7 +38,7 @@ FRAME_FACTOR: Final = 10
 #: Memory of a record besides its key and value: aiokafka's object, the offsets, the bytes objects' own heads.
 RECORD_OVERHEAD: Final = 400
 
-#: Of a container's memory our processes may have so much: the rest is the page cache's, and a peak's.
+#: The part of a container's memory for our processes: the rest is for the page cache and for peaks.
 CONTAINER_PERCENT: Final = 90
 
 # -- the least that can go through at all, while nothing can be freed

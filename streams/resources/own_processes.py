@@ -55,7 +55,7 @@ class OwnProcesses:
             self._searched = now
             self._roots = self._search(table)
             self._looked_at = there
-        # A process that is new may not be yet what it will be: it is looked at when it is seen for the second time.
+        # A new process may be about to exec another command: it is looked at when it is seen for the second time.
         for key in (there & self._seen) - self._looked_at:
             if is_ours(read_command(key[0], self._proc)):
                 self._roots.add(key)

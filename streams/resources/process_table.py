@@ -19,7 +19,7 @@ _KERNEL_THREAD: Final = 0x00200000
 #: The kernel's unit of CPU time, in parts of a second.
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
-#: A pid may be used again: with the time of its start it names a process. The unit of that time does not matter.
+#: A process is named by its pid and the time of its start, because a pid may be used again. Any unit of time will do.
 Key = tuple[int, int]
 
 

@@ -65,7 +65,7 @@ async def say_estimates(settings: Settings, info: TopicInfo, database: Database)
     """Log the estimate now, and whenever another run is known. Never returns."""
     said: int | None = -1
     while True:
-        with suppress(StreamsError, KafkaError, OSError):  # who is away is said elsewhere
+        with suppress(StreamsError, KafkaError, OSError):  # other tasks log what is away
             run = await _newest_run(database, info.name)
             number = run["run"] if run is not None else None
             if number != said:

@@ -28,7 +28,7 @@ from streams.text import shown
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a beat may take before it is given up; the one at the start, for which somebody waits; the last one.
+#: Seconds that a beat may take before it is given up; the first one, for which the start waits; the last one.
 PATIENCE: Final = 10.0
 FIRST_PATIENCE: Final = 3.0
 LAST_PATIENCE: Final = 1.0

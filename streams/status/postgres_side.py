@@ -62,7 +62,7 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
     runs, counts, letters, gaps, cursor = await database.run(call)
     found: list[ProcessRow] = []
     pause: Pause | None = None
-    with contextlib.suppress(MismatchError):  # a schema from before they were
+    with contextlib.suppress(MismatchError):  # a schema of a version without these tables
         found = of_interest(await processes(database, topic, group, DOWN_AFTER))
         pause = await pause_of(database, topic, group)
     return Rows(

@@ -138,7 +138,7 @@ class IngestState(msgspec.Struct, frozen=True):
     left: float | None
     window_left: float | None
     web: str | None = None
-    #: Frames passed over, because this very event was taken before; and taken although others had overtaken them.
+    #: Frames passed over because the same event was taken before; frames taken although others had overtaken them.
     repeated: int = 0
     late: int = 0
 

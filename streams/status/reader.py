@@ -57,7 +57,7 @@ class StatusReader:
                 facts = await (await self._open_kafka()).facts(database, _reported(found))
         except (KafkaError, TimeoutError) as error:
             await self._close_kafka()
-            await self._ask_database(database)  # it may have been Postgres that went away just now
+            await self._ask_database(database)  # Postgres may have gone away just now: then its error counts
             raise await explained(self._settings, error) from None
         lag = facts.lag
         self._speeds.add(time.monotonic(), sum(p.end for p in lag.partitions), lag.received, lag.pending)

@@ -20,7 +20,7 @@ from streams.text import shown, span
 FRESH: Final = 86_400.0
 #: Messages that may wait without being a trouble, however fast they become more.
 SMALL_LAG: Final = 10_000
-#: Behind the head by less than this the ingest has reached it, in seconds: times are informal.
+#: An ingest this many seconds behind the head, or fewer, has reached it: frames' times are not exact.
 _AT_HEAD: Final = 60.0
 _START_WORKER: Final = "faust -A streams.agents worker starts one"
 _START_INGEST: Final = "python -m streams.ingest starts one"
@@ -87,7 +87,7 @@ def _ingest(status: Status, newest: dt.datetime | None) -> Iterator[str]:
         return
     behind = status.head is not None and not reaches_head(newest, status)
     if not known:
-        # An ingest needs no database, and then nobody here hears of it: what it writes is seen.
+        # An ingest without a database has no row here. Only its writes to Kafka show that it runs.
         if not status.rates.kafka and (status.run is None or behind):
             yield f"No ingest runs (none ever reported here): {_START_INGEST}."
     elif known[0].ended_at is None:

@@ -80,7 +80,7 @@ class Worker(faust.Worker):
             self.loop.add_signal_handler(number, asked)  # until Faust puts its own in their place
         try:
             self.loop.run_until_complete(check)
-        except BaseException:  # it ends, with a code of its own: a signal that comes now must not take its place
+        except BaseException:  # it ends with its own exit code, which a signal that comes now must not replace
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
@@ -123,7 +123,7 @@ class Worker(faust.Worker):
         await self.pipeline.running.close()
 
 
-Worker.logger = faust_logger  # mode would take ours for its own lines
+Worker.logger = faust_logger  # mode would use our logger for its own lines
 
 
 def end_after(seconds: float, code: int) -> None:

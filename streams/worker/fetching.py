@@ -136,7 +136,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         except asyncio.CancelledError:
             if not self.should_stop:
                 raise
-            return  # told to stop while it waits; out of a thread the cancellation would be a traceback
+            return  # stopped while it waits: a cancellation that leaves a thread is a traceback
         BoundedFetcher.adopt(self._ensure_consumer()._fetcher, pipeline_of(self.app).running.budget)
 
     async def drain(self, active: set[TP] | None, timeout: float, max_bytes: int) -> Drained:

@@ -24,7 +24,7 @@ STOP_SECONDS: Final = 5.0
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 #: After a run of this length a failure begins with the first delay again.
 WELL_SECONDS: Final = 60.0
-#: Faults that starting again cannot mend, and that end the worker too.
+#: Faults that no restart can mend. They end the worker too.
 FATAL: Final[dict[int, type[StreamsError]]] = {e.exit_code: e for e in (SettingsError, MismatchError, DiskError)}
 
 
@@ -57,12 +57,12 @@ class Child:
             delay = min(LONGEST_DELAY, delay * 2)
 
     async def _run_once(self) -> int:
-        # In a session of its own: a Ctrl-C on the terminal is for us, and we tell it.
+        # In a session of its own: a Ctrl-C on the terminal reaches us only, and we stop the child.
         process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, start_new_session=True)
         self._process = process
         log.info("The ingest runs as process %d.", process.pid)
         try:
-            if self._stopping:  # told while it was started
+            if self._stopping:  # stop() was called while it was started
                 await _end(process)
             return await process.wait()
         finally:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries.
 RETRY_SECONDS: Final = 0.5
-#: Seconds that a rebalance waits for what the tables have sent. Tables are for looking: a rebalance is worth more.
+#: Seconds that a rebalance waits for the tables' messages. Tables are for looking: a rebalance is more urgent.
 FLUSH_SECONDS: Final = 3.0
 
 
@@ -118,6 +118,6 @@ class TableManager(manager.TableManager):
         return self._recovery
 
 
-Producer.logger = driver.logger  # mode would take ours for its own lines
+Producer.logger = driver.logger  # mode would use our logger for its own lines
 Recovery.logger = recovery.logger
 TableManager.logger = manager.TableManager.logger

@@ -32,7 +32,7 @@ def is_containers_own() -> bool:
 def keep(error: StreamsError) -> None:
     """Keep the error for the next start, where a setting is wrong."""
     if error.exit_code == SettingsError.exit_code and is_containers_own():
-        with contextlib.suppress(OSError):  # a container that nothing can be written in
+        with contextlib.suppress(OSError):  # a read-only container
             _file().write_text(f"{error}\n", encoding="utf-8")
 
 

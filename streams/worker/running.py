@@ -78,7 +78,7 @@ class RunningPipeline:
         self._watermarks: dict[int, dt.datetime] = {}
         self._rebalances = 0
         self._tasks: list[asyncio.Task[None]] = []
-        # The one before us may have died between its last slice and its cursor, and left us nothing else to do.
+        # A worker before us may have died between its last slice and its cursor: write the cursor once in any case.
         self._moved = True
         self._lanes: Lanes | None = None  # from the first slice on: Faust makes its consumer late
         self._child: Child | None = None
@@ -297,7 +297,7 @@ class RunningPipeline:
             if self._moved:
                 self._moved = False
                 await self._write_cursor()
-            if self._tables.pending:  # also what could not be written when it moved
+            if self._tables.pending:  # also changes that could not be written at once
                 self._flush_tables()
 
     async def _look_back(self) -> None:
@@ -305,7 +305,7 @@ class RunningPipeline:
         while True:
             await asyncio.sleep(LOOK_BACK_SECONDS)
             consumer = self._consumer
-            # Asked before the database: what we write meanwhile is only further.
+            # Read before the database is asked: our own writes meanwhile only move its positions on.
             known = {
                 p: offset for p, offset in self.reached().items() if TP(self._info.name, p) in consumer.assignment()
             }
@@ -330,7 +330,7 @@ class RunningPipeline:
     def _flush_tables(self) -> None:
         """Write the tables. They are advisory: an error costs a log line, and they are written again."""
         if self._lanes is None or self._stopping or self._app.rebalancing or self._app.in_recovery:
-            return  # what is sent to a producer that has stopped crashes the worker
+            return  # sending to a producer that has stopped crashes the worker
         topic = self.settings.kafka_topic
         try:
             crash_point(WorkerPoint.TABLES_BEFORE_FLUSH)

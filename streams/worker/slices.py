@@ -124,7 +124,7 @@ class Chain:
             return Break("stale")
         first = records[0].offset
         if first != base:
-            # Either fetched before a seek, or there is nothing at ``base``. The same answer twice is the truth.
+            # Either fetched before a seek, or there is nothing at ``base``. The same answer twice means the latter.
             if self._seen.get(tp) != (base, first):
                 self._seen[tp] = (base, first)
                 return Break("refetch", base, first)

@@ -40,7 +40,7 @@ async def call_shared(wrapper: Any) -> Any:  # noqa: ANN401 (mode's wrapper, and
     finally:
         run.callers -= 1
         if not run.callers and not run.task.done():
-            _forget(wrapper, run)  # who comes now begins a run of their own
+            _forget(wrapper, run)  # the next caller begins another run
             run.task.cancel()
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 LARGEST_BATCH: Final = 4000
 #: While memory is short: records a transaction.
 SMALLEST_BATCH: Final = 100
-#: Longest time between two questions whether the slice is still ours, in seconds.
+#: Longest time between two checks that the slice is still ours, in seconds.
 ASK_SECONDS: Final = 0.1
 #: The network's rate, in events a second.
 NETWORK_RATE: Final = (300, 600)
@@ -75,7 +75,7 @@ class Pacer:
         if self.wait(now) > 0:
             return 0
         if not self.delay or (not self._running and now >= self._ended + self.delay):
-            self._left = self.batch_size  # a new batch; what is left of the one before is forfeited
+            self._left = self.batch_size  # a new batch; the rest of the one before is forfeited
         given = min(want, self._left)
         self._left -= given
         self._running += 1

@@ -164,7 +164,7 @@ class Consumer(driver.Consumer):
         assert len(topics) == 1, "one sliced topic in an app"
         [topic] = topics
         found = await self.pipeline.positions({key.partition: offset for key, offset in begin.items()})
-        # After the positions: while we waited for them, or were frozen, others have written more and moved them on.
+        # Ask after the positions: while we waited for them, or were frozen, others may have written more.
         async with asyncio.timeout(30):
             _, end = await self._thread.call_thread(_log_bounds, self.aio, keys)
         for key, last in end.items():
@@ -275,7 +275,7 @@ class Consumer(driver.Consumer):
                 return {}
         budget = self.pipeline.budget
         remaining = min(budget.remaining("slices"), DRAIN_BYTES)
-        if not remaining:  # what is on its way goes first; or memory is short
+        if not remaining:  # the slices on their way go first; or memory is short
             await asyncio.sleep(0.02)
             return {}
         if self._last_fetch < min(SLICE_RECORDS, remaining // (4 * RECORD_OVERHEAD)):
@@ -343,7 +343,7 @@ class Consumer(driver.Consumer):
         begin, _ = await self._thread.call_thread(_log_bounds, self.aio, [kafka_tp(tp)])
         if begin[kafka_tp(tp)] > hole.expected:
             log.error("%s/%d: offset %d has left the topic before it was read: a gap", *tp, hole.expected)
-            # What was read before it is still on its way into the database, and no part of the gap.
+            # Slices that were read before it are still on their way into the database: they do not belong to the gap.
             self._overtaken[tp] = hole.expected
             self._pass_overtaken(tp)
             return None
@@ -446,7 +446,7 @@ class Consumer(driver.Consumer):
         return any((self.highwater(tp) or 0) > self._durable.get(tp, 0) for tp in list(self._chain.armed))
 
 
-FetchThread.logger = Consumer.logger = driver.logger  # mode would take ours for its own lines
+FetchThread.logger = Consumer.logger = driver.logger  # mode would use our logger for its own lines
 
 
 async def _log_bounds(

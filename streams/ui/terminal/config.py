@@ -16,13 +16,13 @@ from streams.settings import PROFILES, Settings
 SettingSource = Literal["environment", ".env", "profile", "default", "embedded stack"]
 
 _HIDDEN: Final = "***"
-#: A parameter of a URL's query whose name has one of these is secret. A file's name is not: the file guards itself.
+#: A parameter of a URL's query whose name has one of these is secret. A file's name is not secret: its contents are.
 _SECRET: Final = ("password", "token", "secret")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST: Final = r"(?:\[[^\]]*\]|[^:\[\],]*)(?::\d*)?"
 #: A host, or several, with their ports.
 _HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
-#: The settings that the embedded stack stands in for.
+#: The settings whose value the embedded stack provides.
 _EMBEDDED: Final = ("kafka_bootstrap_servers", "database_url")
 
 
@@ -93,13 +93,13 @@ def redacted(url: str, hidden: str = _HIDDEN) -> str:
     if scheme in ("postgresql", "postgres"):
         try:
             parse(url)
-        except AddressError:  # nobody knows where its secrets end
+        except AddressError:  # the end of its secrets is not known
             return f"{scheme}://{_HIDDEN}"
     place, mark, query = rest.partition("?")
     authority, slash, path = place.partition("/")
     login, at, hosts = authority.rpartition("@")
     query = "&".join(_parameters(query, hidden))
-    # A password that is not encoded as it must be ends nobody knows where.
+    # The end of a password that is not properly encoded is not known.
     if "@" in path + query or not _HOSTS.fullmatch(hosts):
         return f"{scheme}://{_HIDDEN}"
     user, colon, _ = login.partition(":")

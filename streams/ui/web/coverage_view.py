@@ -11,7 +11,7 @@ from streams.status.model import Status, Stretch
 from streams.text import clock, duration, stranger
 from streams.ui.web.drawing import HEIGHT, Block, plain, span
 
-#: Most stretches that are drawn, and gaps that are told.
+#: Most stretches that are drawn, and gaps that are listed.
 MOST_STRETCHES: Final = 200
 MOST_GAPS: Final = 8
 #: The kinds in the order of the legend: name, what it says, where in the strip it begins (0 is its top).

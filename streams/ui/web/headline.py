@@ -69,7 +69,7 @@ def _at_rest(status: Status, now: dt.datetime) -> Headline | None:
     if reaches_head(status.covered_to, status):
         detail = "" if runs else "No ingest runs: nothing new is read from the relay."
         return Headline("good", "caught up", f"Caught up: everything up to {up_to} UTC is in Postgres.", detail)
-    # An ingest needs no database, and then nobody here hears of it: what it writes is seen.
+    # An ingest without a database has no row. Only its writes to Kafka show that it runs.
     if not runs and not status.rates.kafka:
         what = "Nothing is" if status.covered_to is None else f"What came after {up_to} UTC is not"
         return Headline("bad", "no ingest", "No ingest runs.", f"{what} read from the relay until one is started.")

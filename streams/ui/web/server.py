@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _PROBE_SECONDS: Final = 2.0
 #: Seconds that a scrape or the page waits for the Status, and goes on without it: Prometheus gives up after 10 s.
 _SCRAPE_SECONDS: Final = 3.0
-#: Seconds that the Status is waited for by who asks for nothing else.
+#: Seconds that a request for the Status alone waits for it.
 _STATUS_SECONDS: Final = 8.0
 #: Seconds that an idle connection is kept, and that answers may take when the server ends.
 _KEEP_ALIVE: Final = 15.0
