@@ -19,18 +19,19 @@ from streams.kafka.groups import group_id
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.settings import Settings, load_settings
 from streams.worker import transport
+from streams.worker.app import StreamsApp
 from streams.worker.faust_worker import Worker
 from streams.worker.persistence import TableManager
 from streams.worker.pipeline import Pipeline, broker_urls
 from streams.worker.slice_schema import SliceSchema
 from streams.worker.slices import Slice
 
-#: Where a listing command would look for the broker that is not there: nowhere.
+#: A broker's address for commands that only list: nothing connects to it.
 NO_BROKER: Final = "127.0.0.1:9"
 
 
 def credentials(settings: Settings) -> faust.auth.Credentials | None:
-    """The KAFKA_ security settings as Faust's credentials. Raises BrokerError where a file cannot be read."""
+    """Return the KAFKA_ security settings as Faust's credentials. Raises BrokerError where a file cannot be read."""
     protocol = settings.kafka_security_protocol
     context = tls_context(settings) if protocol.endswith("SSL") else None
     if protocol.startswith("SASL"):
@@ -44,14 +45,14 @@ def credentials(settings: Settings) -> faust.auth.Credentials | None:
     return faust.SSLCredentials(context) if context is not None else None
 
 
-def make_app(settings: Settings) -> faust.App:
-    """The app of these settings. The numbers are what a prototype survived five campaigns of crashes with."""
+def make_app(settings: Settings) -> StreamsApp:
+    """Return the app of these settings. A prototype with these numbers survived five campaigns of crashes."""
     transport.register()
     try:
         servers = settings.bootstrap_servers()
     except SettingsError:
         servers = NO_BROKER  # the worker says so when it starts; nothing else needs one
-    return faust.App(
+    return StreamsApp(
         group_id(settings),
         env={},  # each of Faust's settings would be read from the environment too, over what stands here
         broker=broker_urls(servers),
@@ -66,7 +67,7 @@ def make_app(settings: Settings) -> faust.App:
         broker_heartbeat_interval=1.0,
         broker_request_timeout=30.0,
         broker_rebalance_timeout=30.0,
-        # Once it expires the consumer deadlocks for good; the session guards against a dead worker, the stall
+        # When it expires the consumer deadlocks. The session guards against a dead worker, the stall
         # watchdog against a hung one.
         broker_max_poll_interval=86_400.0,
         broker_max_poll_records=4000,
@@ -95,7 +96,7 @@ def make_app(settings: Settings) -> faust.App:
 
 
 def _settings_or_exit() -> Settings:
-    """The settings; one sentence and exit code 2 where they cannot be used: this runs under Faust's command."""
+    """Return the settings. Where they cannot be used, end with a sentence and exit code 2."""
     try:
         return load_settings()
     except StreamsError as error:
@@ -103,7 +104,7 @@ def _settings_or_exit() -> Settings:
         sys.exit(error.exit_code)
 
 
-def _app_or_exit(settings: Settings) -> faust.App:
+def _app_or_exit(settings: Settings) -> StreamsApp:
     try:
         return make_app(settings)
     except StreamsError as error:
@@ -113,17 +114,17 @@ def _app_or_exit(settings: Settings) -> faust.App:
 
 settings: Final = _settings_or_exit()
 app: Final = _app_or_exit(settings)
-pipeline: Final = Pipeline(app, settings)
+app.pipeline = Pipeline(app, settings)
 add_commands()
-app.slice_host = pipeline  # type: ignore[attr-defined] # read by the transport and by the worker
 firehose: Final[Any] = app.topic(settings.kafka_topic, schema=SliceSchema())
 
 
 @app.agent(firehose, name="sink_postgres", concurrency=1, supervisor_strategy=CrashingSupervisor)
 async def sink_postgres(stream: StreamT[Slice]) -> None:
-    """Slices of the topic into Postgres, each record exactly once."""
+    """Take slices from the topic to Postgres, each record exactly once."""
     events = cast(faust.Stream[Slice], stream).noack().events()
+    pipeline = app.pipeline.running
     async for event in events:
-        await pipeline.take(event)
+        await pipeline.submit(event)
         del event  # a slice is a megabyte: not held while waiting
-        await pipeline.room()
+        await pipeline.wait_for_memory()

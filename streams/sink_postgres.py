@@ -20,7 +20,7 @@ from streams.errors import DatabaseError, MismatchError
 from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import WorkerPoint, crash_point
 from streams.text import shown
 
 #: SQLSTATE that ``apply_batch`` raises where the topic is another than the one whose position is stored.
@@ -80,12 +80,12 @@ class PostgresSink:
         """The next offset of each partition; one that has no row gets one at its ``default``, if it has that."""
 
         async def call(connection: Connection) -> dict[int, int]:
-            crash_point("positions.before")
+            crash_point(WorkerPoint.POSITIONS_BEFORE)
             new = {p: offset for p, offset in default.items() if p in partitions}
             await connection.execute(
                 query("add_positions"), self._topic, self._group, list(new.keys()), list(new.values())
             )
-            crash_point("positions.after")
+            crash_point(WorkerPoint.POSITIONS_AFTER)
             rows = await connection.fetch(query("positions"), self._topic, self._group, sorted(partitions))
             return {row["partition"]: row["next_offset"] for row in rows}
 
@@ -138,7 +138,7 @@ class PostgresSink:
         arguments = (*head, *columns[:8], batch.extras())
         failures: list[BaseException] = []
 
-        crash_point("slice.before_apply")
+        crash_point(WorkerPoint.SLICE_BEFORE_APPLY)
 
         # (5) Apply: one statement, which is one transaction, so a frozen worker holds none open.
         async def call(connection: Connection, *mode: Sequence[object] | None) -> asyncpg.Record | None:

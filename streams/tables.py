@@ -26,7 +26,7 @@ Value = dict[str, Any]
 
 
 def merge_counts(held: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
-    """The sum of both; names beyond MAX_COLLECTIONS go under OTHERS."""
+    """Return the sum of both; names beyond MAX_COLLECTIONS go under OTHERS."""
     counts = dict(held)
     for name, count in new.items():
         key = name if name in counts or len(counts) < MAX_COLLECTIONS else OTHERS
@@ -35,18 +35,18 @@ def merge_counts(held: Mapping[str, int], new: Mapping[str, int]) -> dict[str, i
 
 
 class Tables:
-    """Both tables, and what has changed since they were last written."""
+    """Both tables, and their changes since they were last written."""
 
     def __init__(self, app: faust.App, topic: str, partitions: int) -> None:
         self._app = app
         self._topic = topic
-        self.progress = self._table("progress", partitions, "Where each partition stands: offsets' counts, watermark.")
+        self.progress = self._table("progress", partitions, "The progress of each partition: counts, watermark.")
         self.collections = self._table("collections", partitions, "Rows written by collection, for each partition.")
         self._changed: dict[int, Written] = {}
         self._counts: dict[int, dict[str, int]] = {}
 
     def changelogs(self) -> list[tuple[str, Mapping[str, str]]]:
-        """The changelogs' names, and what is special about each as a topic."""
+        """Return the changelogs' names, and the settings of each as a topic."""
         tables = (self.progress, self.collections)
         return [(table.changelog_topic.get_topic_name(), table.extra_topic_configs) for table in tables]
 
@@ -56,7 +56,7 @@ class Tables:
         return self._app.Table(name, key_type=str, partitions=partitions, help=text, extra_topic_configs=stamped)
 
     def set_partitions(self, partitions: int) -> None:
-        """The topic's own number, before the worker starts: a changelog has as many partitions as its source."""
+        """Set the topic's own number, before the worker starts: a changelog has as many partitions as its source."""
         for table in (self.progress, self.collections):
             table.partitions = partitions
             table.changelog_topic.partitions = partitions
@@ -69,7 +69,7 @@ class Tables:
 
     @property
     def pending(self) -> bool:
-        """Whether something waits for ``flush``."""
+        """True while something waits for ``flush``."""
         return bool(self._changed or self._counts)
 
     def flush(self, mine: Iterable[int]) -> None:
@@ -86,7 +86,7 @@ class Tables:
                 self._set(self.collections, partition, merge_counts(held, counts[partition]))
 
     def _are_known(self) -> bool:
-        """Whether the consumer has seen the changelogs: just after a rebalance Faust raises where it has not."""
+        """Return True once the consumer has seen the changelogs. Before that, just after a rebalance, Faust raises."""
         count = self._app.consumer.topic_partitions
         source = count(self._topic)
         return bool(source) and all(

@@ -16,14 +16,14 @@ from typing import Final
 
 import structlog
 
-from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
+from streams.resources.idleness import NOT_KNOWN, IdleJudge, MachineSample, reason
 from streams.resources.ingest_budget import LEAST, NETWORK_BYTES, ingest_budget, ingest_limit
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.runtime.rates import WINDOW, Rate
 from streams.settings import Settings
 from streams.sources.source import ReadProgress
 from streams.status import process
-from streams.status.process import shown_machine
+from streams.status.process import machine_use
 from streams.text import span
 
 log = structlog.get_logger("streams.ingest")
@@ -186,7 +186,7 @@ class IngestPace:
         self._has_limit = ingest_budget(settings) is not None
         self._machine = Machine(settings)
         self._judge = IdleJudge()
-        self._seen: Sample | None = None
+        self._seen: MachineSample | None = None
         self._window = WindowPace(ingest_budget(settings) or 0.0)
         self._budget = Budget()
         if self._has_limit:  # until it is known whether the machine is idle
@@ -200,9 +200,9 @@ class IngestPace:
     # -- what people see
 
     @property
-    def machine(self) -> process.Machine | None:
+    def machine(self) -> process.MachineUse | None:
         """Return what others use of the machine; None before the first sample."""
-        return None if self._seen is None else shown_machine(self._seen, self._judge)
+        return None if self._seen is None else machine_use(self._seen, self._judge)
 
     @property
     def is_paced(self) -> bool:
@@ -225,9 +225,9 @@ class IngestPace:
         return f"{outlook.rate / 1e6:.1f} MB/s: {because}"
 
     @property
-    def mode(self) -> tuple[process.IngestMode, str]:
+    def mode(self) -> tuple[process.Mode, str]:
         """Return the mode, and the reason for the rate of now."""
-        return "paced" if self.is_paced else "full speed", self.why
+        return process.Mode.PACED if self.is_paced else process.Mode.FULL_SPEED, self.why
 
     def plan(self) -> str:
         """Return a sentence about the pace, for the log at the start."""

@@ -16,9 +16,9 @@ from streams.sources.firehose.plan import Decision
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import PlannedRun, frames_ahead
-from streams.status.process import IngestMode, IngestState, Memory, plan_text
+from streams.status.process import IngestState, MemoryUse, Mode, plan_text
 from streams.text import as_time, moment
-from streams.ui.terminal.ingest_bar import Standing
+from streams.ui.terminal.ingest_bar import IngestPosition
 
 log = structlog.get_logger("streams.ingest")
 
@@ -37,22 +37,22 @@ class Facts:
     web: str | None
 
 
-def standing(start: PlannedRun, continuity: Continuity, counts: FrameCounts) -> Standing:
+def ingest_position(start: PlannedRun, continuity: Continuity, counts: FrameCounts) -> IngestPosition:
     """Return where the reading stands, for the progress."""
-    return Standing(
+    return IngestPosition(
         seq=continuity.position, events=counts.events,
         frames=counts.frames, dead=counts.dead, begin=start.covered_from,
         time=continuity.time, head=start.head.time if start.head else None,
     )  # fmt: skip
 
 
-def ingest_state(facts: Facts, mode: tuple[IngestMode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
+def ingest_state(facts: Facts, mode: tuple[Mode, str], pace: IngestPace, memory: MemoryWatch) -> IngestState:
     """Return an ingest's state, for ``status``, the metrics and the live page."""
     start, counts, outlook = facts.start, facts.counts, pace.outlook
-    at = standing(start, facts.continuity, counts) if start and facts.continuity else None
+    at = ingest_position(start, facts.continuity, counts) if start and facts.continuity else None
     return IngestState(
         mode=mode[0], why=mode[1],
-        memory=Memory(rss=memory.rss, limit=memory.limit, in_flight=facts.unacknowledged, budget=memory.account.budget),
+        memory=MemoryUse(memory.rss, memory.limit, in_flight=facts.unacknowledged, budget=memory.budget.total),
         machine=pace.machine,
         relay=facts.relay, run=start.run if start else 0, plan=plan_text(start.mode, facts.days) if start else "",
         seq=at.seq if at else 0, time=as_time(at.time) if at else None, head=as_time(at.head) if at else None,

@@ -19,7 +19,7 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from streams.errors import BrokerError, MismatchError, RelayError
 from streams.ingestion.backpressure import Backpressure, HoldReason
 from streams.ingestion.pace import IngestPace
-from streams.ingestion.report import Facts, ingest_state, report_end, report_plan, standing
+from streams.ingestion.report import Facts, ingest_position, ingest_state, report_end, report_plan
 from streams.ingestion.resume import ResumePoint, resume_point
 from streams.kafka.client import explained, is_away
 from streams.kafka.publisher import TOO_LARGE, Publisher, SendError
@@ -30,11 +30,11 @@ from streams.kafka.topic_guard import TopicGuard
 from streams.kafka.topic_limits import check_limits
 from streams.kafka.watermarks import read_state
 from streams.postgres.processes import Pause
-from streams.resources.in_flight import Account
+from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import resident
 from streams.resources.memory_budgets import SMALLEST_IN_FLIGHT, container_says, effective_memory_limit, ingest_budgets
 from streams.resources.memory_watch import MemoryWatch, freeze_startup_memory
-from streams.runtime.drills import crash_point, hog_memory
+from streams.runtime.drills import IngestPoint, crash_point, hog_memory
 from streams.runtime.waiting import RateLimitedLog, Stopped, StopSignal
 from streams.settings import Settings
 from streams.sources.firehose.intake import FrameCounts
@@ -44,7 +44,7 @@ from streams.sources.firehose.reader import NOT_TAKEN, FirehoseReader
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.start import plan_start
 from streams.status.heartbeat import Heartbeat, pause_line
-from streams.status.process import IngestMode, IngestState, ingest_mode
+from streams.status.process import IngestState, Mode, ingest_mode
 from streams.ui.terminal.ingest_bar import IngestProgress
 
 log = structlog.get_logger("streams.ingest")
@@ -98,7 +98,7 @@ class IngestSession:
         self._heartbeat = Heartbeat(settings, "ingest", self.state, self._on_pause, self._on_workers)
         self._fault: BaseException | None = None
         self._budgets = ingest_budgets(effective_memory_limit(settings))
-        self.memory = MemoryWatch(effective_memory_limit(settings), resident, Account.of_ingest(self._budgets))
+        self.memory = MemoryWatch(effective_memory_limit(settings), resident, InFlightBudget.of_ingest(self._budgets))
 
     # -- from outside (any time)
     @property
@@ -244,7 +244,7 @@ class IngestSession:
     async def _finish(self, reader: FirehoseReader, publisher: Publisher) -> None:
         """Wait until everything that was read is in Kafka; after a stop only for a few seconds."""
         try:
-            crash_point("drain.before")
+            crash_point(IngestPoint.DRAIN_BEFORE)
             await reader.drain(publisher)
         except Stopped:
             if self.lost_lock:
@@ -255,7 +255,7 @@ class IngestSession:
             except TimeoutError:
                 log.warning("Kafka did not take the last events in time: the next ingest takes them again")
                 return
-        crash_point("drain.after")
+        crash_point(IngestPoint.DRAIN_AFTER)
 
     async def _connect_publisher(self, reader: FirehoseReader) -> Publisher:
         """Return a started publisher. Wait for a broker that is away, except at the start. Raises Stopped."""
@@ -352,7 +352,7 @@ class IngestSession:
         )  # fmt: skip
         return ingest_state(facts, self._mode(), self.pace, self.memory)
 
-    def _mode(self) -> tuple[IngestMode, str]:
+    def _mode(self) -> tuple[Mode, str]:
         """Return what the ingest does, and why."""
         reader, held = self._reader, self._backpressure
         is_full = held.seconds(HoldReason.KAFKA_FULL) >= FULL_SECONDS
@@ -394,7 +394,7 @@ class IngestSession:
         """Hold the source while memory is over the limit; if that frees nothing, read on with a small budget."""
         while True:
             publisher = self._publisher
-            self.memory.account.set("unacknowledged", publisher.unacknowledged if publisher is not None else 0)
+            self.memory.budget.set("unacknowledged", publisher.unacknowledged if publisher is not None else 0)
             if self.memory.look():
                 if publisher is not None:
                     publisher.limit(self._unacknowledged())
@@ -416,5 +416,5 @@ class IngestSession:
                 self._trouble.warning("kafka", NOT_TAKEN)
 
     def _show_once(self, reader: FirehoseReader, *, final: bool = False) -> None:
-        at = standing(reader.start, reader.continuity, self.counts)
+        at = ingest_position(reader.start, reader.continuity, self.counts)
         self._progress.show(at, left=self.pace.outlook.left, final=final)

@@ -1,4 +1,4 @@
-"""The silence of a partition: the broker is away, or the log ends earlier than it did when it was asked."""
+"""The end of a partition's log after a long silence: the broker is away, or the log ends earlier than it did."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TIMEOUT: Final = 20.0
 LOOKS: Final = 5
 
 
-class Silence:
-    """Measures how long nothing has come of what is still to come. It is never taken for the end of anything.
+class LogEnd:
+    """A watch for a partition that should hold more messages, and is silent. Silence alone never means the log's end.
 
-    aiokafka says nothing while a broker is away. A hole (a transaction's marker, what compaction took) is none: the
-    consumer's position passes it.
+    aiokafka logs nothing while a broker is away. A hole (a transaction's marker, what compaction took) is not silence:
+    the consumer's position passes it.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
@@ -28,12 +28,12 @@ class Silence:
         self._looks = 0
 
     def broken(self) -> None:
-        """Note that messages came."""
+        """Note that a message came."""
         self._since = time.monotonic()
         self._looks = 0
 
     async def ends(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return where the partitions end now, after long silence; before that an empty dict.
+        """Return where the partitions end now, after a long silence; nothing before.
 
         Raises KafkaError if the broker stays away (aiokafka waits 40 s for it), or gives nothing for LOOKS times.
         """
@@ -47,9 +47,9 @@ class Silence:
         return found
 
     async def end(self, tp: TopicPartition, known: int, *, came: bool) -> int:
-        """Return where to read to: the ``known`` end, or the lower one of a broker that lost a part. Raises KafkaError.
+        """Return where to read to: the ``known`` end, or the lower one of a broker that lost some of it.
 
-        ``came``: messages came.
+        ``came``: a message did. Raises KafkaError.
         """
         if came:
             self.broken()

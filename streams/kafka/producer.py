@@ -1,7 +1,7 @@
-"""Producers for batches that their user makes, and the ``Outlet``: messages into partitions as fast as they come.
+"""Producers for batches that their user makes, and the ``BulkProducer``: messages into partitions as fast as they come.
 
-An outlet is for a copy, in order and with a bound on what is not acknowledged: whoever fills it must look only at
-whether everything arrived. The ingest's way is ``publisher.py``.
+A bulk producer is for a copy: in order, and with a bound on the bytes that are not acknowledged. Its caller must check
+only that everything arrived. The ingest's way is ``publisher.py``.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Lane:
         self.count = self.size = 0
 
 
-class Outlet:
-    """A context: a producer and a lane for each partition. ``messages`` counts what was added."""
+class BulkProducer:
+    """A producer, and a lane for each partition, as a context. ``messages`` counts those that were added."""
 
     def __init__(self, settings: Settings, info: TopicInfo, budget: int) -> None:
         """``budget``: most bytes in open batches, and most that are not acknowledged."""

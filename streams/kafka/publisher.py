@@ -28,7 +28,7 @@ from streams.kafka.oversized import RefusedRecord, letter_for
 from streams.kafka.producer import BATCH_BYTES, DID_CACHE, LONGEST_KEPT, close_producer, make_producer
 from streams.kafka.topic import TopicInfo, partition_for
 from streams.messages import ControlMessage, Position, Watermark, encode_control
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import IngestPoint, crash_point
 from streams.settings import Settings
 
 #: Seconds until a batch that is not full is sent.
@@ -107,7 +107,7 @@ class _Lane:
                 self._wake.clear()
                 await self._wake.wait()
             batch = self._queue.popleft()
-            crash_point("batch.before_send")
+            crash_point(IngestPoint.BATCH_BEFORE_SEND)
             try:
                 sent = await publisher.producer.send_batch(batch.builder, publisher.topic, partition=self.partition)
             except Exception as error:
@@ -284,11 +284,11 @@ class Publisher:
                 return
             await self._wait_acknowledged()
             watermark = make(position)
-            crash_point("watermark.before_write")
+            crash_point(IngestPoint.WATERMARK_BEFORE_WRITE)
             for lane in self._lanes:
                 self.control(watermark, lane.partition)
             await self._wait_acknowledged()
-            crash_point("watermark.acknowledged")
+            crash_point(IngestPoint.WATERMARK_ACKNOWLEDGED)
             if make is self._make_watermark:
                 self.durable = position
                 self._watermarked = [lane.last for lane in self._lanes]
@@ -370,7 +370,7 @@ class Publisher:
 
     def written_whole(self, batch: _Batch) -> None:
         """Note that the whole batch is in the topic."""
-        crash_point("batch.acknowledged")
+        crash_point(IngestPoint.BATCH_ACKNOWLEDGED)
         self.unacknowledged -= batch.size
         if not batch.done.done():
             batch.done.set_result(None)

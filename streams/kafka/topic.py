@@ -22,7 +22,7 @@ from aiokafka.errors import (
 
 from streams.errors import BrokerError, MismatchError
 from streams.kafka.client import START_TIMEOUT, asked, broker_error, kafka_client_options
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import IngestPoint, crash_point
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -104,9 +104,9 @@ async def ensure_topic(settings: Settings) -> TopicInfo:
 async def _found_or_created(admin: AIOKafkaAdminClient, settings: Settings) -> TopicInfo:
     info = await describe_topic(admin, settings.kafka_topic)
     if info is None:
-        crash_point("topic.before_create")
+        crash_point(IngestPoint.TOPIC_BEFORE_CREATE)
         await _create_topic(admin, settings)
-        crash_point("topic.after_create")
+        crash_point(IngestPoint.TOPIC_AFTER_CREATE)
         info = await wait_for_topic(admin, settings.kafka_topic)
     return info
 

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streams.errors import MismatchError
 from streams.kafka.client import broker_error
-from streams.kafka.log_end import Silence
+from streams.kafka.log_end import LogEnd
 from streams.kafka.topic import TopicInfo, check_partitions, read_from, reader
 from streams.messages import FORMAT_VERSION, Watermark, decode_control
 from streams.settings import Settings
@@ -104,7 +104,7 @@ async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, sta
     consumer.pause(*others)
     read_from(consumer, {tp: start})
     last: Watermark | None = None
-    silence = Silence(consumer)
+    log_end = LogEnd(consumer)
     while await consumer.position(tp) < end:
         try:
             batches = await consumer.getmany(tp, timeout_ms=500)
@@ -113,7 +113,7 @@ async def _watermark_between(consumer: AIOKafkaConsumer, tp: TopicPartition, sta
         for message in batches.get(tp, ()):
             if message.offset < end and message.key is None:
                 last = as_watermark(message.value) or last
-        end = await silence.end(tp, end, came=bool(batches))
+        end = await log_end.end(tp, end, came=bool(batches))
     return last
 
 

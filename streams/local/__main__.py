@@ -161,7 +161,7 @@ def _env(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """What ``make run`` does, with options of its own. Imported here: the other commands need none of it."""
+    """Do what ``make run`` does, with options of its own. Imported here: the other commands need none of it."""
     from streams.local.run import main  # noqa: PLC0415
 
     return main(args.rest)

@@ -1,4 +1,4 @@
-"""What makes a run a demo: a development relay with generated traffic, and a topic and a schema that begin empty."""
+"""The demo's parts of a run: a development relay with generated traffic, and a topic and a schema that begin empty."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from streams.errors import MismatchError, RelayError
 from streams.kafka.client import admin_client, broker_error
 from streams.kafka.topic import describe_topic
 from streams.kafka.watermarks import read_state
-from streams.local.processes import end_with_parent
+from streams.local.processes import STOP_SECONDS, end_with_parent
 from streams.postgres.database import Connection, Database
 from streams.postgres.session import reading
+from streams.runtime import child_process
 from streams.settings import Settings
 from streams.simulator.compare import compare
 from streams.simulator.oracle import load_oracle
@@ -55,10 +56,9 @@ class DemoRelay:
             ) from None
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            await self._process.wait()
+            await child_process.stop(self._process, STOP_SECONDS)
 
 
 async def begin_empty(settings: Settings) -> None:
@@ -112,7 +112,7 @@ async def _drop_schema(settings: Settings) -> None:
 
 
 async def verdict(settings: Settings, relay: DemoRelay) -> tuple[bool, str]:
-    """Whether Postgres holds exactly what the relay's own model says, and a sentence about it."""
+    """Return True if Postgres holds exactly what the relay's own model says, and a sentence about it."""
     expected = load_oracle(relay.oracle)
     async with reading(settings.database_dsn(), settings.sink_schema) as connection:
         problems = await compare(connection, settings.sink_schema, expected)

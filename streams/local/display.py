@@ -1,4 +1,4 @@
-"""What ``make run`` shows: two bars on a terminal, a line every few seconds elsewhere, and the summary at the end."""
+"""The output of ``make run``: two bars on a terminal, a line every few seconds elsewhere, the summary at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from streams.runtime.rates import Rate
 from streams.settings import Settings, read_stack_state
 from streams.sources.firehose.relay import relay_name
-from streams.status.lag import Holdings, SinkStanding
+from streams.status.lag import Holdings, SinkLag
 from streams.status.process import order_text
 from streams.text import shown
 from streams.ui.terminal.config import redacted
@@ -24,16 +24,16 @@ _MOST: Final = 8
 
 
 class Display:
-    """Follows both processes. ``heard`` gets the ingest's log lines, ``show`` where the sink stands."""
+    """Follows both processes. ``heard`` gets the ingest's log lines, ``show`` the sink's lag."""
 
     def __init__(self, settings: Settings) -> None:
         self._ingest: dict[str, Any] = {}
         self._begin = time.monotonic()
-        self._first: SinkStanding | None = None
+        self._first: SinkLag | None = None
         self._rate = Rate(LINE_EVERY)
         self._moved = (self._begin, self._begin)
         self._said = 0.0
-        self._page_told = False
+        self.page: str | None = None  # the live page, once it is known
         self.received = 0
         self._bars: Progress | None = None
         relay = relay_name(settings.relay_url)
@@ -48,7 +48,7 @@ class Display:
             self._bars.start()
 
     def heard(self, line: dict[str, Any]) -> None:
-        """One log line of the ingest."""
+        """Take in one log line of the ingest."""
         event = line.get("event")
         if event in {"progress", "done", "stopped"}:
             self._ingest.update(line)
@@ -59,17 +59,17 @@ class Display:
             more = " ".join(f"{k}={v}" for k, v in line.items() if k not in {"event", "level", "timestamp"})
             self._tell(shown(f"{event} {more}".strip(), 400))
 
-    def show(self, standing: SinkStanding) -> None:
+    def show(self, lag: SinkLag) -> None:
         """Show both."""
         now = time.monotonic()
         if self._first is None:
-            self._first = standing
-        received = standing.received - self._first.received
+            self._first = lag
+        received = lag.received - self._first.received
         if received != self.received:
             self._moved = (self._moved[0] if self.received else now, now)
             self.received = received
         self._rate.add(now, received)
-        sink_text = f"{received:,} events  {int(self._rate.per_second):,} evt/s  {standing.pending:,} to go"
+        sink_text = f"{received:,} events  {int(self._rate.per_second):,} evt/s  {lag.pending:,} to go"
         ingest = self._ingest
         relay_text = "connecting"
         if ingest:
@@ -78,16 +78,16 @@ class Display:
                 f"to {ingest.get('covered_to')}  left {ingest.get('left', '-')}"
             )
         if self._bars is not None:
-            total = standing.messages + standing.pending
+            total = lag.messages + lag.pending
             self._bars.update(self._relay_bar, completed=ingest.get("done") or 0.0, text=relay_text)
-            self._bars.update(self._sink_bar, completed=standing.messages / total if total else 0.0, text=sink_text)
+            self._bars.update(self._sink_bar, completed=lag.messages / total if total else 0.0, text=sink_text)
         elif now - self._said >= LINE_EVERY:
             self._said = now
             _line(f"relay → Kafka: {relay_text} | Kafka → Postgres: {sink_text}")
 
     @property
     def seconds(self) -> float:
-        """From the first event in Postgres to the last."""
+        """Seconds from the first event in Postgres to the last."""
         return max(self._moved[1] - self._moved[0], 0.5)
 
     @property
@@ -101,10 +101,10 @@ class Display:
         else:
             _line(text)
 
-    def page(self, address: str | None) -> None:
-        """Say where the live page is, once."""
-        if address is not None and not self._page_told:
-            self._page_told = True
+    def show_page(self, address: str | None) -> None:
+        """Say where the live page is, if that is known."""
+        if address is not None:
+            self.page = address
             self._tell(f"Watch it live: {address}/")
 
     def close(self) -> None:
@@ -114,8 +114,8 @@ class Display:
             self._bars = None
 
 
-def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, display: Display) -> str:
-    """What a person wants to know when it is done."""
+def summary(settings: Settings, lag: SinkLag, holdings: Holdings, display: Display) -> str:
+    """Return the summary of a run that is done."""
     ingest = display.ingest
     rows = sum(count for _, count in holdings.collections)
     named = ", ".join(f"{shown(name)} {count:,}" for name, count in holdings.collections[:_MOST])
@@ -129,8 +129,8 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
     lines = [
         "",
         f"Done: {display.received:,} events in {display.seconds:.1f} s ({rate:,.0f} events/s).",
-        f"  events        {standing.received:,} received = {standing.applied:,} applied + {standing.skipped:,} skipped "
-        f"+ {standing.dead:,} dead, since this schema began",
+        f"  events        {lag.received:,} received = {lag.applied:,} applied + {lag.skipped:,} skipped "
+        f"+ {lag.dead:,} dead, since this schema began",
         f"  rows          {rows:,} records, {holdings.accounts:,} accounts",
         f"                {named}" + (f" and {more} more collections" if more > 0 else ""),
         *([f"  the relay     {order}"] if order else []),
@@ -149,7 +149,7 @@ def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, disp
 
 
 def _psql(settings: Settings) -> str:
-    """The command to look into the database: the embedded one brings its own client."""
+    """Return the command to look into the database: the embedded one brings its own client."""
     state = read_stack_state(settings.local_dir)
     if state is not None and state.get("database_url") == settings.database_dsn():
         return f"{sys.executable} -m streams.local psql"

@@ -1,4 +1,4 @@
-"""What the embedded broker is made of: Apache Kafka's jars in a folder of the user's cache, and a Java runtime.
+"""The embedded broker's parts: Apache Kafka's jars in a folder of the user's cache, and a Java runtime.
 
 The jars are those of ``kafka_jars.txt`` and no others: each is compared with its hash before it is used.
 """

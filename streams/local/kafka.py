@@ -180,11 +180,11 @@ class Kafka:
         return [pid for broker in self.brokers for pid in broker.pids()]
 
     def is_running(self) -> bool:
-        """Whether every broker's process runs."""
+        """Return True while every broker's process runs."""
         return len(self.pids()) == len(self.brokers)
 
     def is_ready(self) -> bool:
-        """Whether every broker knows all brokers of the cluster as alive."""
+        """Return True if every broker knows all brokers of the cluster as alive."""
         clients = self._ports()[: len(self.brokers)]
         return bool(clients) and all(live_brokers(port) >= len(self.brokers) for port in clients)
 
@@ -229,7 +229,7 @@ class Kafka:
         return wait_until(self.is_ready, self.is_running, READY_SECONDS)
 
     def stop(self) -> bool:
-        """SIGTERM to all, wait; SIGKILL for what is left after half a minute. Whether all ended by themselves."""
+        """Send SIGTERM to all, and SIGKILL after half a minute; return True if all ended by themselves."""
         processes = [process for broker in self.brokers for process in family(broker.find())]
         send(processes, signal.SIGCONT)
         send(processes, signal.SIGTERM)

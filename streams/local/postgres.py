@@ -108,11 +108,11 @@ class Postgres:
         return [process.pid] if process else []
 
     def is_running(self) -> bool:
-        """Whether the postmaster runs."""
+        """Return True while the postmaster runs."""
         return self.find() is not None
 
     def is_ready(self) -> bool:
-        """Whether the running postmaster has said in ``postmaster.pid`` that it accepts connections."""
+        """Return True once the running postmaster says in ``postmaster.pid`` that it accepts connections."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -148,7 +148,7 @@ class Postgres:
         self._create_database()
 
     def stop(self) -> bool:
-        """A fast shutdown (sessions are ended), SIGKILL after half a minute. Whether it ended by itself."""
+        """Shut it down fast: sessions are ended; SIGKILL after half a minute. Return True if it ended by itself."""
         postmaster = self.find()
         processes = family(postmaster)
         send(processes, signal.SIGCONT)
@@ -232,7 +232,7 @@ class Postgres:
         ours = run.stdout.split()[-1].split(".")[0]
         if made_by != ours:
             raise DatabaseError(
-                f"{self.data} is no data folder of Postgres {ours} (it says {made_by}): "
+                f"{self.data} is not a data folder of Postgres {ours} (it says {made_by}): "
                 "move it away or take another folder."
             )
 

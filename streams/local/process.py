@@ -67,13 +67,13 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
 
 
 def wait_gone(processes: list[psutil.Process], timeout: float) -> bool:
-    """Whether all are gone within ``timeout`` seconds. Children of the caller are reaped."""
+    """Wait until all are gone; return False after ``timeout`` seconds. Children of the caller are reaped."""
     _, alive = psutil.wait_procs(processes, timeout=timeout)
     return not alive
 
 
 def is_frozen(process: psutil.Process) -> bool:
-    """Whether the process was stopped by SIGSTOP."""
+    """Return True if the process was stopped by SIGSTOP."""
     try:
         return bool(process.status() == psutil.STATUS_STOPPED)
     except psutil.NoSuchProcess:
@@ -135,7 +135,7 @@ def last_words(log: Path, telling: tuple[str, ...], mark: int = 0) -> str:
 
 
 def wait_until(ready: Callable[[], bool], alive: Callable[[], bool], timeout: float) -> bool:
-    """Whether ``ready`` came true within ``timeout`` seconds, and before ``alive`` was false for GONE_SECONDS."""
+    """Wait until ``ready``; return False after ``timeout`` seconds, or once ``alive`` is false for GONE_SECONDS."""
     deadline = time.monotonic() + timeout
     seen = time.monotonic()
     while time.monotonic() < deadline:

@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import json
 import os
-import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
@@ -15,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from streams.runtime import child_process
 from streams.settings import Settings
 
 #: Seconds that a child has to stop by itself; a worker gives Faust's services their time.
@@ -24,10 +24,10 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class Listener(Protocol):
-    """Who is told what the ingest logs."""
+    """The listener to the ingest's log."""
 
     def heard(self, line: dict[str, Any]) -> None:
-        """One log line of the ingest, as JSON."""
+        """Take in one log line of the ingest, as JSON."""
 
 
 class _Child:
@@ -58,21 +58,12 @@ class _Child:
         return self._process
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL after STOP_SECONDS."""
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.kill()
+        """Send SIGTERM, and SIGKILL after STOP_SECONDS."""
+        if self._process is not None and self._process.returncode is None:
+            await child_process.stop(self._process, STOP_SECONDS)
 
     def last_words(self) -> str:
-        """The last line that it wrote: where a StreamsError ends it, the sentence. Of one that a signal ended, that."""
+        """Return the last line that it wrote (a StreamsError's sentence), or the signal that ended it."""
         if self.code is not None and self.code < 0:
             return f"The {self.log_file.stem} was ended by signal {-self.code}."
         try:
@@ -93,13 +84,6 @@ class WorkerProcess(_Child):
         with self._log() as log:
             command = [sys.executable, "-m", "streams.worker.faust_command", "-A", "streams.agents", "worker"]
             await self._start(command, log.fileno(), WORKER_ID="1")
-
-    def page(self) -> str | None:
-        """Where its live page is, once it has said so."""
-        with suppress(OSError), self.log_file.open("rb") as log:
-            found = re.search(rb'Live page, metrics and health: (http://[^\s"]+)', log.read(1 << 16))
-            return found[1].decode() if found is not None else None
-        return None
 
     def _log(self) -> Any:  # noqa: ANN401 (a file)
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -131,14 +115,14 @@ class IngestProcess(_Child):
                         listener.heard(message)
 
     async def stop(self) -> None:
-        """As the others; its last lines are read."""
+        """Stop it as the others, and read its last lines."""
         await super().stop()
         if self._reading is not None:
             await self._reading
 
 
 def end_with_parent() -> Callable[[], None] | None:
-    """What a child does first, so that the kernel ends it when we die (``preexec_fn``); None off Linux."""
+    """Return a ``preexec_fn`` with which the kernel ends a child when we die; None off Linux."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None, use_errno=True)

@@ -25,7 +25,8 @@ from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_ne
 from streams.sources.firehose.handshake import NotNow
 from streams.sources.firehose.probing import probe
 from streams.sources.firehose.relay import relay_name
-from streams.status.lag import StandingReader, standing_reader
+from streams.status.lag import LagReader, lag_reader
+from streams.status.postgres_side import worker_page
 
 _EXAMPLES = """examples:
   make run                                          the last day of the default relay
@@ -42,7 +43,7 @@ LOOK_EVERY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a run works on: its settings, and the relay of a demo."""
+    """The target of a run: its settings, and the relay of a demo."""
 
     settings: Settings
     demo: DemoRelay | None
@@ -115,7 +116,7 @@ async def _supervise(target: Target) -> int:
     await check_limits(settings, info, quiet=True)  # before two processes say the same
     asked_to_stop = asyncio.Event()
     on_stop_signals(asked_to_stop.set)
-    async with standing_reader(settings, info) as reader:
+    async with lag_reader(settings, info) as reader:
         display = Display(settings)
         ingest, worker = IngestProcess(settings), WorkerProcess(settings)
         try:
@@ -128,7 +129,7 @@ async def _supervise(target: Target) -> int:
             display.close()
             await asyncio.gather(ingest.stop(), worker.stop())
         if ended:
-            _say(summary(settings, await reader.sink(), await reader.holdings(), display))
+            _say(summary(settings, await reader.lag(), await reader.holdings(), display))
     if ended:
         return 0 if target.demo is None else await _judge(settings, target.demo)
     if asked_to_stop.is_set():
@@ -139,18 +140,19 @@ async def _supervise(target: Target) -> int:
 
 
 async def _watch(
-    reader: StandingReader, ingest: IngestProcess, worker: WorkerProcess, display: Display, asked: asyncio.Event
+    reader: LagReader, ingest: IngestProcess, worker: WorkerProcess, display: Display, asked: asyncio.Event
 ) -> bool:
     """Until all that the ingest took is in Postgres (True), one of the two fails (False), or we are asked to stop."""
     while not asked.is_set():
         # Asked before the ends are read: once the ingest is done nothing is written behind them.
         taken = ingest.code == 0
-        standing = await reader.sink()
-        display.show(standing)
-        display.page(worker.page())
+        lag = await reader.lag()
+        display.show(lag)
+        if display.page is None:
+            display.show_page(await worker_page(reader.database, worker.settings, worker.pid))
         if worker.code is not None or ingest.code not in {None, 0}:
             return False
-        if taken and standing.pending == 0:
+        if taken and lag.pending == 0:
             return True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), LOOK_EVERY)

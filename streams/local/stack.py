@@ -22,7 +22,7 @@ from streams.local.process import family, folder_bytes, resident_bytes, write_se
 
 #: Postgres takes paths of up to 1,024 bytes; so much is left for what is below the folder.
 _LONGEST: Final = 900
-#: What neither escapes nor quotes: Kafka separates its folders by commas, Postgres' configuration is made of lines.
+#: Not escaped or quoted by either: Kafka separates its folders by commas, Postgres' configuration is made of lines.
 _UNUSABLE: Final = {",": "a comma", "\n": "a line's end", "\r": "a carriage return"}
 #: Less free space than this, in bytes, is not worth a start: both servers would stop in the middle of something.
 LEAST_FREE: Final = 300 * 1024 * 1024
@@ -40,7 +40,7 @@ class PartStatus:
 
 
 @dataclass(frozen=True)
-class Status:
+class StackStatus:
     """The whole stack: up only when both parts answer."""
 
     up: bool
@@ -97,20 +97,20 @@ class Stack:
 
     @property
     def bootstrap_servers(self) -> str:
-        """What KAFKA_BOOTSTRAP_SERVERS would be."""
+        """The value for KAFKA_BOOTSTRAP_SERVERS."""
         return self.kafka.bootstrap_servers
 
     @property
     def dsn(self) -> str:
-        """What DATABASE_URL would be."""
+        """The value for DATABASE_URL."""
         return self.postgres.dsn
 
     def is_up(self) -> bool:
-        """Whether both parts answer."""
+        """Return True if both parts answer."""
         return self.kafka.is_running() and self.postgres.is_ready() and self.kafka.is_ready()
 
     def up(self) -> bool:
-        """Bring up what is not, however it ended. Whether there was anything to do.
+        """Bring up what is down, however it ended; return True if there was anything to do.
 
         Raises SettingsError (not installed), BrokerError, DatabaseError, DiskError, StreamsError (the folder).
         """
@@ -131,7 +131,7 @@ class Stack:
             return True
 
     def down(self) -> bool:
-        """Stop both. Whether everything ended by itself (else it was killed). A no-op when nothing runs."""
+        """Stop both; return True if each ended by itself, False if one was killed. A no-op when nothing runs."""
         if not self.folder.exists():
             return True
         with self._alone():
@@ -139,8 +139,8 @@ class Stack:
             clean = [self.kafka.stop(), self.postgres.stop()]
             return all(clean)
 
-    def status(self) -> Status:
-        """What is up, and what it takes. Waits for nobody."""
+    def status(self) -> StackStatus:
+        """Return which parts are up, and what they take. It waits for nothing."""
         broker_processes = [process for broker in self.kafka.brokers for process in family(broker.find())]
         server_processes = family(self.postgres.find())
         kafka = PartStatus(
@@ -157,7 +157,7 @@ class Stack:
             resident_bytes=resident_bytes(server_processes),
             data_bytes=folder_bytes(self.postgres.folder),
         )
-        return Status(kafka.up and postgres.up, str(self.folder), kafka, postgres)
+        return StackStatus(kafka.up and postgres.up, str(self.folder), kafka, postgres)
 
     def environment(self) -> dict[str, str]:
         """The settings that point everything at this stack."""

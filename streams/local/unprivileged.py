@@ -50,7 +50,7 @@ def _search_capability() -> int | None:
 
 
 def _become_nobody(capability: int) -> Callable[[], None]:
-    """What the child does before exec: change the user, keeping one capability, inherited by what it executes.
+    """Do the child's part before exec: change the user, keeping one capability, inherited by what it executes.
 
     /root is closed to others on most systems, and that is where a container's clone and its .venv often are; opening
     the folder's permissions instead would change the user's machine.

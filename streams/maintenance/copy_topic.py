@@ -25,8 +25,8 @@ from streams.errors import BrokerError, HeldError, MismatchError, SettingsError
 from streams.kafka.client import admin_client, broker_error
 from streams.kafka.disk import broker_folder, check_disk
 from streams.kafka.ingest_lock import ingest_lock
-from streams.kafka.log_end import Silence
-from streams.kafka.producer import Lane, Outlet
+from streams.kafka.log_end import LogEnd
+from streams.kafka.producer import BulkProducer, Lane
 from streams.kafka.retention import topic_retention
 from streams.kafka.topic import (
     MAX_MESSAGE_BYTES,
@@ -152,7 +152,7 @@ class _Copy:
         self._tell = tell
         self._topic_id = uuid.uuid4().hex
         self._share = settings.memory_bytes // MEMORY_SHARE
-        self._outlet = Outlet(into, target, self._share)
+        self._producer = BulkProducer(into, target, self._share)
         # Runs and gaps come last, so that a copy that is killed and begun again has each of them once.
         self._held_back: list[bytes] = []
         self._mark: Watermark
@@ -174,7 +174,7 @@ class _Copy:
             self._tell(
                 f"{self._target.name} holds an unfinished copy: starting anew; what is there twice changes nothing."
             )
-        async with self._outlet:
+        async with self._producer:
             if half is None:
                 await self._copy()
                 await self._finish()
@@ -182,7 +182,7 @@ class _Copy:
             else:
                 self._tell(f"{self._target.name} holds a copy that was stopped at its last step: finishing it.")
                 await self._write_marks(half, held.watermarks)
-        copied = self._outlet.messages - self._marks
+        copied = self._producer.messages - self._marks
         return Copied(self._target, copied, self._mark, time.monotonic() - began)
 
     # -- the target
@@ -232,7 +232,7 @@ class _Copy:
             progress = Progress(total, self._tell)
             todo = {tp: begins[tp] for tp in tps if ends[tp] > begins[tp]}
             read_from(consumer, todo)
-            silence = Silence(consumer)
+            log_end = LogEnd(consumer)
             while todo:
                 for lock in self._locks:
                     lock.check()
@@ -241,15 +241,15 @@ class _Copy:
                     if tp in todo:
                         self._take(batch, ends[tp])
                         todo[tp] = batch[-1].offset + 1
-                await self._outlet.send()
+                await self._producer.send()
                 for tp in [tp for tp in todo if max(todo[tp], await consumer.position(tp)) >= ends[tp]]:
                     consumer.pause(tp)
                     del todo[tp]
                 progress.show(total - sum(ends[tp] - offset for tp, offset in todo.items()))
                 if found:
-                    silence.broken()
+                    log_end.broken()
                 else:
-                    self._check_ends(await silence.ends(todo), ends)
+                    self._check_ends(await log_end.ends(todo), ends)
 
     def _check_ends(self, found: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
         """Refuse a source that has lost its end: the target would get a watermark that says more than it holds.
@@ -288,24 +288,24 @@ class _Copy:
 
     def _take(self, messages: Sequence[Any], end: int) -> None:
         """The hot path: each message into the open batch of its partition."""
-        outlet = self._outlet
+        producer = self._producer
         now_ms = time.time_ns() // 1_000_000
         for message in messages:
             if message.offset >= end:
                 break
             key, value = message.key, message.value
             if key is not None:
-                lane = outlet.lane_of(key)
+                lane = producer.lane_of(key)
             else:
                 found, value = self._control(value)
                 if found is None:
                     continue
                 lane = found
-            outlet.add(lane, key, value, now_ms, message.headers)
+            producer.add(lane, key, value, now_ms, message.headers)
 
     def _control(self, value: bytes | None) -> tuple[Lane | None, bytes | None]:
         """Where a message without a key goes, and as what; None: not now. Raises MismatchError for a newer format."""
-        first = self._outlet.lanes[0]
+        first = self._producer.lanes[0]
         try:
             envelope = _decode_envelope(value or b"")
             if envelope.kind in CONTROL_KINDS:
@@ -321,15 +321,15 @@ class _Copy:
         if isinstance(control, Gap):
             self._held_back.append(value or b"")
             return None, None
-        return (self._outlet.lane_of(control.did.encode()) if isinstance(control, RepoEnd) else first), value
+        return (self._producer.lane_of(control.did.encode()) if isinstance(control, RepoEnd) else first), value
 
     # -- writing
     async def _finish(self) -> None:
         """The rest, and what was held back."""
-        await self._outlet.wait_acknowledged()
+        await self._producer.wait_acknowledged()
         for value in self._held_back:
-            self._outlet.add_control(value, 0)
-        await self._outlet.wait_acknowledged()
+            self._producer.add_control(value, 0)
+        await self._producer.wait_acknowledged()
 
     async def _write_marks(self, mark: Watermark, there: Container[int]) -> None:
         """One watermark for each partition that has none. Everything is acknowledged already."""
@@ -338,8 +338,8 @@ class _Copy:
         value = encode_control(mark)
         partitions = [p for p in range(self._target.partitions) if p not in there]
         for partition in partitions:
-            self._outlet.add_control(value, partition)
-        await self._outlet.wait_acknowledged()
+            self._producer.add_control(value, partition)
+        await self._producer.wait_acknowledged()
         self._marks = len(partitions)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import WorkerPoint, crash_point
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ async def write_cursor(
     """
 
     async def call(connection: Connection) -> CursorPosition | None:
-        crash_point("cursor.before_write")
+        crash_point(WorkerPoint.CURSOR_BEFORE_WRITE)
         row = await connection.fetchrow(query("write_cursor"), topic, group, service, partitions)
-        crash_point("cursor.after_write")
+        crash_point(WorkerPoint.CURSOR_AFTER_WRITE)
         return None if row is None or row["seq"] is None else CursorPosition(row["seq"], row["event_time"], row["run"])
 
     return await database.run(call)

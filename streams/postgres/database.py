@@ -28,7 +28,7 @@ from streams.postgres.session import (
     close_session,
     open_session,
 )
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import WorkerPoint, crash_point
 from streams.runtime.waiting import backoff, jittered
 
 log = logging.getLogger(__name__)
@@ -198,9 +198,9 @@ class Database:
 
         Raises MismatchError where the schema is not ours or newer than this program, DatabaseError where we may not.
         """
-        crash_point("migration.before")
+        crash_point(WorkerPoint.MIGRATION_BEFORE)
         await self.run(self._migrate)
-        crash_point("migration.after")
+        crash_point(WorkerPoint.MIGRATION_AFTER)
 
     async def check(self) -> None:
         """Whether the schema is ours and of this program's version; nothing is written.
@@ -231,7 +231,7 @@ class Database:
             for migration in migrations():
                 if migration.version > held:
                     await connection.execute(migration.sql)
-                    crash_point("migration.inside")
+                    crash_point(WorkerPoint.MIGRATION_INSIDE)
                     await connection.execute(query("add_migration"), migration.version, migration.name)
                     log.info("Schema %s: migration %s applied.", self.schema, migration.name)
 

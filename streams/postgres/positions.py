@@ -30,7 +30,7 @@ class CursorRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionPosition:
     """A partition of the sink: its next offset and its last watermark."""
 
     next_offset: int
@@ -82,13 +82,13 @@ def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int
     return Moved(back, tuple(stayed))
 
 
-async def standings(database: Database, topic: str, group: str) -> dict[int, Standing]:
-    """Where the sink stands, of each partition that has a row."""
+async def sink_positions(database: Database, topic: str, group: str) -> dict[int, PartitionPosition]:
+    """Return the sink's position in each partition that has a row."""
 
-    async def call(connection: Connection) -> dict[int, Standing]:
+    async def call(connection: Connection) -> dict[int, PartitionPosition]:
         rows = await connection.fetch(query("cursor_sources"), topic, group)
         return {
-            row["partition"]: Standing(
+            row["partition"]: PartitionPosition(
                 row["next_offset"], row["watermark_run"], row["watermark_seq"], row["watermark_time"]
             )
             for row in rows
@@ -97,7 +97,7 @@ async def standings(database: Database, topic: str, group: str) -> dict[int, Sta
     return await database.run(call)
 
 
-def lowest(held: Mapping[int, Standing], partitions: int) -> tuple[int, Standing] | None:
+def lowest(held: Mapping[int, PartitionPosition], partitions: int) -> tuple[int, PartitionPosition] | None:
     """The partition whose watermark the cursor is: the lowest, where each has one of the same run. Else None."""
     marked = [(n, row) for n, row in held.items() if row.seq is not None and n < partitions]
     if len(marked) < partitions or len({row.run for _, row in marked}) != 1:

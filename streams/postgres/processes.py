@@ -11,7 +11,7 @@ from streams.postgres.queries import query
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ProcessRow:
     """A process as its row says; ``state`` is its JSON. ``seconds_ago`` it was last seen, by the database's clock."""
 
     id: uuid.UUID
@@ -28,8 +28,8 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Self:
-    """Who a process is. ``kind``: worker or ingest."""
+class ProcessIdentity:
+    """The identity of a process. ``kind``: worker or ingest."""
 
     id: uuid.UUID
     kind: str
@@ -50,7 +50,7 @@ class Pause:
     asked_at: dt.datetime
 
 
-async def beat(database: Database, me: Self, state: bytes) -> Pause | None:
+async def beat(database: Database, me: ProcessIdentity, state: bytes) -> Pause | None:
     """Write what a process says of itself (JSON); returns the pause that it must keep."""
 
     async def call(connection: Connection) -> Pause | None:
@@ -70,11 +70,11 @@ async def last_beat(database: Database, process: uuid.UUID) -> None:
     await database.run(call)
 
 
-async def processes(database: Database, topic: str, group: str, down_after: float) -> list[Seen]:
+async def processes(database: Database, topic: str, group: str, down_after: float) -> list[ProcessRow]:
     """The processes of a deployment, those that are there first."""
 
-    async def call(connection: Connection) -> list[Seen]:
-        return [Seen(**dict(row)) for row in await connection.fetch(query("processes"), topic, group, down_after)]
+    async def call(connection: Connection) -> list[ProcessRow]:
+        return [ProcessRow(**dict(row)) for row in await connection.fetch(query("processes"), topic, group, down_after)]
 
     return await database.run(call)
 

@@ -1,7 +1,7 @@
-"""What the container we run in allows and has used: our control groups' cores and memory (v2, v1, hybrid).
+"""The limits and the use of the container that we run in: our control groups' cores and memory (v2, v1, hybrid).
 
 A limit of any group above ours holds for us too, so the tightest counts. All is read below a folder that is given, so
-that a test can write such a folder. Nothing here fails: what cannot be read is no limit.
+that a test can write such a folder. Nothing here fails: a file that cannot be read is not a limit.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Final
 
 ROOT: Final = Path("/sys/fs/cgroup")
 SELF: Final = Path("/proc/self/cgroup")
-#: A memory limit from here on is v1's way to say that there is none.
+#: A memory limit of this size or more means "no limit" in v1.
 _NO_LIMIT: Final = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """So many cores, and the folder of the group that has them; ``used`` is of that group, ours and others'."""
+    """A number of cores, and the folder of the group that has them; ``used`` is of that group, ours and others'."""
 
     cores: float
     folder: Path
 
     def used(self) -> float | None:
-        """CPU seconds that the group has used since it was made."""
+        """Return the CPU seconds that the group has used since it was made."""
         for line in _read(self.folder / "cpu.stat").splitlines():
             name, _, value = line.partition(" ")
             if name == "usage_usec":
@@ -48,19 +48,19 @@ class Cgroups:
     memory: tuple[Path, ...]
 
     def quota(self) -> Quota | None:
-        """The tightest limit of CPU time; None where there is none."""
+        """Return the tightest limit of CPU time; None where there is none."""
         quotas = [Quota(cores, folder) for folder in self.unified if (cores := _v2_cores(folder)) is not None]
         quotas += [Quota(cores, folder) for folder in self.cpu if (cores := _v1_cores(folder)) is not None]
         return min(quotas, key=lambda quota: quota.cores, default=None)
 
     def memory_limit(self) -> int | None:
-        """The tightest limit of memory in bytes; None where there is none."""
+        """Return the tightest limit of memory in bytes; None where there is none."""
         limits = [_number(folder / "memory.max") for folder in self.unified]
         limits += [_number(folder / "memory.limit_in_bytes") for folder in self.memory]
         return min((limit for limit in limits if limit is not None and limit < _NO_LIMIT), default=None)
 
     def pressure_file(self, kind: str) -> Path | None:
-        """The group's own pressure of ``cpu``, ``memory`` or ``io``: v2 only, and not of the root group."""
+        """Return the group's own pressure of ``cpu``, ``memory`` or ``io``: v2 only, and not of the root group."""
         for folder in self.unified[:1]:
             if (folder / f"{kind}.pressure").is_file():
                 return folder / f"{kind}.pressure"
@@ -68,7 +68,7 @@ class Cgroups:
 
 
 def find_cgroups(listing: Path = SELF, root: Path = ROOT) -> Cgroups:
-    """Our groups, from ``/proc/self/cgroup`` and where the hierarchies are mounted."""
+    """Return our groups, from ``/proc/self/cgroup`` and where the hierarchies are mounted."""
     unified: tuple[Path, ...] = ()
     cpu: tuple[Path, ...] = ()
     memory: tuple[Path, ...] = ()
@@ -93,7 +93,7 @@ def _mount(root: Path, names: str, controller: str) -> Path:
 
 
 def _upwards(mount: Path, path: str) -> tuple[Path, ...]:
-    """The group's folder and those above it. In a container the path may be the host's: then the mount is ours."""
+    """Return the folders of the group and those above it. A container's path may be the host's: the mount is ours."""
     names = [name for name in path.split("/") if name not in ("", "..")]
     folders = [mount.joinpath(*names[:n]) for n in range(len(names), -1, -1)]
     return tuple(folder for folder in folders if folder.is_dir())

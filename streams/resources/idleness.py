@@ -1,4 +1,4 @@
-"""Is the machine idle but for us? Pure: samples in, a judgement with hysteresis out, and the reason as a sentence."""
+"""The judgement if the machine is idle but for us. Pure: samples in, a judgement with hysteresis and its reason out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from streams.resources.others import Other, others_in_words
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What was seen of the machine since the sample before it.
+class MachineSample:
+    """The work on the machine since the sample before.
 
     ``others``: the share (0 to 1) of the cores, or of the container's quota, that others used; ``top``: who they are.
     The pressures are percent of the last ten seconds; None where the kernel does not say. ``our_io``: our share of the
@@ -34,7 +34,7 @@ class _Rule:
     idle: float
 
 
-#: What is said before there is a sample.
+#: The reason before there is a sample.
 NOT_KNOWN: Final = "whether the machine is idle is not known yet"
 #: Of all cores.
 CPU: Final = _Rule(0.20, 0.10)
@@ -42,12 +42,12 @@ CPU: Final = _Rule(0.20, 0.10)
 MEMORY: Final = _Rule(10.0, 5.0)
 #: Percent of the time in which something waited for a disk that others keep busy.
 DISK: Final = _Rule(40.0, 20.0)
-#: From this share of the disks' bytes on it is we who keep them busy.
+#: With this share of the disks' bytes, or more, we are the ones who keep them busy.
 OUR_DISK: Final = 0.5
 
 
 class IdleJudge:
-    """Busy after TO_BUSY busy samples in a row; idle after TO_IDLE idle ones, at first.
+    """A judge: busy after TO_BUSY busy samples in a row; idle after TO_IDLE idle ones, at first.
 
     An idleness that lasted less than SETTLED samples may have been ended by our own work where we do not know it as
     ours (a database in another container): each such time the next takes twice as many samples, up to MOST_TO_IDLE.
@@ -61,8 +61,8 @@ class IdleJudge:
         self._idle_for = 0
         self._to_idle = self.TO_IDLE
 
-    def sample(self, sample: Sample) -> bool:
-        """Take in one sample; returns the judgement."""
+    def sample(self, sample: MachineSample) -> bool:
+        """Take in one sample; return the judgement."""
         against = _is_busy(sample) if self.idle else _is_idle(sample)
         self._against = self._against + 1 if against else 0
         if not self.idle:
@@ -79,25 +79,25 @@ class IdleJudge:
         return self.idle
 
 
-def _is_busy(sample: Sample) -> bool:
+def _is_busy(sample: MachineSample) -> bool:
     memory, disk = sample.memory_pressure, _others_disk(sample)
     return sample.others > CPU.busy or (memory is not None and memory > MEMORY.busy) or disk > DISK.busy
 
 
-def _is_idle(sample: Sample) -> bool:
+def _is_idle(sample: MachineSample) -> bool:
     memory, disk = sample.memory_pressure, _others_disk(sample)
     return sample.others < CPU.idle and (memory is None or memory < MEMORY.idle) and disk < DISK.idle
 
 
-def _others_disk(sample: Sample) -> float:
-    """The pressure on the disks that others cause; 0 where it is ours, or nobody can say whose it is."""
+def _others_disk(sample: MachineSample) -> float:
+    """Return the pressure on the disks that others cause; 0 where it is ours, or where that is not known."""
     if sample.io_pressure is None or sample.our_io is None or sample.our_io >= OUR_DISK:
         return 0.0
     return sample.io_pressure
 
 
-def reason(sample: Sample) -> str:
-    """What stands out in a sample, in words."""
+def reason(sample: MachineSample) -> str:
+    """Return what stands out in a sample, in words."""
     if not sample.is_known:
         return NOT_KNOWN
     if sample.others < CPU.idle:

@@ -1,4 +1,4 @@
-"""How much the ingest may read while the delay holds: what the user says, else what the workers can apply. Pure."""
+"""The ingest's limit while the delay holds: the user's setting, else what the workers can apply. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.settings import Settings
 NETWORK_BYTES: Final = 7_000
 #: Bytes a second that are read at least: a worker that is slow by its settings still finds its events in Kafka.
 LEAST: Final = 1e6
-#: So many times what the workers can apply, that they never wait for the ingest.
+#: Times what the workers can apply, so that they never wait for the ingest.
 AHEAD: Final = 1.25
 
 

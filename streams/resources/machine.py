@@ -1,4 +1,4 @@
-"""Samples of the machine: what others use of its cores and disks, what waits for memory, and our own memory.
+"""Samples of the machine: the use of its cores and disks by others, the wait for memory, and our own memory.
 
 "Others" are the processes of this machine that are not ours (``own_processes.py``): what they use we could take from
 them. What a hypervisor withholds (``steal``) is not theirs: it grows with our own work, and waiting frees nothing.
@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 
 from streams.resources.cgroups import Cgroups, find_cgroups
-from streams.resources.idleness import Sample
+from streams.resources.idleness import MachineSample
 from streams.resources.others import Other
 from streams.resources.own_processes import OwnProcesses
 from streams.resources.pressure import pressure
@@ -29,10 +29,10 @@ from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: What is left of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
+#: The weight of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
 _FADE: Final = 0.9
 
-#: What servers of ours we cannot see (in other containers) use for each of our CPU seconds, at most (README: Speed).
+#: Upper bound of the CPU that our servers in other containers, unseen from here, use per CPU second of ours (README).
 UNSEEN: Final = 1.5
 #: Seconds between two looks at the memory and at the machine.
 SAMPLE_SECONDS: Final = 1.0
@@ -53,7 +53,7 @@ class _Reading:
 
 
 class Machine:
-    """Call ``sample`` about once a second, from a thread: it takes some ms."""
+    """The machine. Call ``sample`` about once a second, from a thread: it takes some ms."""
 
     def __init__(
         self, settings: Settings, proc: Path = PROC, cgroups: Cgroups | None = None,
@@ -70,7 +70,7 @@ class Machine:
         self._disk_bytes = self._our_bytes = 0.0
 
     def rss(self) -> int:
-        """This process's resident memory, in bytes."""
+        """Return this process's resident memory, in bytes."""
         return int(self._self.memory_info().rss)
 
     @property
@@ -79,19 +79,19 @@ class Machine:
         usable = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1)
         return min(usable, self._quota.cores) if self._quota is not None else usable
 
-    def sample(self) -> Sample:
-        """What happened since the last call. A machine of which nothing is known, as at the first, counts as busy."""
+    def sample(self) -> MachineSample:
+        """Return what happened since the last call. A machine of which nothing is known, as at the first, is busy."""
         try:
             last, now = self._last, self._read()
         except (psutil.Error, OSError, ValueError) as error:
             log.debug("The machine cannot be looked at: %r", error)
-            return Sample(1.0, self.cores, is_known=False)
+            return MachineSample(1.0, self.cores, is_known=False)
         self._last = now
         memory, io = pressure("memory", self._cgroups), pressure("io", self._cgroups)
         if last is None or now.at <= last.at:
-            return Sample(1.0, self.cores, memory, io, is_known=False)
+            return MachineSample(1.0, self.cores, memory, io, is_known=False)
         others, top = self._others(last, now)
-        return Sample(others, self.cores, memory, io, self._our_io(last, now), top)
+        return MachineSample(others, self.cores, memory, io, self._our_io(last, now), top)
 
     def _others(self, last: _Reading, now: _Reading) -> tuple[float, tuple[Other, ...]]:
         """Return the share that others used, and who they are."""
@@ -114,7 +114,7 @@ class Machine:
         if now.disks is None or last.disks is None or now.io is None or last.io is None:
             return None
         before = {process.key for process in last.table.values()}
-        # Of a process that was there before and was not known as ours, nothing counts: it may be days old.
+        # A process that was there before and was not known as ours does not count: its bytes may be days old.
         ours = (moved - last.io.get(key, moved if key in before else 0.0) for key, moved in now.io.items())
         self._disk_bytes = self._disk_bytes * _FADE + now.disks - last.disks
         self._our_bytes = self._our_bytes * _FADE + sum(max(0.0, moved) for moved in ours)
@@ -128,7 +128,7 @@ class Machine:
         return _Reading(at, table, frozenset(own), busy, cores, in_quota, disk_bytes(), self._io(table, own))
 
     def _io(self, table: Table, own: set[int]) -> dict[Key, float] | None:
-        """Return the bytes that each of ours has moved; None where one may not be asked: another user's server."""
+        """Return the bytes that each of ours has moved; None where one is another user's and may not be read."""
         found = {}
         for pid in own:
             moved = read_io_bytes(pid, self._proc)
@@ -140,12 +140,12 @@ class Machine:
 
 
 def resident() -> int:
-    """This process's resident memory, in bytes."""
+    """Return this process's resident memory, in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 def disk_bytes(block: Path = Path("/sys/block")) -> float | None:
-    """Bytes that the disks have moved, each once: not those of devices on top of others (LVM). None off Linux."""
+    """Return the bytes that the disks have moved, without devices on top of others (LVM). None off Linux."""
     try:
         devices = [device for device in block.iterdir() if not device.name.startswith(("loop", "ram", "zram"))]
         sectors = 0

@@ -1,4 +1,4 @@
-"""How much memory a process of ours may have, and how much of it each kind of bytes in flight.
+"""The memory that a process of ours may have, and the share of each kind of bytes in flight.
 
 ``effective_memory_limit``: BACKFILL_MAX_MEMORY_MB, or less where the container has less. ``worker_budgets`` and
 ``ingest_budgets`` divide it (pure). All constants about sizes stand here, each with its reason. What is in flight is
@@ -18,10 +18,10 @@ MB: Final = 1 << 20
 
 # -- what things take, measured (benchmarks/memory.py and docs/performance.md say how)
 
-#: RSS of a process that has started and does nothing: what the budgets leave alone.
+#: RSS of a process that has started and does nothing. The budgets divide the rest.
 WORKER_AT_REST: Final = 110 * MB
 INGEST_AT_REST: Final = 65 * MB
-#: What still comes between the check at the start and being at rest: Faust's services, connections, caches.
+#: Growth between the check at the start and the state at rest: Faust's services, connections, caches.
 WORKER_GROWTH: Final = 15 * MB
 INGEST_GROWTH: Final = 8 * MB
 #: The largest message of the topic (max.message.bytes), and the largest frame of the protocol.
@@ -35,10 +35,10 @@ FETCH_FACTOR: Final = 3
 #: A frame on its way: the websocket's buffer, the frame, its blocks, its messages as JSON (up to twice as long), the
 #: producer's batch, its compressed form and the request.
 FRAME_FACTOR: Final = 10
-#: What a record takes besides its key and value: aiokafka's object, the offsets, the bytes objects' own heads.
+#: Memory of a record besides its key and value: aiokafka's object, the offsets, the bytes objects' own heads.
 RECORD_OVERHEAD: Final = 400
 
-#: Of a container's memory our processes may have so much: the rest is the page cache's, and a peak's.
+#: The part of a container's memory for our processes: the rest is for the page cache and for peaks.
 CONTAINER_PERCENT: Final = 90
 
 # -- the least that can go through at all, while nothing can be freed
@@ -62,7 +62,7 @@ class WorkerBudgets:
 
 @dataclass(frozen=True, slots=True)
 class IngestBudgets:
-    """What an ingest may hold."""
+    """The limits of what an ingest holds."""
 
     unacknowledged: int
     """Bytes of events that Kafka has not acknowledged, open batches among them."""
@@ -73,9 +73,9 @@ class IngestBudgets:
 
 
 def worker_budgets(limit: int) -> WorkerBudgets:
-    """A worker's shares of ``limit``, of what is left when it is at rest.
+    """Return a worker's shares of ``limit``, of what is left when it is at rest.
 
-    At the worst 3/20 are fetched, 4/20 are slices and 9/20 are transactions; what is left is for one largest message
+    At most 3/20 are fetched, 4/20 are slices and 9/20 are transactions; what is left is for one largest message
     that goes over each of them.
     """
     free = max(limit - WORKER_AT_REST, 16 * MB)
@@ -88,7 +88,7 @@ def worker_budgets(limit: int) -> WorkerBudgets:
 
 
 def ingest_budgets(limit: int) -> IngestBudgets:
-    """An ingest's shares of ``limit``. A batch stands up to three times: as messages, as a batch and compressed."""
+    """Return an ingest's shares of ``limit``. A batch is there up to three times: messages, batch, compressed."""
     free = max(limit - INGEST_AT_REST, 16 * MB)
     return IngestBudgets(
         unacknowledged=_within(free // 12, 4 * MB, 64 * MB),
@@ -111,7 +111,7 @@ class LimitError(SettingsError):
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """How many bytes a process may have: ``setting``, or less where it is in a container that has less.
+    """The bytes that a process may have: ``setting``, or less where it is in a container that has less.
 
     ``container`` is the container's own limit, or None; so many ``processes`` of ours share it.
     """
@@ -122,18 +122,18 @@ class MemoryLimit:
 
     @property
     def nbytes(self) -> int:
-        """What holds."""
+        """The limit in effect."""
         if self.container is None:
             return self.setting
         return min(self.setting, self.container * CONTAINER_PERCENT // (100 * self.processes))
 
     @property
     def is_containers(self) -> bool:
-        """Whether it is the container's limit that holds, and not the setting."""
+        """True if the container's limit is in effect, and not the setting."""
         return self.nbytes < self.setting
 
     def container_for(self, nbytes: int) -> int:
-        """The limit that a container needs, for each process of ours to have so many bytes."""
+        """Return the limit that a container needs, for each process of ours to have so many bytes."""
         return -(-nbytes * 100 * self.processes // CONTAINER_PERCENT)
 
 
@@ -171,19 +171,19 @@ def _megabytes(nbytes: int) -> int:
 
 
 def memory_limit(settings: Settings, cgroups: Cgroups | None = None) -> MemoryLimit:
-    """The limit of this process, and whose it is. Where a worker starts the ingest, the two share the container's."""
+    """Return the limit of this process. Where a worker starts the ingest, the two share the container's."""
     container = (find_cgroups() if cgroups is None else cgroups).memory_limit()
     processes = 2 if settings.backfill_days != 0 and settings.worker_id == 0 else 1
     return MemoryLimit(settings.memory_bytes, container, processes)
 
 
 def effective_memory_limit(settings: Settings, cgroups: Cgroups | None = None) -> int:
-    """The limit of this process in bytes."""
+    """Return the limit of this process in bytes."""
     return memory_limit(settings, cgroups).nbytes
 
 
 def container_says(settings: Settings, cgroups: Cgroups | None = None) -> str | None:
-    """A sentence where it is the container's limit that counts, else None."""
+    """Return a sentence where the container's limit is in effect, else None."""
     limit = memory_limit(settings, cgroups)
     if limit.container is None or not limit.is_containers:
         return None

@@ -1,4 +1,4 @@
-"""RSS against the limit, looked at once a second, because no count is the truth; and memory given back."""
+"""A check of RSS against the limit once a second, because no count is exact; and memory given back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from streams.resources.in_flight import Account, State
+from streams.resources.in_flight import InFlightBudget, MemoryState
 from streams.resources.memory_budgets import MB
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 class MemoryJudge:
-    """What to do at so much RSS: ``go``, ``pause``, or ``small``: go on with the smallest batches.
+    """The judgement at some RSS: ``go``, ``pause``, or ``small``: go on with the smallest batches.
 
     Above the limit it pauses until RSS is below RESUME of it. A pause of TIMEOUT seconds has freed nothing that can be
     freed: then work goes on with the smallest batches, until RSS is below again.
@@ -32,11 +32,11 @@ class MemoryJudge:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.state: State = "go"
+        self.state: MemoryState = "go"
         self._since = 0.0
 
-    def sample(self, now: float, rss: int) -> State:
-        """Take in RSS in bytes; returns the judgement."""
+    def sample(self, now: float, rss: int) -> MemoryState:
+        """Take in RSS in bytes; return the judgement."""
         if self.state == "go":
             if rss > self.limit:
                 self.state, self._since = "pause", now
@@ -48,46 +48,46 @@ class MemoryJudge:
 
 
 class MemoryWatch:
-    """Looks at RSS, frees what can be freed, tells the account, says it once."""
+    """Looks at RSS, frees what can be freed, sets the budget's state, and logs each change once."""
 
     #: Seconds between two attempts to free something: a collection of everything takes a tenth of a second.
     RELEASE_EVERY: Final = 5.0
 
     def __init__(
-        self, limit: int, rss: Callable[[], int], account: Account, clock: Callable[[], float] = time.monotonic
+        self, limit: int, rss: Callable[[], int], budget: InFlightBudget, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._judge = MemoryJudge(limit)
         self._rss, self._clock = rss, clock
         self._released = float("-inf")
-        self.account = account
+        self.budget = budget
         self.rss = 0
 
     @property
     def limit(self) -> int:
-        """Most bytes of RSS."""
+        """The most bytes of RSS."""
         return self._judge.limit
 
     @property
-    def state(self) -> State:
-        """What to do."""
+    def state(self) -> MemoryState:
+        """The present judgement."""
         return self._judge.state
 
     def look(self) -> bool:
-        """Look once; whether the judgement has changed."""
+        """Look once; return True if the judgement has changed."""
         now = self._clock()
         self.rss = self._rss()
         if (self.rss > self.limit or self.state == "pause") and now - self._released >= self.RELEASE_EVERY:
             release_memory()
             self.rss, self._released = self._rss(), now
         was = self._judge.state
-        state = self.account.state = self._judge.sample(now, self.rss)
+        state = self.budget.state = self._judge.sample(now, self.rss)
         if state != was:
             log.log(logging.INFO if state == "go" else logging.WARNING, "[BACKFILL] Memory: %s", self.says)
         return state != was
 
     @property
     def says(self) -> str:
-        """What is done, and why."""
+        """The judgement and its reason, in a sentence."""
         line = memory_line(self.rss, self.limit)
         if self.state == "pause":
             return f"{line}: pausing until some is freed"
@@ -97,7 +97,7 @@ class MemoryWatch:
 
 
 def memory_line(rss: int, limit: int) -> str:
-    """``245MB / 512MB limit``."""
+    """Return ``245MB / 512MB limit``."""
     return f"{rss >> 20}MB / {limit >> 20}MB limit"
 
 
@@ -111,13 +111,13 @@ def tune_allocator() -> None:
 
 
 def freeze_startup_memory() -> None:
-    """After the start: what is there now stays, and no later collection looks at it (a tenth of a second each)."""
+    """Keep what is there after the start out of later collections, each of which would take a tenth of a second."""
     release_memory()
     gc.freeze()
 
 
 def release_memory() -> None:
-    """Give back what can be given back: cycles, and the allocator's free pages."""
+    """Give memory back: cycles, and the allocator's free pages."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

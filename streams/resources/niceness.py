@@ -20,12 +20,12 @@ AUTOGROUP: Final = "/proc/{pid}/autogroup"
 
 
 def gives_way(settings: Settings) -> bool:
-    """Whether these settings are for the background; without a delay somebody waits for the result."""
+    """Return True for settings for the background; without a delay somebody waits for the result."""
     return settings.backfill_batch_delay_ms > 0
 
 
 def step_back(settings: Settings, autogroup: str = AUTOGROUP) -> None:
-    """Be nice, and our children with us, where the settings are for the background. What was nicer stays so."""
+    """Raise our niceness, and so our children's, where the settings are for the background. Never lower it."""
     if not gives_way(settings):
         return
     for thread in _threads():
@@ -37,7 +37,7 @@ def step_back(settings: Settings, autogroup: str = AUTOGROUP) -> None:
 
 
 def _threads() -> list[int]:
-    """Linux keeps niceness by thread, and a new one takes its maker's; 0 is all of us elsewhere."""
+    """Return our threads: on Linux each has a niceness of its own. Elsewhere 0, which is the whole process."""
     try:
         return [int(thread.name) for thread in Path("/proc/self/task").iterdir()]
     except OSError:

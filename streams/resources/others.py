@@ -1,4 +1,4 @@
-"""Other work on this machine: who it is, and how much it uses. Pure."""
+"""Other work on this machine: its processes, and how much they use. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which processes of this machine work for us: every command of ours, and the Kafka and Postgres that we use here.
+"""The processes of this machine that work for us: every command of ours, and the Kafka and Postgres that we use here.
 
 A Kafka or Postgres of the user's own works for us while we fill it. Were it taken for other work, we would wait for it,
-it would rest, we would go on, and so on for ever. All its work counts as ours, also what it does for somebody else.
+it would rest, we would go on, and so on without end. All its work counts as ours, also work for somebody else.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _MODULE: Final = re.compile(r"streams(\.\w+)+")
 
 
 class OwnProcesses:
-    """Call ``find`` with each new table: it looks at all command lines and ports only now and then."""
+    """The search for our processes. Call ``find`` with each new table; command lines and ports are read seldom."""
 
     def __init__(self, settings: Settings, proc: Path = PROC) -> None:
         self._settings = settings
         self._proc = proc
         self._roots: set[Key] = set()
-        #: What was ours stays ours, also when its parent has ended.
+        #: A process that was ours stays ours, also when its parent has ended.
         self._ours: set[Key] = set()
         #: Processes of the last table, and those whose command line was looked at.
         self._seen: set[Key] = set()
         self._looked_at: set[Key] = set()
         self._searched = float("-inf")
-        #: Whether servers of ours may run on this machine where we cannot see them: in other containers.
+        #: True where servers of ours may run on this machine unseen, in other containers.
         self.has_unseen = False
 
     def find(self, table: Table) -> set[int]:
@@ -55,7 +55,7 @@ class OwnProcesses:
             self._searched = now
             self._roots = self._search(table)
             self._looked_at = there
-        # A process that is new may not be yet what it will be: it is looked at when it is seen for the second time.
+        # A new process may be about to exec another command: it is looked at when it is seen for the second time.
         for key in (there & self._seen) - self._looked_at:
             if is_ours(read_command(key[0], self._proc)):
                 self._roots.add(key)
@@ -88,7 +88,7 @@ class OwnProcesses:
         return roots | found
 
     def _servers(self) -> list[tuple[str, int]]:
-        """Where Kafka and Postgres serve us."""
+        """Return the addresses of our Kafka and Postgres."""
         addresses = []
         with contextlib.suppress(SettingsError, ValueError):
             addresses += server_addresses(self._settings.bootstrap_servers(), 9092)
@@ -98,7 +98,7 @@ class OwnProcesses:
 
 
 def is_ours(command: Sequence[str]) -> bool:
-    """Whether a command line is one of ours: ``-m streams.something`` or ``-A streams.agents``."""
+    """Return True for a command line of ours: ``-m streams.something`` or ``-A streams.agents``."""
     pairs = itertools.pairwise(command)
     return any(
         (flag == "-m" and _MODULE.fullmatch(name) is not None) or (flag in ("-A", "--app") and name == "streams.agents")
@@ -107,13 +107,13 @@ def is_ours(command: Sequence[str]) -> bool:
 
 
 def is_server(command: Sequence[str]) -> bool:
-    """Whether a command line is Postgres' or Kafka's; a Postgres backend shows ``postgres: …`` in one word."""
+    """Return True for a command line of Postgres or Kafka; a Postgres backend shows ``postgres: …`` in one word."""
     program = command[0].partition(":")[0].rpartition("/")[2] if command else ""
     return program in ("postgres", "postmaster") or "kafka.Kafka" in command
 
 
 def server_addresses(text: str, default_port: int) -> list[tuple[str, int]]:
-    """Hosts and ports in ``host:port,host:port``; a host that is left out is this machine."""
+    """Return the hosts and ports in ``host:port,host:port``; a host that is left out is this machine."""
     found = []
     for server in text.split(","):
         parts = urlsplit(f"//{server.strip()}")
@@ -122,7 +122,7 @@ def server_addresses(text: str, default_port: int) -> list[tuple[str, int]]:
 
 
 def in_container(mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether our root is a container's: layers on top of one another."""
+    """Return True if our root is a container's: layers on top of one another."""
     try:
         lines = [line.split(" - ") for line in mounts.read_text().splitlines()]
     except OSError:

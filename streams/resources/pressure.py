@@ -13,7 +13,7 @@ _SOME: Final = re.compile(r"^some avg10=([\d.]+)", re.MULTILINE)
 
 
 def some_avg10(file: Path) -> float | None:
-    """Percent of the last ten seconds in which at least one task stood still; None where the kernel does not say."""
+    """Return the percentage of the last ten seconds in which a task waited; None where the kernel has no figure."""
     try:
         found = _SOME.search(file.read_text())
     except (OSError, UnicodeDecodeError):  # EOPNOTSUPP where it was switched off at boot
@@ -22,7 +22,7 @@ def some_avg10(file: Path) -> float | None:
 
 
 def pressure(kind: str, cgroups: Cgroups, proc: Path = PROC) -> float | None:
-    """Of ``memory`` or ``io``: the machine's or our container's, whichever is higher."""
+    """Return the pressure of ``memory`` or ``io``: the machine's or our container's, whichever is higher."""
     own = cgroups.pressure_file(kind)
     values = [some_avg10(proc / kind), some_avg10(own) if own is not None else None]
     return max((value for value in values if value is not None), default=None)

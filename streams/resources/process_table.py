@@ -19,11 +19,11 @@ _KERNEL_THREAD: Final = 0x00200000
 #: The kernel's unit of CPU time, in parts of a second.
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
-#: A pid may be used again: with the time of its start it names a process. The unit of that time does not matter.
+#: A process is named by its pid and the time of its start, because a pid may be used again. Any unit of time will do.
 Key = tuple[int, int]
 
 
-class Process(NamedTuple):
+class ProcessEntry(NamedTuple):
     """A process. ``used``: CPU seconds of its own; ``reaped``: of its children that it has waited for."""
 
     key: Key
@@ -34,7 +34,7 @@ class Process(NamedTuple):
     is_kernel: bool
 
 
-Table = Mapping[int, Process]
+Table = Mapping[int, ProcessEntry]
 
 
 class ProcessTable:
@@ -42,10 +42,10 @@ class ProcessTable:
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
-        self._lines: dict[str, tuple[bytes, Process | None]] = {}
+        self._lines: dict[str, tuple[bytes, ProcessEntry | None]] = {}
 
     def read(self) -> Table:
-        """Return them as they are now, by pid. Raises OSError where there is no list of them."""
+        """Return the processes as they are now, by pid. Raises OSError where they cannot be listed."""
         if not (self._proc / "stat").is_file():
             return _elsewhere()
         before, self._lines = self._lines, {}
@@ -92,13 +92,13 @@ def read_machine(proc: Path = PROC) -> tuple[float, int]:
     return (whole - idle - iowait - steal) / _TICKS, max(1, cores)
 
 
-def parse_stat(line: bytes) -> Process | None:
-    """Read a line of ``/proc/PID/stat``; None where it is none. The name may hold spaces and brackets."""
+def parse_stat(line: bytes) -> ProcessEntry | None:
+    """Read a line of ``/proc/PID/stat``; return None where it is not one. The name may hold spaces and brackets."""
     begin, end = line.find(b"("), line.rfind(b")")
     fields = line[end + 2 :].split(None, 20)
     try:
         used, reaped = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-        return Process(
+        return ProcessEntry(
             (int(line[:begin]), int(fields[19])), int(fields[1]), line[begin + 1 : end].decode(errors="replace"),
             used / _TICKS, reaped / _TICKS, bool(int(fields[6]) & _KERNEL_THREAD),
         )  # fmt: skip
@@ -107,7 +107,7 @@ def parse_stat(line: bytes) -> Process | None:
 
 
 def _read(file: Path | str) -> bytes:
-    """Return what one read gives: these files are small, and a process may be gone."""
+    """Return what one read gives: these files are small. Empty where the process is gone."""
     try:
         handle = os.open(file, os.O_RDONLY)
     except OSError:
@@ -127,7 +127,7 @@ def _elsewhere() -> Table:
         info, times = process.info, process.info["cpu_times"]
         if times is not None:
             reaped = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-            table[info["pid"]] = Process(
+            table[info["pid"]] = ProcessEntry(
                 (info["pid"], int((info["create_time"] or 0) * 100)), info["ppid"] or 0, info["name"] or "",
                 times.user + times.system, reaped, False,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who has used the machine between two looks at its processes. Pure.
+"""The use of the machine between two looks at its processes, by process and by name. Pure.
 
 Kernel threads are nobody's: they write, compress and send for whoever asked, and much of it is for us.
 """
@@ -13,7 +13,7 @@ from streams.text import shown
 
 #: How many of the others are named.
 NAMED = 3
-#: What others use that cannot be told by process: they are outside our container, or hidden from us.
+#: The name of other work whose processes are not seen: outside our container, or hidden from us.
 NOT_SEEN = "not seen from here"
 
 
@@ -44,7 +44,7 @@ def spent(before: Table, after: Table) -> dict[int, float]:
 
 
 def _gone(before: Table, after: Table) -> dict[int, float]:
-    """Return what the processes that have ended had used when last seen, by the ancestor that is left; 0: none is."""
+    """Return the use of ended processes when last seen, by the ancestor that is left; by 0 where none is."""
     ended = {pid for pid, process in before.items() if pid not in after or after[pid].key != process.key}
     found: dict[int, float] = {}
     for pid in ended:
@@ -82,6 +82,6 @@ def by_name(table: Table, seconds: Mapping[int, float], ours: Set[int]) -> dict[
 
 
 def largest(seconds: Mapping[str, float], whole: float) -> tuple[Other, ...]:
-    """Return those that used most, as shares of ``whole`` CPU seconds; what is less than a hundredth is not named."""
+    """Return those that used most, as shares of ``whole`` CPU seconds; less than a hundredth is left out."""
     shares = sorted(((used / whole, name) for name, used in seconds.items()), reverse=True)
     return tuple(Other(shown(name, 40), round(share, 3)) for share, name in shares[:NAMED] if share >= 0.01)

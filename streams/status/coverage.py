@@ -35,14 +35,14 @@ class Times(msgspec.Struct, frozen=True):
 
 
 def stretches(times: Times, gaps: Sequence[GapTimes]) -> tuple[Stretch, ...]:
-    """The stretches in the order of time. They do not overlap; a gap is cut out of what it lies in.
+    """Return the stretches in the order of time. They do not overlap; a gap is cut out of what it lies in.
 
     A gap of which not both times are known has no place here.
     """
     found: list[Stretch] = []
     at = times.covered_from
     if times.asked_from is not None and times.oldest is not None:
-        # What is not known is no fact about the relay: the gap says why.
+        # Nothing is known about the relay there: the gap says why.
         asked = times.asked_from, times.oldest
         if not any((gap.begin, gap.end) == asked and gap.reason in NOT_KNOWN for gap in gaps):
             _add(found, "not kept", *asked, NOT_KEPT)
@@ -66,7 +66,7 @@ def _add(found: list[Stretch], kind: _Kind, begin: dt.datetime, end: dt.datetime
 
 
 def _with_gap(found: Iterable[Stretch], gap: Stretch) -> list[Stretch]:
-    """The gap, less what is a gap or not kept already; the others less the gap."""
+    """Return the gap, without what is a gap or not kept already, and the others without the gap."""
     kept: list[Stretch] = []
     parts = [gap]
     for stretch in found:
@@ -79,7 +79,7 @@ def _with_gap(found: Iterable[Stretch], gap: Stretch) -> list[Stretch]:
 
 
 def _without(stretch: Stretch, hole: Stretch) -> list[Stretch]:
-    """What is left of a stretch where the hole is taken out."""
+    """Return what is left of a stretch without the hole."""
     left: list[Stretch] = []
     _add(left, stretch.kind, stretch.begin, min(stretch.end, hole.begin), stretch.reason)
     _add(left, stretch.kind, max(stretch.begin, hole.end), stretch.end, stretch.reason)

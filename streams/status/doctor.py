@@ -1,4 +1,4 @@
-"""What ``doctor`` looks at: this machine, Kafka, Postgres, the relay. Each look ends by itself, whoever is broken."""
+"""The checks of ``doctor``: this machine, Kafka, Postgres, the relay. Each ends by itself, whatever is broken."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.seek import Sighting
 from streams.text import span
 
-State = Literal["ok", "warn", "fail"]
+FindingState = Literal["ok", "warn", "fail"]
 
 #: Seconds for each of the three servers.
 TIMEOUT: Final = 12.0
@@ -61,14 +61,14 @@ class Finding(msgspec.Struct, frozen=True):
     """One line: what was looked at, how it is, and how to mend it. ``code``: the exit code that a failure deserves."""
 
     what: str
-    state: State
+    state: FindingState
     text: str
     mend: str = ""
     code: int = 0
 
 
 async def check_up(settings: Settings) -> list[Finding]:
-    """All looks, side by side; in the order of the way of an event."""
+    """Make all checks side by side; return the findings in the order of the way of an event."""
     parts = await asyncio.gather(
         _within("Kafka", BrokerError.exit_code, lambda: kafka(settings)),
         _within("Postgres", DatabaseError.exit_code, lambda: postgres(settings)),
@@ -78,7 +78,7 @@ async def check_up(settings: Settings) -> list[Finding]:
 
 
 async def _within(what: str, code: int, looks: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
-    """The findings; a server that does not answer, or not as foreseen, is one."""
+    """Return the findings; a server that does not answer, or answers something unforeseen, is one."""
     try:
         async with asyncio.timeout(TIMEOUT):
             return await looks()
@@ -88,14 +88,14 @@ async def _within(what: str, code: int, looks: Callable[[], Awaitable[list[Findi
         sentence, _, mend = str(error).partition(": ")
         return [Finding(what, "fail", sentence, mend.rstrip("."), error.exit_code)]
     except Exception as error:
-        return [Finding(what, "fail", f"answers as nobody foresaw: {error!r}"[:300], "look at its log", code)]
+        return [Finding(what, "fail", f"gives an unforeseen answer: {error!r}"[:300], "look at its log", code)]
 
 
 # -- this machine
 
 
 def machine(settings: Settings) -> list[Finding]:
-    """Python, packages, files, memory, disk."""
+    """Return the findings about Python, packages, files, memory and disk."""
     return [
         *_python(),
         *_packages(),
@@ -132,7 +132,7 @@ def _files(limit: int) -> Finding:
 
 
 def memory(settings: Settings, available: int, groups: Cgroups) -> Finding:
-    """Whether what a process may have is enough for it, as a worker judges at its start, and is there for two."""
+    """Check that a process may have enough memory, as a worker does at its start, and that two can have it."""
     limit, container = memory_limit(settings, groups), container_says(settings, groups)
     try:
         check_limit(limit, WORKER_AT_REST - WORKER_GROWTH, "worker")
@@ -157,7 +157,7 @@ def _disk(settings: Settings) -> Finding:
 
 
 def broker_folder_or_here(settings: Settings) -> Path:
-    """The embedded stack's folder, if it is there."""
+    """Return the embedded broker's folder if it is on this machine, else LOCAL_DIR or the working directory."""
     try:
         folder = broker_folder(settings)
     except SettingsError:
@@ -169,7 +169,7 @@ def broker_folder_or_here(settings: Settings) -> Path:
 
 
 async def kafka(settings: Settings) -> list[Finding]:
-    """Whether it can be reached, the topic, the group. Raises BrokerError, SettingsError."""
+    """Check that it can be reached, the topic, the group. Raises BrokerError, SettingsError."""
     where = settings.bootstrap_servers()
     admin = AIOKafkaAdminClient(**kafka_client_options(settings), request_timeout_ms=5_000)
     try:
@@ -203,7 +203,7 @@ async def _topic(settings: Settings, admin: AIOKafkaAdminClient, brokers: int) -
 def judged_topic(
     settings: Settings, configs: dict[str, str], partitions: list[dict[str, Any]], replication: int, brokers: int
 ) -> Iterator[Finding]:
-    """What is wrong with a topic's settings and replicas."""
+    """Yield what is wrong with a topic's settings and replicas."""
     least = int(configs.get("min.insync.replicas", "1"))
     if dead := [p["partition"] for p in partitions if p["leader"] < 0]:
         yield Finding("topic", "fail", f"partitions without a leader: {dead}", "start the brokers that are down", 3)
@@ -214,7 +214,7 @@ def judged_topic(
         yield Finding("topic", "warn", f"replication {replication}, and there are {brokers} brokers",
                       "what one disk loses is lost: copy it into a topic with more (the command copy)")  # fmt: skip
     for fault in judge(configs, replication):
-        state: State = "fail" if fault.fatal else "warn"
+        state: FindingState = "fail" if fault.fatal else "warn"
         mend = command(settings, settings.kafka_topic, fault.mend)
         yield Finding("topic", state, fault.text, mend, MismatchError.exit_code if fault.fatal else 0)
     retention = int(configs.get("retention.ms", "-1"))
@@ -225,7 +225,7 @@ def judged_topic(
 
 
 async def postgres(settings: Settings) -> list[Finding]:
-    """Whether it can be reached, its version, the schema, our rights, its settings. Raises StreamsError."""
+    """Check that it can be reached, its version, the schema, our rights, its settings. Raises StreamsError."""
     database = Database(settings.database_dsn(), settings.sink_schema, 1, quiet=True)
     try:
         await database.start(timeout=5.0)
@@ -258,7 +258,7 @@ async def _schema(database: Database) -> Finding:
 
 
 def judged_database(settings: Settings, facts: dict[str, Any], is_there: bool) -> Iterator[Finding]:
-    """Rights, connections, and the settings that matter."""
+    """Yield the findings about rights, connections, and the settings that matter."""
     code = DatabaseError.exit_code
     if facts["standby"] or facts["read_only"]:
         yield Finding("Postgres", "fail", "it is read-only", "point DATABASE_URL at the primary", code)
@@ -290,7 +290,7 @@ def judged_database(settings: Settings, facts: dict[str, Any], is_there: bool) -
 
 
 async def relay(settings: Settings) -> list[Finding]:
-    """Whether it can be reached, what it keeps, and whose clock is wrong. Raises RelayError."""
+    """Check that it can be reached, what it keeps, and its clock. Raises RelayError."""
     name = relay_name(settings.relay_url)
     try:
         # One after the other: some relays take one connection of each address at a time.
@@ -311,7 +311,7 @@ async def relay(settings: Settings) -> list[Finding]:
 
 
 def clock(whose: str, skew: float) -> Finding:
-    """Whether two clocks agree. ``skew``: seconds that theirs is ahead."""
+    """Check that two clocks agree. ``skew``: seconds that theirs is ahead."""
     text = f"{abs(skew):.1f} s {'behind' if skew > 0 else 'ahead of'} the {whose}'s" if abs(skew) >= 1 else (
         f"as the {whose}'s")  # fmt: skip
     if abs(skew) > SKEW:
@@ -326,5 +326,5 @@ def _seen(sighting: Sighting) -> str:
 
 
 def exit_code(findings: list[Finding]) -> int:
-    """That of the first thing that failed."""
+    """Return the exit code of the first check that failed."""
     return next((finding.code for finding in findings if finding.state == "fail"), 0)

@@ -1,4 +1,4 @@
-"""How long the backfill will take at the settings' rate: said at the worker's start, and again with every new run."""
+"""The time that the backfill takes at the settings' rate: logged at the worker's start, and with every new run."""
 
 from __future__ import annotations
 
@@ -20,52 +20,56 @@ from streams.text import span
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks whether a run has begun.
+#: Seconds between two checks for a new run.
 LOOK_EVERY: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What is still to be applied. ``pending``: messages in Kafka; ``to_head``: seqs up to the run's head."""
+class Remaining:
+    """Events that are still to be applied. ``pending``: messages in Kafka; ``to_head``: seqs up to the run's head."""
 
     pending: int
     to_head: int | None = None
 
     @property
     def events(self) -> int:
-        """About so many events: what is pending is a part of the way to the head."""
+        """About how many events: the pending ones are a part of the way to the head."""
         return max(self.pending, self.to_head or 0)
 
 
-def estimate(left: Left, settings: Settings) -> str | None:
+def estimate(remaining: Remaining, settings: Settings) -> str | None:
     """Return what is left, how long that takes, and what is the limit; None where nothing is left."""
-    if not left.events:
+    if not remaining.events:
         return None
     rate = allowed_rate(settings)
-    where = f"{left.pending:,} of them in Kafka" if left.to_head is not None else "in Kafka; the relay's are not known"
-    what = f"about {left.events:,} events are left ({where})"
+    where = (
+        f"{remaining.pending:,} of them in Kafka"
+        if remaining.to_head is not None
+        else "in Kafka; the relay's are not known"
+    )
+    what = f"about {remaining.events:,} events are left ({where})"
     if rate is None:
         return f"{what}: as fast as it goes."
-    reads = ingest_limit(settings) if left.events > left.pending else None
+    reads = ingest_limit(settings) if remaining.events > remaining.pending else None
     pace = "the worker's pace (BACKFILL_BATCH_SIZE, BACKFILL_BATCH_DELAY_MS)"
     if reads is not None:
         said = f"{NETWORK_BYTES / 1000:g} kB an event"
         pace = f"the ingest's INGEST_BUSY_MB_PER_S, at about {said}: the worker could apply {rate:,.1f} events/s"
         rate = reads
-    text = f"{what}: at {rate:,.1f} events/s that takes {span(left.events / rate)}"
+    text = f"{what}: at {rate:,.1f} events/s that takes {span(remaining.events / rate)}"
     busy = " while the machine is busy, and less while it is idle" if settings.backfill_use_idle else ""
     return f"{text}{busy}. The limit is {pace}."
 
 
 async def say_estimates(settings: Settings, info: TopicInfo, database: Database) -> None:
-    """Say it now, and whenever another run is known. Never returns."""
+    """Log the estimate now, and whenever another run is known. Never returns."""
     said: int | None = -1
     while True:
-        with suppress(StreamsError, KafkaError, OSError):  # who is away is said elsewhere
+        with suppress(StreamsError, KafkaError, OSError):  # other tasks log what is away
             run = await _newest_run(database, info.name)
             number = run["run"] if run is not None else None
             if number != said:
-                sentence = estimate(await _left(settings, info, database, run), settings)
+                sentence = estimate(await _remaining(settings, info, database, run), settings)
                 said = number
                 if sentence is not None:
                     log.info("[BACKFILL] Estimate: %s", sentence)
@@ -79,7 +83,7 @@ async def _newest_run(database: Database, topic: str) -> Any:  # noqa: ANN401 (a
     return await database.run(call)
 
 
-async def _left(settings: Settings, info: TopicInfo, database: Database, run: Any) -> Left:  # noqa: ANN401 (a row)
+async def _remaining(settings: Settings, info: TopicInfo, database: Database, run: Any) -> Remaining:  # noqa: ANN401 (a row)
     async def call(connection: Connection) -> list[Any]:
         return list(await connection.fetch(query("standing"), info.name, settings.sink_group))
 
@@ -89,7 +93,7 @@ async def _left(settings: Settings, info: TopicInfo, database: Database, run: An
     positions = {tp: rows[tp.partition]["next_offset"] if tp.partition in rows else begins[tp] for tp in tps}
     pending = sum(max(ends[tp] - max(positions[tp], begins[tp]), 0) for tp in tps)
     if run is None or run["head_seq"] is None:
-        return Left(pending)
+        return Remaining(pending)
     marks = [row["watermark_seq"] for row in rows.values() if row["watermark_run"] == run["run"]]
     lowest = min(marks) if len(marks) == info.partitions else run["from_seq"] - 1
-    return Left(pending, max(run["head_seq"] - lowest, 0))
+    return Remaining(pending, max(run["head_seq"] - lowest, 0))

@@ -21,23 +21,23 @@ import msgspec
 from streams import __version__
 from streams.errors import SettingsError, StreamsError
 from streams.postgres.database import Database
-from streams.postgres.processes import Pause, Self, beat, count_workers, last_beat
+from streams.postgres.processes import Pause, ProcessIdentity, beat, count_workers, last_beat
 from streams.settings import Settings
 from streams.status.process import BEAT_SECONDS, DOWN_AFTER, IngestState, WorkerState
 from streams.text import shown
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a beat may take before it is given up; the one at the start, for which somebody waits; the last one.
+#: Seconds that a beat may take before it is given up; the first one, for which the start waits; the last one.
 TIMEOUT: Final = 10.0
 FIRST_TIMEOUT: Final = 3.0
 LAST_TIMEOUT: Final = 1.0
 
 
 class Heartbeat:
-    """Beats while ``run`` runs. ``state`` says what is written, ``on_pause`` is told of each change of the pause.
+    """A heartbeat while ``run`` runs. ``state`` is what it writes; ``on_pause`` is called at each change of the pause.
 
-    ``on_workers``, where it is given, is told with each beat how many workers of the group are there.
+    ``on_workers``, where it is given, is called with each beat, with the number of live workers of the group.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Heartbeat:
         self._on_workers = on_workers
         self._pause: Pause | None = None
         self._written = False
-        self._me = Self(
+        self._me = ProcessIdentity(
             id=uuid.uuid4(), kind=kind, topic=settings.kafka_topic, group=settings.sink_group,
             host=socket.gethostname(), pid=os.getpid(), version=__version__,
         )  # fmt: skip
@@ -64,7 +64,7 @@ class Heartbeat:
             log.debug("no database: nobody will see in `status` that this process runs")
 
     async def first(self) -> None:
-        """The first beat: afterwards a pause that holds is known, if the database is there."""
+        """Make the first beat: afterwards a pause is known, if the database is there."""
         await self._beat(FIRST_TIMEOUT)
 
     async def run(self) -> None:
@@ -74,7 +74,7 @@ class Heartbeat:
             await asyncio.sleep(BEAT_SECONDS)
 
     async def end(self) -> None:
-        """The process ends in order: say so, if that takes no time."""
+        """Write that the process ends in order, if the database answers at once."""
         database, self._database = self._database, None
         if database is None:
             return
@@ -105,7 +105,7 @@ class Heartbeat:
 
 
 def pause_line(pause: Pause | None, who: str) -> str:
-    """What is logged when a pause begins or ends."""
+    """Return what is logged when a pause begins or ends."""
     if pause is None:
         return f"The {who} goes on: the pause has ended."
     why = f" ({shown(pause.reason, 200)})" if pause.reason else ""

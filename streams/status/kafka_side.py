@@ -1,4 +1,4 @@
-"""What Kafka says of a deployment, and where the sink stands against it."""
+"""The part of a Status that Kafka knows, with the sink's lag."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from streams.kafka.topic import assign_paused, describe_topic
 from streams.kafka.watermarks import last_watermark
 from streams.postgres.database import Database
 from streams.settings import Settings
-from streams.status.lag import SinkStanding, StandingReader
+from streams.status.lag import LagReader, SinkLag
 from streams.status.model import Counted
 from streams.status.table_counts import Changelog
 from streams.text import as_time
 
 #: Seconds between two looks into the topic while no ingest reports, and into the counts of collections.
 _LOOK_EVERY: Final = 2.0
-#: What the looks fetch at a time.
+#: Bytes that such a look fetches at a time.
 _FETCH_BYTES: Final = 256 * 1024
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What Kafka says, and where the sink stands against it."""
+class KafkaFacts(msgspec.Struct, frozen=True):
+    """The answers of Kafka, and the sink's lag."""
 
-    standing: SinkStanding
+    lag: SinkLag
     members: tuple[str, ...] | None
     collections: tuple[Counted, ...]
     newest: dt.datetime | None
@@ -94,14 +94,14 @@ class KafkaSide:
                     async with asyncio.timeout(2.0):
                         await (client.stop() if isinstance(client, AIOKafkaConsumer) else client.close())
 
-    async def told(self, database: Database, reported: dt.datetime | None) -> Told:
-        """All answers. ``reported``: up to when the ingest says that it is."""
+    async def facts(self, database: Database, reported: dt.datetime | None) -> KafkaFacts:
+        """Return all answers. ``reported``: up to when the ingest says that it is."""
         assert self._admin is not None
-        standing = SinkStanding((), 0, 0, 0, 0)
+        lag = SinkLag((), 0, 0, 0, 0)
         if self._consumer is not None:
-            standing = await StandingReader(self._settings, database, self._consumer, self._tps).sink()
-        return Told(
-            standing,
+            lag = await LagReader(self._settings, database, self._consumer, self._tps).lag()
+        return KafkaFacts(
+            lag,
             await self._members(self._admin),
             await self._count(),
             reported or await self._newest_watermark(),
@@ -109,14 +109,14 @@ class KafkaSide:
         )
 
     async def _members(self, admin: AIOKafkaAdminClient) -> tuple[str, ...] | None:
-        """The hosts of the workers; None where the broker does not know, or we may not ask."""
+        """Return the hosts of the workers; None where the broker does not know, or we may not ask."""
         try:
             return tuple(await members(admin, self._settings))
         except (CoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupAuthorizationFailedError):
             return None
 
     async def _count(self) -> tuple[Counted, ...]:
-        """Rows sent to Postgres by collection, the most first."""
+        """Return the rows sent to Postgres by collection, the most first."""
         is_due = time.monotonic() - self._counted_at >= _LOOK_EVERY
         if self._counts is not None and (is_due or self._counts.is_behind):
             self._counted_at = time.monotonic()
@@ -129,7 +129,7 @@ class KafkaSide:
         return self._collections
 
     async def _newest_watermark(self) -> dt.datetime | None:
-        """The time up to which Kafka has everything."""
+        """Return the time up to which Kafka has everything."""
         if self._consumer is None:
             return None
         tp = self._tps[0]

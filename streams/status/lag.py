@@ -1,4 +1,4 @@
-"""Where the sink stands against the topic: offsets and ends of every partition, counts, gaps, dead letters.
+"""How far the sink is behind the topic: offsets and ends of every partition, counts, gaps, dead letters.
 
 Read from Kafka and Postgres only, so that it says the same from anywhere, whether a worker runs or not.
 """
@@ -21,7 +21,7 @@ from streams.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionStanding:
+class PartitionLag:
     """One partition: ``next_offset`` is what the sink applies next; the log is from ``begin`` to before ``end``."""
 
     partition: int
@@ -33,18 +33,18 @@ class PartitionStanding:
 
     @property
     def pending(self) -> int:
-        """Messages in Kafka that are not in Postgres; those that left the topic before are none of them."""
+        """Messages in Kafka that are not in Postgres yet. Messages that retention already removed do not count."""
         return max(self.end - max(self.next_offset, self.begin), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class SinkStanding:
+class SinkLag:
     """All partitions, and the sums of their counts. received = applied + skipped + dead.
 
     ``odd_claims``: events about accounts whose time is more than an hour from that of their place in the stream.
     """
 
-    partitions: tuple[PartitionStanding, ...]
+    partitions: tuple[PartitionLag, ...]
     received: int
     applied: int
     skipped: int
@@ -64,7 +64,7 @@ class SinkStanding:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a schema holds. ``gaps`` are sentences' parts: from, to (times or None), reason."""
+    """The contents of a schema, counted. ``gaps``: from, to (times or None), reason."""
 
     collections: tuple[tuple[str, int], ...]
     accounts: int
@@ -75,19 +75,19 @@ class Holdings:
     cursor: str | None
 
 
-class StandingReader:
-    """Reads while it is open; see ``standing_reader``."""
+class LagReader:
+    """A reader of the lag with open connections; see ``lag_reader``."""
 
     def __init__(
         self, settings: Settings, database: Database, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
     ) -> None:
         self._settings = settings
-        self._database = database
+        self.database = database
         self._consumer = consumer
         self._tps = tps
 
-    async def sink(self) -> SinkStanding:
-        """Where the sink stands now. A schema that is not there yet stands at nothing."""
+    async def lag(self) -> SinkLag:
+        """Return the lag now. A schema that is not there yet has applied nothing."""
         ends = await self._consumer.end_offsets(self._tps)
         begins = await self._consumer.beginning_offsets(self._tps)
         rows = {row["partition"]: row for row in await self._offsets()}
@@ -95,7 +95,7 @@ class StandingReader:
         for tp in self._tps:
             row = rows.get(tp.partition)
             partitions.append(
-                PartitionStanding(
+                PartitionLag(
                     tp.partition,
                     begins[tp],
                     row["next_offset"] if row else begins[tp],
@@ -106,10 +106,10 @@ class StandingReader:
             )
         counts = ("received", "applied", "skipped", "dead", "odd_claims")
         sums = [sum(row[name] for row in rows.values()) for name in counts]
-        return SinkStanding(tuple(partitions), *sums)
+        return SinkLag(tuple(partitions), *sums)
 
     async def positions(self) -> dict[int, int]:
-        """The next offset of every partition that the sink has ever been given."""
+        """Return the next offset of every partition that the sink has ever been given."""
         return {row["partition"]: row["next_offset"] for row in await self._offsets()}
 
     async def _offsets(self) -> list[Any]:
@@ -119,7 +119,7 @@ class StandingReader:
             return []
 
     async def holdings(self) -> Holdings:
-        """What the schema holds now; counts every record, so it takes a while on a large one."""
+        """Return what the schema holds now. It counts every record, so it takes a while on a large schema."""
         topic, group = self._settings.kafka_topic, self._settings.sink_group
         collections = await self._fetch("count_collections")
         [[accounts]] = await self._fetch("count_actors")
@@ -142,16 +142,16 @@ class StandingReader:
         async def call(connection: Connection) -> list[Any]:
             return list(await connection.fetch(query(name), *arguments))
 
-        return await self._database.run(call)
+        return await self.database.run(call)
 
 
 @asynccontextmanager
-async def standing_reader(settings: Settings, info: TopicInfo) -> AsyncIterator[StandingReader]:
-    """A reader with its own connections. Raises BrokerError, DatabaseError."""
+async def lag_reader(settings: Settings, info: TopicInfo) -> AsyncIterator[LagReader]:
+    """Open a reader with its own connections. Raises BrokerError, DatabaseError."""
     database = Database(settings.database_dsn(), settings.sink_schema, 1)
     try:
         await database.start()
         async with reader(settings, info.partitions) as (consumer, tps):
-            yield StandingReader(settings, database, consumer, tps)
+            yield LagReader(settings, database, consumer, tps)
     finally:
         await database.close()

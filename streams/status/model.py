@@ -1,4 +1,4 @@
-"""One deployment as a person wants to see it: what is covered, where each partition stands, who works or waits and why.
+"""One deployment as a person wants to see it: what is covered, how far each partition is, who works or waits and why.
 
 Read from Kafka and Postgres only, so that it says the same from anywhere. ``status``, the live page and the metrics of
 the whole deployment show this and nothing else.
@@ -61,7 +61,7 @@ class Counted(msgspec.Struct, frozen=True):
     count: int
 
 
-class Letter(msgspec.Struct, frozen=True):
+class LetterSummary(msgspec.Struct, frozen=True):
     """One of the last dead letters. Everything but place and time is a stranger's."""
 
     partition: int
@@ -73,7 +73,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Paused(msgspec.Struct, frozen=True):
-    """The pause that holds."""
+    """The present pause."""
 
     since: dt.datetime
     by: str
@@ -123,6 +123,6 @@ class Status(msgspec.Struct, frozen=True):
     processes: tuple[Process, ...]
     coverage: tuple[Stretch, ...]
     collections: tuple[Counted, ...]
-    last_letters: tuple[Letter, ...]
+    last_letters: tuple[LetterSummary, ...]
     troubles: tuple[str, ...]
     odd_claims: int = 0

@@ -1,8 +1,9 @@
-"""What Postgres says of a deployment, beside the offsets."""
+"""The part of a Status that Postgres knows, but for the offsets."""
 
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import Any, Final
 
 import asyncpg
@@ -10,12 +11,12 @@ import msgspec
 
 from streams.errors import MismatchError
 from streams.postgres.database import Connection, Database
-from streams.postgres.processes import Pause, Seen, pause_of, processes
+from streams.postgres.processes import Pause, ProcessRow, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
 from streams.status.coverage import GapTimes
-from streams.status.model import Letter
-from streams.status.process import DOWN_AFTER
+from streams.status.model import LetterSummary
+from streams.status.process import DOWN_AFTER, WorkerState
 
 #: Dead letters that are shown.
 LETTERS: Final = 10
@@ -24,21 +25,21 @@ SHOW_LOST: Final = 600.0
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """What Postgres holds, beside the offsets."""
+    """The answers of Postgres, but for the offsets."""
 
     schema: str | None
-    seen: list[Seen]
+    processes: list[ProcessRow]
     pause: Pause | None
     runs: list[Any]
     dead_letters: int
     gaps: int
-    letters: tuple[Letter, ...]
+    letters: tuple[LetterSummary, ...]
     gap_rows: tuple[GapTimes, ...]
     cursor: str | None
 
 
 async def read_rows(database: Database, settings: Settings) -> Rows:
-    """Everything from Postgres but the offsets. What is not there yet is empty."""
+    """Read everything from Postgres but the offsets. What is not there yet is empty."""
     topic, group = settings.kafka_topic, settings.sink_group
     schema: str | None = None
     try:
@@ -59,22 +60,31 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         ]
 
     runs, counts, letters, gaps, cursor = await database.run(call)
-    seen: list[Seen] = []
+    found: list[ProcessRow] = []
     pause: Pause | None = None
-    with contextlib.suppress(MismatchError):  # a schema from before they were
-        seen = of_interest(await processes(database, topic, group, DOWN_AFTER))
+    with contextlib.suppress(MismatchError):  # a schema of a version without these tables
+        found = of_interest(await processes(database, topic, group, DOWN_AFTER))
         pause = await pause_of(database, topic, group)
     return Rows(
         schema=schema,
-        seen=seen,
+        processes=found,
         pause=pause,
         runs=runs,
         dead_letters=counts[0]["dead_letters"] if counts else 0,
         gaps=counts[0]["gaps"] if counts else 0,
-        letters=tuple(Letter(*row) for row in letters),
+        letters=tuple(LetterSummary(*row) for row in letters),
         gap_rows=tuple(GapTimes(*row) for row in gaps),
         cursor=cursor[0]["cursor"] if cursor else None,
     )
+
+
+async def worker_page(database: Database, settings: Settings, pid: int) -> str | None:
+    """Return the address of the live page of a worker on this machine, once its heartbeat has said it."""
+    with contextlib.suppress(MismatchError, msgspec.MsgspecError):  # no schema yet, or one of another version
+        for row in await processes(database, settings.kafka_topic, settings.sink_group, DOWN_AFTER):
+            if row.kind == "worker" and row.alive and (row.host, row.pid) == (socket.gethostname(), pid):
+                return msgspec.json.decode(row.state, type=WorkerState).web
+    return None
 
 
 async def _fetch(connection: Connection, name: str, *arguments: object) -> list[Any]:
@@ -84,10 +94,10 @@ async def _fetch(connection: Connection, name: str, *arguments: object) -> list[
         return []
 
 
-def of_interest(seen: list[Seen]) -> list[Seen]:
-    """Those that are there; the last of a kind of which none is; workers that did not end in order, for a while."""
-    kept, kinds = [], {one.kind for one in seen if one.alive}
-    for one in seen:
+def of_interest(rows: list[ProcessRow]) -> list[ProcessRow]:
+    """Return the live processes; the last of a kind of which none lives; lost workers, for a while."""
+    kept, kinds = [], {one.kind for one in rows if one.alive}
+    for one in rows:
         lost = one.kind == "worker" and one.ended_at is None and one.seconds_ago < SHOW_LOST
         if one.alive or lost or one.kind not in kinds:
             kept.append(one)

@@ -1,4 +1,4 @@
-"""What a process says of itself: the same figures for ``status``, the metrics and the live page. Pure; JSON by msgspec.
+"""A process's report of itself: the same figures for ``status``, the metrics and the live page. Pure; JSON by msgspec.
 
 Sizes are bytes, rates are per second over the last ten seconds, times are UTC.
 """
@@ -6,44 +6,70 @@ Sizes are bytes, rates are per second over the last ten seconds, times are UTC.
 from __future__ import annotations
 
 import datetime as dt
+import enum
 from typing import Final, Literal
 
 import msgspec
 
-from streams.resources.idleness import IdleJudge, Sample
+from streams.resources.idleness import IdleJudge, MachineSample
 from streams.resources.others import Other
 
-#: Why a worker goes at the pace that it goes; the first that is true counts.
-WorkerMode = Literal[
-    "starting",  # no partition yet, or a rebalance
-    "stopping",
-    "paused",  # by the command `pause`
-    "no database",  # transactions are being tried again
-    "no broker",
-    "memory",  # over the limit: nothing is pulled
-    "small batches",  # over the limit, and nothing can be freed
-    "paced",  # the settings' pace, because the machine is busy with other work or USE_IDLE is off
-    "whole slices",  # as fast as it goes
-]
-#: The same of an ingest.
-IngestMode = Literal[
-    "starting",
-    "stopping",
-    "paused",
-    "no relay",  # connecting again
-    "no broker",  # Kafka has not acknowledged a share of the memory: the relay is not read
-    "memory",
-    "retention",  # a slow group nears the topic's retention, and the disk is full
-    "paced",  # the byte budget, because the machine is busy with other work
-    "full speed",
-]
+
+class Mode(enum.StrEnum):
+    """The reason for a process' present pace. Of several reasons that are true, the first counts."""
+
+    STARTING = "starting"  # a worker: no partition yet, or a rebalance; an ingest: no plan yet
+    STOPPING = "stopping"
+    PAUSED = "paused"  # by the command `pause`
+    NO_DATABASE = "no database"  # transactions are being tried again
+    NO_RELAY = "no relay"  # connecting again
+    NO_BROKER = "no broker"  # an ingest: Kafka has not acknowledged a share of the memory, and the relay is not read
+    MEMORY = "memory"  # over the limit: nothing is pulled
+    RETENTION = "retention"  # a slow group nears the topic's retention, and the disk is full
+    SMALL_BATCHES = "small batches"  # over the limit, and nothing can be freed
+    PACED = "paced"  # the settings' pace, because the machine is busy with other work or USE_IDLE is off
+    WHOLE_SLICES = "whole slices"  # a worker, as fast as it goes
+    FULL_SPEED = "full speed"  # an ingest, as fast as it goes
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while something that is needed is away, or has run out: a trouble."""
+        return self in _WAITING
+
+    @property
+    def is_on_purpose(self) -> bool:
+        """True while the process stands still, or goes slowly, on purpose: starting it again would not help."""
+        return self in _ON_PURPOSE
+
+    @property
+    def speed(self) -> Literal["full", "slow", "waits"]:
+        """As fast as it goes; slowly; or not at all."""
+        if self in (Mode.WHOLE_SLICES, Mode.FULL_SPEED):
+            return "full"
+        return "slow" if self in (Mode.PACED, Mode.SMALL_BATCHES) else "waits"
+
+
+_WAITING: Final = frozenset(
+    {Mode.NO_DATABASE, Mode.NO_BROKER, Mode.NO_RELAY, Mode.MEMORY, Mode.SMALL_BATCHES, Mode.RETENTION}
+)
+_ON_PURPOSE: Final = frozenset({Mode.PAUSED, Mode.MEMORY, Mode.SMALL_BATCHES, Mode.PACED, Mode.RETENTION})
+
+#: The modes of each kind of process.
+WORKER_MODES: Final = (
+    Mode.STARTING, Mode.STOPPING, Mode.PAUSED, Mode.NO_DATABASE, Mode.NO_BROKER, Mode.MEMORY, Mode.SMALL_BATCHES,
+    Mode.PACED, Mode.WHOLE_SLICES,
+)  # fmt: skip
+INGEST_MODES: Final = (
+    Mode.STARTING, Mode.STOPPING, Mode.PAUSED, Mode.NO_RELAY, Mode.NO_BROKER, Mode.MEMORY, Mode.RETENTION, Mode.PACED,
+    Mode.FULL_SPEED,
+)  # fmt: skip
 
 #: Seconds between two reports of a process, and seconds after which a silent one counts as down.
 BEAT_SECONDS: Final = 2.0
 DOWN_AFTER: Final = 10.0
 
 
-class Memory(msgspec.Struct, frozen=True):
+class MemoryUse(msgspec.Struct, frozen=True):
     """The memory of a process. ``in_flight``: bytes of events that are counted now, of ``budget``."""
 
     rss: int
@@ -52,8 +78,8 @@ class Memory(msgspec.Struct, frozen=True):
     budget: int = 0
 
 
-class Machine(msgspec.Struct, frozen=True):
-    """What others use of the machine: ``others`` is a share of its cores; pressures are percent, None where unknown.
+class MachineUse(msgspec.Struct, frozen=True):
+    """The use of the machine by others: ``others`` is a share of its cores; pressures are percent, None where unknown.
 
     ``top``: who they are, the largest three.
     """
@@ -69,10 +95,10 @@ class Machine(msgspec.Struct, frozen=True):
 class WorkerState(msgspec.Struct, frozen=True):
     """A worker. Counts are since its start: received = processed + skipped + dead."""
 
-    mode: WorkerMode
+    mode: Mode
     why: str
-    memory: Memory
-    machine: Machine | None
+    memory: MemoryUse
+    machine: MachineUse | None
     partitions: tuple[int, ...]
     received: int
     processed: int
@@ -90,10 +116,10 @@ class IngestState(msgspec.Struct, frozen=True):
     ``left``: seconds until the head, at this speed. None where it cannot be known.
     """
 
-    mode: IngestMode
+    mode: Mode
     why: str
-    memory: Memory
-    machine: Machine | None
+    memory: MemoryUse
+    machine: MachineUse | None
     relay: str
     run: int
     plan: str
@@ -112,19 +138,19 @@ class IngestState(msgspec.Struct, frozen=True):
     left: float | None
     window_left: float | None
     web: str | None = None
-    #: Frames passed over, because this very event was taken before; and taken although others had overtaken them.
+    #: Frames passed over because the same event was taken before; frames taken although others had overtaken them.
     repeated: int = 0
     late: int = 0
 
 
 def order_text(repeated: int, late: int) -> str:
-    """What the relay sent twice, and out of order; empty where it did neither."""
+    """Return how much the relay sent twice, and out of order; empty where it did neither."""
     parts = (f"{repeated:,} sent again and passed over" if repeated else "", f"{late:,} out of order" if late else "")
     return ", ".join(filter(None, parts))
 
 
 def plan_text(mode: str, days: int) -> str:
-    """Why a run began where it did: its mode, and what was asked for."""
+    """Return why a run began where it did: its mode, and what was asked for."""
     asked = "all that the relay keeps" if days < 0 else f"the last {days} day{'' if days == 1 else 's'}"
     return f"{mode}, asked for {asked}"
 
@@ -138,24 +164,24 @@ def ingest_mode(
     kafka_behind: bool,
     waits_for_group: bool,
     connected: bool,
-    pace: tuple[IngestMode, str],
-) -> tuple[IngestMode, str]:
-    """What an ingest does, and why; the first that is true counts: ``memory``, if it waits for some; last ``pace``."""
-    ways: tuple[tuple[bool, IngestMode, str], ...] = (
-        (stopping, "stopping", "it was told to stop"),
-        (paused, "paused", "by the command pause; resume ends that, and the relay's window does not wait"),
-        (not planned, "starting", "it looks where the topic stands, and what the relay keeps"),
-        (memory is not None, "memory", memory or ""),
-        (kafka_behind, "no broker", "Kafka has not acknowledged what was sent: the relay is not read"),
-        (waits_for_group, "retention", "a slow group nears the topic's retention, and the disk is full"),
-        (not connected, "no relay", "it connects to the relay again"),
+    pace: tuple[Mode, str],
+) -> tuple[Mode, str]:
+    """Return an ingest's mode, and why: the first that is true, at last ``pace``. ``memory``: why it waits for some."""
+    ways: tuple[tuple[bool, Mode, str], ...] = (
+        (stopping, Mode.STOPPING, "it was told to stop"),
+        (paused, Mode.PAUSED, "by the command pause; resume ends that, and the relay's window does not wait"),
+        (not planned, Mode.STARTING, "it looks where the topic stands, and what the relay keeps"),
+        (memory is not None, Mode.MEMORY, memory or ""),
+        (kafka_behind, Mode.NO_BROKER, "Kafka has not acknowledged what was sent: the relay is not read"),
+        (waits_for_group, Mode.RETENTION, "a slow group nears the topic's retention, and the disk is full"),
+        (not connected, Mode.NO_RELAY, "it connects to the relay again"),
     )
     return next(((mode, why) for holds, mode, why in ways if holds), pace)
 
 
-def shown_machine(sample: Sample, judge: IdleJudge) -> Machine:
-    """A sample and its judgement, as other programs see it."""
-    return Machine(
+def machine_use(sample: MachineSample, judge: IdleJudge) -> MachineUse:
+    """Return a sample and its judgement as other programs see them."""
+    return MachineUse(
         others=round(sample.others, 3), idle=judge.idle, cores=sample.cores,
         memory_pressure=sample.memory_pressure, io_pressure=sample.io_pressure, top=sample.top,
     )  # fmt: skip

@@ -23,23 +23,23 @@ from streams import __version__
 from streams.errors import DatabaseError
 from streams.kafka.client import explained
 from streams.postgres.database import Database
-from streams.postgres.processes import Seen
+from streams.postgres.processes import ProcessRow
 from streams.runtime.rates import Speeds
 from streams.settings import Settings
 from streams.status.coverage import Times, stretches
-from streams.status.kafka_side import KafkaSide, Told
-from streams.status.lag import SinkStanding
+from streams.status.kafka_side import KafkaFacts, KafkaSide
+from streams.status.lag import SinkLag
 from streams.status.model import Partition, Paused, Process, Rates, Status
 from streams.status.postgres_side import Rows, read_rows
 from streams.status.process import IngestState, WorkerState, plan_text
-from streams.status.troubles import Beside, reaches_head, troubles
+from streams.status.troubles import Context, reaches_head, troubles
 
 #: Seconds that Kafka, or Postgres, may take to answer.
 TIMEOUT: Final = 10.0
 
 
 class StatusReader:
-    """Gathers while it is open; see ``status_reader``. Connects when it first needs to, and again after an error."""
+    """A reader of the Status; see ``status_reader``. It connects when it first needs to, and again after an error."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -48,20 +48,20 @@ class StatusReader:
         self._speeds = Speeds()
 
     async def gather(self) -> Status:
-        """The deployment now. Raises SettingsError, and BrokerError or DatabaseError where one does not answer."""
+        """Return the deployment now. Raises SettingsError, BrokerError, DatabaseError."""
         database = self._open_database()
         rows = await self._ask_database(database)
-        found = tuple(_process(seen) for seen in rows.seen)
+        found = tuple(_process(row) for row in rows.processes)
         try:
             async with asyncio.timeout(TIMEOUT):
-                told = await (await self._open_kafka()).told(database, _reported(found))
+                facts = await (await self._open_kafka()).facts(database, _reported(found))
         except (KafkaError, TimeoutError) as error:
             await self._close_kafka()
-            await self._ask_database(database)  # it may have been Postgres that went away just now
+            await self._ask_database(database)  # Postgres may have gone away just now: then its error counts
             raise await explained(self._settings, error) from None
-        standing = told.standing
-        self._speeds.add(time.monotonic(), sum(p.end for p in standing.partitions), standing.received, standing.pending)
-        return _status(self._settings, told, rows, found, self._speeds)
+        lag = facts.lag
+        self._speeds.add(time.monotonic(), sum(p.end for p in lag.partitions), lag.received, lag.pending)
+        return _status(self._settings, facts, rows, found, self._speeds)
 
     def _open_database(self) -> Database:
         if self._database is None:
@@ -81,7 +81,7 @@ class StatusReader:
         kafka, self._kafka = self._kafka or KafkaSide(self._settings), None
         try:
             await kafka.open()
-        except BaseException:  # given up half way: whoever asks next begins anew
+        except BaseException:  # given up half way: the next caller connects again
             await kafka.close()
             raise
         self._kafka = kafka
@@ -101,7 +101,7 @@ class StatusReader:
 
 @asynccontextmanager
 async def status_reader(settings: Settings) -> AsyncIterator[StatusReader]:
-    """A reader with its own connections, opened by its first ``gather``."""
+    """Make a reader with its own connections, opened by its first ``gather``."""
     made = StatusReader(settings)
     try:
         yield made
@@ -109,12 +109,12 @@ async def status_reader(settings: Settings) -> AsyncIterator[StatusReader]:
         await made.close()
 
 
-def _status(settings: Settings, told: Told, rows: Rows, found: tuple[Process, ...], speeds: Speeds) -> Status:
-    standing = told.standing
+def _status(settings: Settings, facts: KafkaFacts, rows: Rows, found: tuple[Process, ...], speeds: Speeds) -> Status:
+    lag = facts.lag
     last, begun = (rows.runs[0], rows.runs[-1]) if rows.runs else (None, None)
-    marks = [p.watermark_time for p in standing.partitions]
+    marks = [p.watermark_time for p in lag.partitions]
     covered_to = min((m for m in marks if m is not None), default=None) if marks and None not in marks else None
-    newest = _latest(told.newest, covered_to)
+    newest = _latest(facts.newest, covered_to)
     ingest = next((p.ingest for p in found if p.alive and p.ingest is not None), None)
     head = _latest(newest, last["head_time"] if last else None, ingest.head if ingest else None)
     oldest = begun["oldest_time"] if begun else None
@@ -137,12 +137,12 @@ def _status(settings: Settings, told: Told, rows: Rows, found: tuple[Process, ..
         covered_to=covered_to,
         head=head,
         cursor=rows.cursor,
-        partitions=_partitions(standing, found),
-        lag=standing.pending,
-        received=standing.received,
-        applied=standing.applied,
-        skipped=standing.skipped,
-        dead=standing.dead,
+        partitions=_partitions(lag, found),
+        lag=lag.pending,
+        received=lag.received,
+        applied=lag.applied,
+        skipped=lag.skipped,
+        dead=lag.dead,
         dead_letters=rows.dead_letters,
         gaps=rows.gaps,
         rates=rates,
@@ -151,18 +151,18 @@ def _status(settings: Settings, told: Told, rows: Rows, found: tuple[Process, ..
         else Paused(rows.pause.asked_at, rows.pause.asked_by, rows.pause.reason, rows.pause.ingest),
         processes=found,
         coverage=stretches(Times(asked_from, oldest, covered_from, covered_to, newest, head), rows.gap_rows),
-        collections=told.collections,
+        collections=facts.collections,
         last_letters=rows.letters,
         troubles=(),
-        odd_claims=standing.odd_claims,
+        odd_claims=lag.odd_claims,
     )  # fmt: skip
-    beside = Beside(told.members, rows.schema, told.trouble, rows.gap_rows, newest, speeds.lag_grows())
+    context = Context(facts.members, rows.schema, facts.trouble, rows.gap_rows, newest, speeds.lag_grows())
     left = seconds_left(status.lag, rates, ingest.left if ingest else None, all_read=reaches_head(newest, status))
-    return msgspec.structs.replace(status, seconds_left=left if last else None, troubles=troubles(status, beside))
+    return msgspec.structs.replace(status, seconds_left=left if last else None, troubles=troubles(status, context))
 
 
 def seconds_left(lag: int, rates: Rates, ingest_left: float | None, *, all_read: bool) -> float | None:
-    """Seconds until all that was asked for is in Postgres, at these rates; None where that cannot be said.
+    """Return the seconds until all that was asked for is in Postgres, at these rates; None where that is not known.
 
     What the ingest will yet bring counts too, while it says how long it will take. ``all_read``: that is nothing.
     """
@@ -176,7 +176,7 @@ def seconds_left(lag: int, rates: Rates, ingest_left: float | None, *, all_read:
     return max((lag + to_come) / rates.postgres, ingest_left or 0.0)
 
 
-def _partitions(standing: SinkStanding, found: tuple[Process, ...]) -> tuple[Partition, ...]:
+def _partitions(lag: SinkLag, found: tuple[Process, ...]) -> tuple[Partition, ...]:
     holders = {
         number: f"{process.host}:{process.pid}"
         for process in found
@@ -188,28 +188,28 @@ def _partitions(standing: SinkStanding, found: tuple[Process, ...]) -> tuple[Par
             p.partition, p.begin, p.next_offset, p.end, p.pending, p.watermark_seq, p.watermark_time,
             holders.get(p.partition),
         )
-        for p in standing.partitions
+        for p in lag.partitions
     )  # fmt: skip
 
 
-def _process(seen: Seen) -> Process:
-    """The process of a row, with what it said where this version can read it."""
+def _process(row: ProcessRow) -> Process:
+    """Return the process of a row, with what it said where this version can read it."""
     worker: WorkerState | None = None
     ingest: IngestState | None = None
     with contextlib.suppress(msgspec.MsgspecError):
-        if seen.kind == "worker":
-            worker = msgspec.json.decode(seen.state, type=WorkerState)
+        if row.kind == "worker":
+            worker = msgspec.json.decode(row.state, type=WorkerState)
         else:
-            ingest = msgspec.json.decode(seen.state, type=IngestState)
+            ingest = msgspec.json.decode(row.state, type=IngestState)
     return Process(
-        kind="worker" if seen.kind == "worker" else "ingest",
-        host=seen.host,
-        pid=seen.pid,
-        version=seen.version,
-        alive=seen.alive,
-        started_at=seen.started_at,
-        seen_at=seen.seen_at,
-        ended_at=seen.ended_at,
+        kind="worker" if row.kind == "worker" else "ingest",
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        alive=row.alive,
+        started_at=row.started_at,
+        seen_at=row.seen_at,
+        ended_at=row.ended_at,
         worker=worker,
         ingest=ingest,
     )

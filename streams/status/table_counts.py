@@ -1,4 +1,4 @@
-"""What a Faust table of ours holds: the last message of each partition of its changelog.
+"""The values of a Faust table of ours: the last message of each partition of its changelog.
 
 A table of ours has one key a partition, whose value is the partition's absolute state (``streams/tables.py``), so the
 last message is all of it. Cheap: a partition is read again only after it grew.
@@ -20,18 +20,18 @@ _LOOKS: Final = 5
 
 
 class Changelog:
-    """Reads while its consumer, which is assigned to ``tps`` (and maybe more), is open."""
+    """A reader of a changelog. Its consumer is assigned to ``tps``, and maybe to more."""
 
     def __init__(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> None:
         self._consumer = consumer
         self._tps = tps
         self._read: dict[TopicPartition, int] = {}
         self._values: dict[TopicPartition, dict[str, Any]] = {}
-        #: Whether the last look did not get all that there was: worth another one soon.
+        #: True where the last look did not get everything: worth another one soon.
         self.is_behind = False
 
     async def values(self) -> list[Mapping[str, Any]]:
-        """The value of each partition that has one. Raises KafkaError."""
+        """Return the value of each partition that has one. Raises KafkaError."""
         ends = await self._consumer.end_offsets(self._tps)
         wanted = {tp for tp in self._tps if ends[tp] > 0 and self._read.get(tp) != ends[tp]}
         self._consumer.pause(*self._consumer.assignment())
@@ -43,17 +43,17 @@ class Changelog:
                 batches: dict[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
                     *wanted, timeout_ms=200
                 )
-            except OffsetOutOfRangeError:  # made anew while we looked
+            except OffsetOutOfRangeError:  # created again while we looked
                 break
             for tp, batch in batches.items():
-                self._take(tp, batch[-1])
+                self._keep(tp, batch[-1])
                 self._consumer.pause(tp)
                 wanted.discard(tp)
         self._consumer.pause(*self._consumer.assignment())
         self.is_behind = bool(wanted)
         return list(self._values.values())
 
-    def _take(self, tp: TopicPartition, message: ConsumerRecord) -> None:
+    def _keep(self, tp: TopicPartition, message: ConsumerRecord) -> None:
         self._read[tp] = message.offset + 1
         try:
             value = orjson.loads(message.value or b"{}")

@@ -1,6 +1,6 @@
-"""What is wrong with a deployment, as sentences for a person. Pure.
+"""The troubles of a deployment, as sentences for a person. Pure.
 
-What is over (a gap, a dead letter) is a trouble for a day; the counts stay.
+A gap or a dead letter is a trouble for a day; the counts stay.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ import msgspec
 
 from streams.messages import NOT_KEPT
 from streams.status.coverage import GapTimes
-from streams.status.model import Letter, Process, Status
+from streams.status.model import LetterSummary, Process, Status
 from streams.text import shown, span
 
 #: Seconds that a gap or a dead letter counts as a trouble.
 FRESH: Final = 86_400.0
 #: Messages that may wait without being a trouble, however fast they become more.
 SMALL_LAG: Final = 10_000
-#: Behind the head by less than this the ingest has reached it, in seconds: times are informal.
+#: An ingest this many seconds behind the head, or fewer, has reached it: frames' times are not exact.
 _AT_HEAD: Final = 60.0
-#: Modes in which somebody is waited for, or something has run out.
-_BAD_MODES: Final = frozenset({"no database", "no broker", "no relay", "memory", "small batches", "retention"})
 _START_WORKER: Final = "faust -A streams.agents worker starts one"
 _START_INGEST: Final = "python -m streams.ingest starts one"
 
 
-class Beside(msgspec.Struct, frozen=True):
-    """What is known beside the Status. ``members``: the hosts in the workers' Kafka group, None where not known.
+class Context(msgspec.Struct, frozen=True):
+    """Facts beside the Status. ``members``: the hosts in the workers' Kafka group, None where not known.
 
     ``schema``, ``topic``: what is wrong with them, if anything. ``lag_grows``: messages a second, over ten seconds.
     """
@@ -42,19 +40,19 @@ class Beside(msgspec.Struct, frozen=True):
     lag_grows: float | None = None
 
 
-def troubles(status: Status, beside: Beside) -> tuple[str, ...]:
-    """The sentences, the gravest first; none where all is well."""
+def troubles(status: Status, context: Context) -> tuple[str, ...]:
+    """Return the sentences, the gravest first; none where all is well."""
     return tuple(
         sentence
         for part in (
-            [text for text in (beside.topic, beside.schema) if text],
-            _workers(status, beside.members),
-            _ingest(status, beside.newest),
+            [text for text in (context.topic, context.schema) if text],
+            _workers(status, context.members),
+            _ingest(status, context.newest),
             _positions(status),
             _pause(status),
             _processes(status),
-            _pace(status, beside.lag_grows),
-            _gaps(status.at, beside.gaps, status.gaps),
+            _pace(status, context.lag_grows),
+            _gaps(status.at, context.gaps, status.gaps),
             _letters(status.at, status.last_letters, status.dead_letters),
         )
         for sentence in part
@@ -89,7 +87,7 @@ def _ingest(status: Status, newest: dt.datetime | None) -> Iterator[str]:
         return
     behind = status.head is not None and not reaches_head(newest, status)
     if not known:
-        # An ingest needs no database, and then nobody here hears of it: what it writes is seen.
+        # An ingest without a database has no row here. Only its writes to Kafka show that it runs.
         if not status.rates.kafka and (status.run is None or behind):
             yield f"No ingest runs (none ever reported here): {_START_INGEST}."
     elif known[0].ended_at is None:
@@ -99,7 +97,7 @@ def _ingest(status: Status, newest: dt.datetime | None) -> Iterator[str]:
 
 
 def _last(status: Status, kind: str) -> str:
-    """When the last process of a kind was seen."""
+    """Return when the last process of a kind was seen."""
     gone = [p for p in status.processes if p.kind == kind]
     if not gone:
         return "none ever reported"
@@ -138,7 +136,7 @@ def _processes(status: Status) -> Iterator[str]:
         if process.version != status.version:
             yield f"The {name} has version {shown(process.version, 30)}, and this is {status.version}."
         state = process.worker or process.ingest
-        if state is not None and state.mode in _BAD_MODES:
+        if state is not None and state.mode.is_waiting:
             yield f"The {name} waits ({state.mode}): {shown(state.why, 300)}"
 
 
@@ -175,7 +173,7 @@ def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str
         yield f"The relay did not keep what was asked for: {_moment(gap.begin)} to {_moment(gap.end)} is not covered."
 
 
-def _letters(at: dt.datetime, letters: Sequence[Letter], count: int) -> Iterator[str]:
+def _letters(at: dt.datetime, letters: Sequence[LetterSummary], count: int) -> Iterator[str]:
     if letters and (at - letters[0].at).total_seconds() < FRESH:
         yield (
             f"A dead letter: {shown(letters[0].reason, 200)}{_more(count)}: faust -A streams.agents dead-letters list."
@@ -183,7 +181,7 @@ def _letters(at: dt.datetime, letters: Sequence[Letter], count: int) -> Iterator
 
 
 def reaches_head(moment: dt.datetime | None, status: Status) -> bool:
-    """Whether the relay has had nothing later than ``moment`` for a while, as far as that is known.
+    """Return True if the relay has had nothing later than ``moment`` for a while, as far as that is known.
 
     The head is what was asked for when the ingest started, or what it has read since. An ingest that follows may be far
     behind the clock all the same: that shows while its events' time moves on. Where it does not, the relay is quiet.
@@ -197,7 +195,7 @@ def reaches_head(moment: dt.datetime | None, status: Status) -> bool:
 
 
 def replaced(processes: Sequence[Process]) -> frozenset[Process]:
-    """Those that were lost and are made up for: one for one, by what started after they were last seen and is there."""
+    """Return the lost processes that are replaced: each by one live process that started after it was last seen."""
     found: set[Process] = set()
     for kind in ("worker", "ingest"):
         started = sorted(p.started_at for p in processes if p.kind == kind and p.alive)
@@ -210,7 +208,7 @@ def replaced(processes: Sequence[Process]) -> frozenset[Process]:
 
 
 def process_name(process: Process) -> str:
-    """``worker on HOST (pid 42)``."""
+    """Return ``worker on HOST (pid 42)``."""
     return f"{process.kind} on {shown(process.host)} (pid {process.pid})"
 
 

@@ -21,7 +21,7 @@ COMMAND: Final = ("faust", "--quiet", "-A", "streams.agents", "worker")
 
 def main() -> int:
     """Become the worker, or return the exit code: 0 where the backfill is off, 2 for a setting that is wrong."""
-    refused = refusal.take()
+    refused = refusal.pop()
     if refused is not None:
         sys.stdout.write(
             f"{refused}\nThe start before this one was refused for that, and a container's settings stay as they are: "

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import faust
 from faust.worker import logger as faust_logger
@@ -17,31 +17,14 @@ from mode.utils.logging import level_number
 from streams.errors import EXIT_HUNG_SHUTDOWN, StreamsError
 from streams.resources.niceness import step_back
 from streams.runtime.logs import keep_secrets, say_neighbours, set_up_logging
-from streams.settings import Settings
 from streams.worker import refusal
+from streams.worker.app import pipeline_of
+from streams.worker.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a shutdown may take; afterwards the process ends where it stands. Positions are in Postgres.
 SHUTDOWN_SECONDS: Final = 9.0
-
-
-class Work(Protocol):
-    """What the worker runs; ``app.slice_host``."""
-
-    settings: Settings
-
-    async def check(self) -> None:
-        """Look whether everything is there. Raises StreamsError."""
-
-    async def start(self, worker: Worker) -> None:
-        """Begin what runs beside the agents."""
-
-    async def wind_down(self) -> None:
-        """The worker is about to stop: end what feeds it."""
-
-    async def close(self) -> None:
-        """The agents have stopped: save, report, close."""
 
 
 class Worker(faust.Worker):
@@ -52,14 +35,13 @@ class Worker(faust.Worker):
     _asked_early = False
 
     @property
-    def work(self) -> Work:
-        """What this worker runs."""
-        work: Work = self.app.slice_host  # type: ignore[attr-defined]
-        return work
+    def pipeline(self) -> Pipeline:
+        """The pipeline that this worker runs."""
+        return pipeline_of(self.app)
 
     def _setup_logging(self) -> None:
-        """Our lines as LOG_LEVEL and LOG_FORMAT say; Faust's errors, and all that ``-l`` asks for below warning."""
-        set_up_logging(self.work.settings)
+        """Log our lines as LOG_LEVEL and LOG_FORMAT say, Faust's errors, and below warning what ``-l`` asks for."""
+        set_up_logging(self.pipeline.settings)
         level = level_number(self.loglevel or "WARN")
         asked = level < logging.WARNING
         for name in ("faust", "mode"):
@@ -73,7 +55,7 @@ class Worker(faust.Worker):
         """Check, run until stopped, and exit with the code that the end deserves."""
         self._setup_logging()
         say_neighbours()
-        step_back(self.work.settings)
+        step_back(self.pipeline.settings)
         try:
             self._check()
         except StreamsError as error:
@@ -88,7 +70,7 @@ class Worker(faust.Worker):
             sys.exit(self._fault.exit_code if self._fault is not None else ending.code)
 
     def _check(self) -> None:
-        check = self.loop.create_task(self.work.check())
+        check = self.loop.create_task(self.pipeline.check(self.fail))
 
         def asked() -> None:
             self._asked_early = True
@@ -98,7 +80,7 @@ class Worker(faust.Worker):
             self.loop.add_signal_handler(number, asked)  # until Faust puts its own in their place
         try:
             self.loop.run_until_complete(check)
-        except BaseException:  # it ends, with a code of its own: a signal that comes now must not take its place
+        except BaseException:  # it ends with its own exit code, which a signal that comes now must not replace
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
@@ -107,12 +89,12 @@ class Worker(faust.Worker):
     async def on_first_start(self) -> None:
         """Begin what runs beside the agents."""
         await super().on_first_start()
-        await self.work.start(self)
+        await self.pipeline.running.start()
         if self._asked_early:
             self._schedule_shutdown(signal.SIGTERM)
 
     def fail(self, error: BaseException) -> None:
-        """End the process: for a StreamsError with its sentence and its code, else as Faust crashes."""
+        """End the process: with a StreamsError's sentence and exit code; after any other error as Faust crashes."""
         if self._fault is not None or self.crash_reason is not None:
             return
         if isinstance(error, StreamsError):
@@ -130,22 +112,22 @@ class Worker(faust.Worker):
         super()._crash(reason)
 
     async def stop(self) -> None:
-        """Stop within SHUTDOWN_SECONDS, whoever is away."""
+        """Stop within SHUTDOWN_SECONDS, also while Kafka or Postgres is away."""
         if self._stopping:
             return
         self._stopping = True
         if self.crash_reason is None:
             end_after(SHUTDOWN_SECONDS, self._fault.exit_code if self._fault is not None else 0)
-        await self.work.wind_down()
+        await self.pipeline.running.wind_down()
         await super().stop()
-        await self.work.close()
+        await self.pipeline.running.close()
 
 
-Worker.logger = faust_logger  # mode would take ours for its own lines
+Worker.logger = faust_logger  # mode would use our logger for its own lines
 
 
 def end_after(seconds: float, code: int) -> None:
-    """Exit with this code if the process still runs then."""
+    """Exit with this code if the process still runs after so many seconds."""
 
     def end() -> None:
         sys.stderr.write(f"The shutdown took more than {seconds:.0f} s: ended. Positions are safe in Postgres.\n")
@@ -158,7 +140,7 @@ def end_after(seconds: float, code: int) -> None:
 
 
 def _say(error: BaseException) -> None:
-    """One sentence, no traceback."""
+    """Print one sentence, without a traceback."""
     for handler in logging.getLogger().handlers:
         handler.flush()
     sys.stderr.write(f"{error}\n")

@@ -1,4 +1,4 @@
-"""What a consumer holds of the topic, bounded in bytes: the batches that were fetched, and what is taken of them.
+"""Fetching, bounded in bytes: the batches that aiokafka holds, and the records that are drained from them.
 
 aiokafka counts records and partitions. Four thousand records may be 32 GB, and a thousand partitions hold half a
 megabyte each, so both are counted here. It reaches into aiokafka's fetcher, which is pinned (docs/gotchas.md).
@@ -16,37 +16,37 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.resources.in_flight import Account
+from streams.resources.in_flight import InFlightBudget
 from streams.resources.memory_budgets import RECORD_OVERHEAD
-from streams.worker.callbacks import Host
+from streams.worker.app import pipeline_of
 from streams.worker.persistence import wait_at_bootstrap
 
-#: Bytes that are taken at once. A fetch that is larger only waits in a list.
-TAKE_BYTES: Final = 8 << 20
+#: Bytes that are drained at once. A fetch that is larger only waits in a list.
+DRAIN_BYTES: Final = 8 << 20
 FETCH_WAIT_MS: Final = 200
 
-#: Records of each partition, and what they take in memory.
-Taken = dict[TopicPartition, tuple[list[Any], int]]
+#: Records of each partition, and their bytes in memory.
+Drained = dict[TopicPartition, tuple[list[Any], int]]
 
 
 class BoundedFetcher(Fetcher):  # type: ignore[misc] # untyped
-    """aiokafka's fetcher, which asks a broker for no more than the account has room for."""
+    """aiokafka's fetcher, which asks a broker for no more than the budget leaves."""
 
-    account: Account
+    budget: InFlightBudget
 
     @classmethod
-    def adopt(cls, fetcher: Fetcher, account: Account) -> None:
+    def adopt(cls, fetcher: Fetcher, budget: InFlightBudget) -> None:
         """Make a running fetcher one of these."""
         fetcher.__class__ = cls
-        fetcher.account = account
+        fetcher.budget = budget
 
     def _get_actions_per_node(self, assignment: Any) -> Any:  # noqa: ANN401 (aiokafka's)
-        self.account.set("fetched", sum(map(_held, self._records.values())))
-        room = self.account.room("fetched")
+        self.budget.set("fetched", sum(map(_held, self._records.values())))
+        remaining = self.budget.remaining("fetched")
         # The broker sends at least one batch, however little is asked for.
-        self._fetch_max_bytes = max(1, room // max(1, len(self._client.cluster.brokers())))
+        self._fetch_max_bytes = max(1, remaining // max(1, len(self._client.cluster.brokers())))
         requests, *others = super()._get_actions_per_node(assignment)
-        return requests if room else [], *others
+        return requests if remaining else [], *others
 
 
 def _held(result: Any) -> int:  # noqa: ANN401 (FetchResult or FetchError)
@@ -54,47 +54,47 @@ def _held(result: Any) -> int:  # noqa: ANN401 (FetchResult or FetchError)
     return records._records.size_in_bytes() if records is not None else 0
 
 
-async def take(
+async def drain(
     fetcher: Any,  # noqa: ANN401 (aiokafka's)
     partitions: Iterable[TopicPartition] | None,
     *,
     timeout: float,
     max_records: int,
     max_bytes: int,
-) -> Taken:
-    """Records of these partitions (None: all): either limit may be passed by one record.
+) -> Drained:
+    """Return what was fetched of these partitions (None: all). Either limit may be passed by one record.
 
     Waits up to ``timeout`` for the first.
     """
     partitions = set(partitions or ())
     first = await fetcher.fetched_records(partitions, timeout=timeout, max_records=1)
-    taken: Taken = {}
+    drained: Drained = {}
     for tp, records in first.items():
-        taken[tp] = records, sum(map(weight, records))
-        max_bytes -= taken[tp][1]
+        drained[tp] = records, sum(map(weight, records))
+        max_bytes -= drained[tp][1]
         max_records -= len(records)
     if not first:
-        return taken
+        return drained
     for tp in [tp for tp in fetcher._records if not partitions or tp in partitions]:
         if max_records <= 0 or max_bytes <= 0:
             break
         result = fetcher._records[tp]
         if type(result) is not FetchResult:
             continue  # an error: the next call raises it
-        records, size = _drain(tp, result, max_records, max_bytes)
+        records, size = _drain_partition(tp, result, max_records, max_bytes)
         if not result.has_more():
             del fetcher._records[tp]
             fetcher._notify(fetcher._wait_consume_future)
         if records:
-            before, counted = taken.get(tp, ([], 0))
-            taken[tp] = before + records, counted + size
+            before, counted = drained.get(tp, ([], 0))
+            drained[tp] = before + records, counted + size
             max_records -= len(records)
             max_bytes -= size
-    return taken
+    return drained
 
 
-def _drain(tp: TopicPartition, result: Any, max_records: int, max_bytes: int) -> tuple[list[Any], int]:  # noqa: ANN401
-    """FetchResult.getall, with a second limit."""
+def _drain_partition(tp: TopicPartition, result: Any, max_records: int, max_bytes: int) -> tuple[list[Any], int]:  # noqa: ANN401
+    """Return what FetchResult.getall does, with a second limit."""
     found: list[Any] = []
     size = 0
     if not result.check_assignment(tp) or not result.has_more():
@@ -114,7 +114,7 @@ def _drain(tp: TopicPartition, result: Any, max_records: int, max_bytes: int) ->
 
 
 def weight(record: Any) -> int:  # noqa: ANN401 (ConsumerRecord)
-    """What a record takes in memory, about. A foreign producer's may be all key or all headers."""
+    """Return about how many bytes a record takes in memory. A foreign producer's may be all key or all headers."""
     size: int = RECORD_OVERHEAD + record.serialized_value_size + record.serialized_key_size
     return size + _headers(record)
 
@@ -124,28 +124,27 @@ def _headers(record: Any) -> int:  # noqa: ANN401 (ConsumerRecord)
 
 
 class FetchThread(driver.AIOKafkaConsumerThread):
-    """Its fetches are bounded in bytes.
+    """A consumer's thread whose fetches are bounded in bytes.
 
-    They wait less for what is not there (Faust: 1.5 s): whatever else we ask a broker waits behind them.
+    An empty fetch waits 0.2 s, not Faust's 1.5 s: every other request to the broker waits behind it.
     """
 
     async def on_start(self) -> None:
-        """Connect; a broker that went away since the worker's checks is waited for."""
+        """Connect; wait for a broker that went away since the worker's checks."""
         try:
             await super().on_start()
         except asyncio.CancelledError:
             if not self.should_stop:
                 raise
-            return  # told to stop while it waits; out of a thread the cancellation would be a traceback
-        host: Host = self.app.slice_host  # type: ignore[attr-defined]
-        BoundedFetcher.adopt(self._ensure_consumer()._fetcher, host.account)
+            return  # stopped while it waits: a cancellation that leaves a thread is a traceback
+        BoundedFetcher.adopt(self._ensure_consumer()._fetcher, pipeline_of(self.app).running.budget)
 
-    async def take(self, active: set[TP] | None, timeout: float, max_bytes: int) -> Taken:
-        """``getmany``, with each partition's records their bytes."""
-        taken: Taken = await self.call_thread(self._take, active, timeout, max_bytes)
-        return taken
+    async def drain(self, active: set[TP] | None, timeout: float, max_bytes: int) -> Drained:
+        """Return what ``getmany`` does, with the bytes of each partition's records."""
+        drained: Drained = await self.call_thread(self._drain, active, timeout, max_bytes)
+        return drained
 
-    async def _take(self, active: set[TP] | None, timeout: float, max_bytes: int) -> Taken:
+    async def _drain(self, active: set[TP] | None, timeout: float, max_bytes: int) -> Drained:
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         if not self.consumer.flow_active:
@@ -153,7 +152,7 @@ class FetchThread(driver.AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            return await take(
+            return await drain(
                 fetcher, active, timeout=timeout, max_records=consumer._max_poll_records, max_bytes=max_bytes
             )
 

@@ -12,10 +12,10 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from streams.errors import DiskError, HeldError, MismatchError, SettingsError, StreamsError
+from streams.runtime import child_process
 from streams.runtime.waiting import backoff
 
 log = logging.getLogger(__name__)
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 #: Seconds that the child has to stop by itself.
 STOP_SECONDS: Final = 5.0
 FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
-#: A child that ran so long was well: the next failure begins with the first delay.
+#: After a run of this length a failure begins with the first delay again.
 WELL_SECONDS: Final = 60.0
-#: Faults that starting again cannot mend, and that end the worker too.
+#: Faults that no restart can mend. They end the worker too.
 FATAL: Final[dict[int, type[StreamsError]]] = {e.exit_code: e for e in (SettingsError, MismatchError, DiskError)}
 
 
 def ingest_command(days: int) -> list[str]:
-    """The command that ingests so many days, standing by while another ingest holds the topic."""
+    """Return the command that ingests so many days, and stands by while another ingest holds the topic."""
     return [sys.executable, "-m", "streams.ingest", "--days", str(days), "--standby", "--with-parent"]
 
 
 class Child:
-    """Runs a command until it is done. ``on_fault`` is told of an exit that ends the worker too."""
+    """A command that runs until it is done. ``on_fault`` is called with an exit that ends the worker too."""
 
     def __init__(self, command: Sequence[str], on_fault: Callable[[BaseException], None]) -> None:
         self._command = command
@@ -44,7 +44,7 @@ class Child:
         self._stopping = False
 
     async def run(self) -> None:
-        """Start it, and start it again with backoff, until it is done or cannot be helped."""
+        """Start it, and start it again with backoff, until it is done or has a fault that no restart mends."""
         attempt = 0
         while not self._stopping:
             began = time.monotonic()
@@ -59,12 +59,12 @@ class Child:
             attempt += 1
 
     async def _run_once(self) -> int:
-        # In a session of its own: a Ctrl-C on the terminal is for us, and we tell it.
+        # In a session of its own: a Ctrl-C on the terminal reaches us only, and we stop the child.
         process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, start_new_session=True)
         self._process = process
         log.info("The ingest runs as process %d.", process.pid)
         try:
-            if self._stopping:  # told while it was started
+            if self._stopping:  # stop() was called while it was started
                 await _end(process)
             return await process.wait()
         finally:
@@ -83,22 +83,15 @@ class Child:
         return False
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL after STOP_SECONDS."""
+        """Send SIGTERM, and SIGKILL after STOP_SECONDS."""
         self._stopping = True
         if self._process is not None:
             await _end(self._process)
 
 
 async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
+    if not await child_process.stop(process, STOP_SECONDS):
         log.warning("The ingest did not stop in %.0f s: killed.", STOP_SECONDS)
-        with suppress(ProcessLookupError):
-            process.kill()
 
 
 def _ending(code: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from faust.types import TP
 
 from streams.resources.in_flight import Gate
 from streams.resources.memory_budgets import worker_budgets
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import WorkerPoint, crash_point
 from streams.sink_postgres import Fenced, Written
-from streams.worker.slices import Record, Slice, cut_events
+from streams.worker.slices import Slice, SlicedRecord, cut_events
 from streams.worker.throttle import LARGEST_BATCH, Throttle
 
 log = logging.getLogger(__name__)
@@ -37,27 +38,32 @@ class SliceEvent(Protocol):
     value: Slice
 
     def ack(self) -> bool:
-        """Let Faust forget it."""
+        """Let Faust forget the slice."""
 
 
-class Source(Protocol):
-    """Where the slices come from: the transport's consumer."""
+class SliceSource(Protocol):
+    """The source of the slices: the transport's consumer."""
 
     def is_current(self, piece: Slice) -> bool:
-        """Whether the slice may still be written."""
+        """Return True while the slice may still be written."""
 
     def mark_durable(self, tp: TP, next_offset: int) -> None:
-        """The database has committed everything below ``next_offset``."""
+        """Note that the database has committed everything below ``next_offset``."""
 
     def reseek(self, tp: TP) -> None:
         """Void the partition's slices, and read on from the database's position."""
 
 
 class Sink(Protocol):
-    """Where the transactions go."""
+    """The target of the transactions."""
 
     async def write(
-        self, partition: int, base: int, next_offset: int, records: Sequence[Record], still_ours: Callable[[], bool]
+        self,
+        partition: int,
+        base: int,
+        next_offset: int,
+        records: Sequence[SlicedRecord],
+        still_ours: Callable[[], bool],
     ) -> Written:
         """Apply the records, or nothing. Raises Fenced."""
 
@@ -73,15 +79,18 @@ class Item:
 
 
 class Lanes:
-    """One lane a partition. ``on_written`` is told of each transaction, ``on_fault`` of what ends the process."""
+    """One lane a partition.
+
+    ``on_written`` is called after each transaction, with its seconds (retries included); ``on_fault`` before the end.
+    """
 
     def __init__(
         self,
-        source: Source,
+        source: SliceSource,
         sink: Sink,
         throttle: Throttle,
         *,
-        on_written: Callable[[int, Written], None],
+        on_written: Callable[[int, Written, float], None],
         on_fault: Callable[[BaseException], None],
     ) -> None:
         self._source, self._sink, self._throttle = source, sink, throttle
@@ -89,19 +98,20 @@ class Lanes:
         self._lanes: dict[TP, deque[Item]] = {}
         self._tasks: dict[TP, asyncio.Task[None]] = {}
         self._budgets = worker_budgets(throttle.memory.limit)
-        self._gate = Gate(throttle.memory.account)
+        self._gate = Gate(throttle.memory.budget)
         self._slices = self._bytes = 0
         self._freed = asyncio.Event()
         self._writing: set[TP] = set()
+        self.most_writing = 0  # at once, since the start
         self.failed: BaseException | None = None
 
     @property
-    def is_writing(self) -> bool:
-        """Whether a transaction is under way, or waits for a database that is away."""
-        return bool(self._writing)
+    def writing(self) -> int:
+        """Transactions that are under way, or wait for a database that is away."""
+        return len(self._writing)
 
     async def submit(self, event: SliceEvent) -> None:
-        """Take in a slice when there is room for it; after a failure let it go: the process ends."""
+        """Take in a slice once it fits the budget. After a failure drop it: the process ends."""
         # (2) Take: bounded in slices and bytes, over all partitions.
         piece = event.value
         while self._slices >= DEPTH or (self._slices and self._bytes + piece.nbytes > self._budgets.slices):
@@ -110,7 +120,7 @@ class Lanes:
         if self.failed is not None:
             event.ack()
             return
-        crash_point("slice.taken")
+        crash_point(WorkerPoint.SLICE_TAKEN)
         self._slices += 1
         self._bytes += piece.nbytes
         self._lanes.setdefault(piece.tp, deque()).append(Item(event, piece, 0, piece.base))
@@ -138,13 +148,13 @@ class Lanes:
             del self._tasks[tp]
 
     def _drop_void(self, lane: deque[Item]) -> bool:
-        """Drop what may no longer be written; whether anything is left."""
+        """Drop what may no longer be written; return True if anything is left."""
         while lane and not self._source.is_current(lane[0].piece):
             self._release(lane.popleft())
         return bool(lane)
 
     def _release(self, item: Item) -> None:
-        """The slice is dealt with: let Faust forget it, and let the next one in."""
+        """End a slice: let Faust forget it, and let the next one in."""
         item.event.ack()
         self._slices -= 1
         self._bytes -= item.piece.nbytes
@@ -152,9 +162,9 @@ class Lanes:
         self._freed.set()
 
     async def _write_merged(self, tp: TP, lane: deque[Item]) -> None:
-        """One transaction of as many adjacent slices as go into it."""
+        """Write one transaction of as many adjacent slices as go into it."""
         first = lane[0]
-        records: Sequence[Record] = first.piece.records[first.done :] if first.done else first.piece.records
+        records: Sequence[SlicedRecord] = first.piece.records[first.done :] if first.done else first.piece.records
         base, position, size, merged = first.position, first.piece.next_offset, first.piece.nbytes, 1
         for item in list(lane)[1:]:
             piece = item.piece
@@ -172,13 +182,13 @@ class Lanes:
                 self._release(lane.popleft())
 
     async def _write_paced(self, tp: TP, lane: deque[Item]) -> None:
-        """One transaction of as many events of the first slice as the throttle allows."""
+        """Write one transaction of as many events of the first slice as the throttle allows."""
         item = lane[0]
         piece = item.piece
         still_ours = partial(self._source.is_current, piece)
         end, events = cut_events(piece.records, item.done, self._throttle.largest)
         if events:
-            events = await self._throttle.take(events, still_ours)
+            events = await self._throttle.acquire(events, still_ours)
             if not events:
                 return
             end, _ = cut_events(piece.records, item.done, events)
@@ -201,11 +211,13 @@ class Lanes:
             if is_rest:
                 self._release(lane.popleft())
 
-    async def _commit(self, tp: TP, piece: Slice, base: int, position: int, records: Sequence[Record]) -> bool:
-        """Whether the records are in the database. If not, the partition's slices are void."""
+    async def _commit(self, tp: TP, piece: Slice, base: int, position: int, records: Sequence[SlicedRecord]) -> bool:
+        """Write the records; return True if they are in the database. If not, the partition's slices are void."""
         if not self._source.is_current(piece):
             return False
         self._writing.add(tp)
+        self.most_writing = max(self.most_writing, self.writing)
+        began = time.monotonic()
         try:
             # (4) Merge, (5) apply and (6) commit.
             written = await self._sink.write(
@@ -218,9 +230,10 @@ class Lanes:
             return False
         finally:
             self._writing.discard(tp)
-        crash_point("slice.after_apply")
+        seconds = time.monotonic() - began
+        crash_point(WorkerPoint.SLICE_AFTER_APPLY)
         # (7) Acknowledge: only what is committed.
         self._source.mark_durable(tp, position)
-        crash_point("slice.acknowledged")
-        self._on_written(tp.partition, written)
+        crash_point(WorkerPoint.SLICE_ACKNOWLEDGED)
+        self._on_written(tp.partition, written, seconds)
         return True

@@ -1,7 +1,7 @@
-"""What Faust asks a broker while a worker starts or is rebalanced: asked again until it is answered.
+"""Faust's requests to a broker while a worker starts or is rebalanced: repeated until they are answered.
 
 Faust takes a broker that is away in such a moment for a crash, or gives up after ``broker_request_timeout`` and then
-stands for ever. Here it waits. Nothing of this says that the broker is away: ``streams/kafka/topic_guard.py`` does.
+hangs. Here it waits. Nothing of this logs that the broker is away: ``streams/kafka/topic_guard.py`` does.
 """
 # ruff: noqa: ANN401 (the overridden methods' own signatures)
 
@@ -26,16 +26,16 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries.
 RETRY_SECONDS: Final = 0.5
-#: Seconds that a rebalance waits for what the tables have sent. Tables are for looking: a rebalance is worth more.
+#: Seconds that a rebalance waits for the tables' messages. Tables are for looking: a rebalance is more urgent.
 FLUSH_SECONDS: Final = 3.0
 
 
 class Stoppable(Protocol):
-    """A service of mode's."""
+    """A service of the library mode."""
 
     @property
     def should_stop(self) -> bool:
-        """Whether it was stopped, or has crashed."""
+        """True once it was stopped, or has crashed."""
 
 
 async def until_answered(ask: Callable[[], Awaitable[T]], service: Stoppable) -> T:
@@ -67,7 +67,7 @@ def wait_at_bootstrap(client: Any, service: Stoppable) -> None:
 
 
 class Producer(driver.Producer):
-    """Faust's producer, which sends what the tables say. It never ends the worker."""
+    """Faust's producer, which sends the tables' changes. It never ends the worker."""
 
     def _new_producer(self, transactional_id: str | None = None) -> Any:
         producer = super()._new_producer(transactional_id)
@@ -75,7 +75,7 @@ class Producer(driver.Producer):
         return producer
 
     async def send(self, *arguments: Any, **options: Any) -> Any:
-        """Return the future of the message. One that cannot be sent costs itself: the future has the error."""
+        """Return the future of the message. Where the message cannot be sent, the future has the error."""
         try:
             return await until_answered(lambda: self._send(*arguments, **options), self)
         except (KafkaError, ProducerSendError, NotReady) as error:
@@ -100,7 +100,7 @@ class Producer(driver.Producer):
 class Recovery(recovery.Recovery):
     """Faust's recovery of tables, which waits for a broker as long as it is away.
 
-    After a time-out Faust's ends without a word, and the worker stands.
+    Faust's own ends silently after a time-out, and the worker hangs.
     """
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:
@@ -108,7 +108,7 @@ class Recovery(recovery.Recovery):
 
 
 class TableManager(manager.TableManager):
-    """Faust's, with our recovery."""
+    """Faust's table manager, with our recovery."""
 
     @property
     def recovery(self) -> recovery.Recovery:
@@ -118,6 +118,6 @@ class TableManager(manager.TableManager):
         return self._recovery
 
 
-Producer.logger = driver.logger  # mode would take ours for its own lines
+Producer.logger = driver.logger  # mode would use our logger for its own lines
 Recovery.logger = recovery.logger
 TableManager.logger = manager.TableManager.logger

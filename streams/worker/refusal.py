@@ -1,9 +1,9 @@
-"""What a container's start was refused for, kept in the container: no restart policy can tell a setting from a crash.
+"""Why a container's start was refused, kept in the container: no restart policy can tell a setting from a crash.
 
-``restart: on-failure`` repeats a refused start for ever, and ``on-failure:N`` counts crashes that are months apart, for
-Docker never forgets one. So the refusal ends with 2, as everywhere; the start that the policy then makes in the same
-container, whose settings cannot have changed, says the sentence once more and ends with 0, which no policy repeats.
-The start after that, by hand, is tried again.
+``restart: on-failure`` repeats a refused start without end. ``on-failure:N`` counts crashes that are months apart,
+because Docker never forgets one. So the refusal ends with 2, as everywhere. The policy then starts the same container
+again, whose settings cannot have changed: that start prints the sentence once more and ends with 0, which no policy
+repeats. The next start, by hand, is tried again.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
 def is_containers_own() -> bool:
-    """Whether this is what the container was started for, alone or below its init: not what somebody runs in it."""
+    """Return True in the container's own command, alone or below its init; not in one that somebody runs in it."""
     inside = in_container() or any(mark.exists() for mark in MARKS)
     return inside and 1 in (os.getpid(), os.getppid())
 
 
 def keep(error: StreamsError) -> None:
-    """Note it, where it is a setting's."""
+    """Keep the error for the next start, where a setting is wrong."""
     if error.exit_code == SettingsError.exit_code and is_containers_own():
-        with contextlib.suppress(OSError):  # a container that nothing can be written in
+        with contextlib.suppress(OSError):  # a read-only container
             _file().write_text(f"{error}\n", encoding="utf-8")
 
 
-def take() -> str | None:
-    """What the start before this one was refused for; it is forgotten with that. None where it was not refused."""
+def pop() -> str | None:
+    """Return why the start before this one was refused, and forget it. None where it was not refused."""
     if not is_containers_own():
         return None
     with contextlib.suppress(OSError, UnicodeError):
@@ -48,5 +48,5 @@ def take() -> str | None:
 
 
 def _file() -> Path:
-    """In the container's own layer: a new container, as ``up`` makes one for new settings, does not have it."""
+    """Return a file in the container's own layer: a new container, made for new settings, does not have it."""
     return Path(tempfile.gettempdir()) / _NAME

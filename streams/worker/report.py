@@ -16,7 +16,7 @@ REPORT_SECONDS: Final = 10.0
 
 
 class Cursor(Protocol):
-    """What is shown of a cursor."""
+    """The parts of a cursor that are shown."""
 
     @property
     def seq(self) -> int:
@@ -24,11 +24,11 @@ class Cursor(Protocol):
 
     @property
     def time(self) -> datetime | None:
-        """Its frame's time, UTC."""
+        """The time of its frame, UTC."""
 
 
 @dataclass(slots=True)
-class Counts:
+class WorkerCounts:
     """Events since the worker's start. received = processed + skipped + dead."""
 
     received: int = 0
@@ -37,7 +37,7 @@ class Counts:
     dead: int = 0
 
     def add(self, received: int, processed: int, skipped: int, dead: int) -> None:
-        """Add what a transaction did."""
+        """Add the counts of a transaction."""
         self.received += received
         self.processed += processed
         self.skipped += skipped
@@ -45,10 +45,10 @@ class Counts:
 
 
 class Reporter:
-    """Reports what has changed since the last report; nothing while nothing moves."""
+    """A reporter of the changes since its last report; it is silent while nothing moves."""
 
     def __init__(self, memory: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
-        self.counts = Counts()
+        self.counts = WorkerCounts()
         self.cursor: Cursor | None = None
         self._memory = memory
         self._clock = clock
@@ -62,7 +62,7 @@ class Reporter:
             log.info("%s", line)
 
     def lines(self) -> list[str]:
-        """The lines of a report now, none if nothing has moved since the last."""
+        """Return the lines of a report now, none if nothing has moved since the last."""
         now, received = self._clock(), self.counts.received
         cursor = self.cursor
         moved = received != self._received or (cursor is not None and cursor.seq != self._cursor_said)
@@ -77,8 +77,8 @@ class Reporter:
         return lines
 
 
-def progress_line(counts: Counts, rate: float) -> str:
-    """``[BACKFILL] Progress: N received, N processed, N skipped (X evt/s)``."""
+def progress_line(counts: WorkerCounts, rate: float) -> str:
+    """Return ``[BACKFILL] Progress: N received, N processed, N skipped (X evt/s)``."""
     return (
         f"[BACKFILL] Progress: {counts.received} received, {counts.processed} processed, {counts.skipped} skipped "
         f"({rate:.1f} evt/s)"
@@ -86,6 +86,6 @@ def progress_line(counts: Counts, rate: float) -> str:
 
 
 def cursor_line(cursor: Cursor) -> str:
-    """``[BACKFILL] Cursor: SEQ (TIME)``."""
+    """Return ``[BACKFILL] Cursor: SEQ (TIME)``."""
     when = cursor.time.strftime("%Y-%m-%dT%H:%M:%SZ") if cursor.time is not None else "no time yet"
     return f"[BACKFILL] Cursor: {cursor.seq} ({when})"

@@ -1,4 +1,4 @@
-"""How a topic is declared that arrives in slices, and the Kafka message that carries one."""
+"""The declaration of a topic that arrives in slices, and the Kafka message that carries one."""
 # ruff: noqa: ANN401 (the overridden method's own signature)
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class SliceMessage(ConsumerMessage):
 
 
 class SliceSchema(faust.Schema[Any, Any]):
-    """Marks a topic as sliced, and hands the slice through without a codec."""
+    """The mark of a sliced topic; it hands the slice through without a codec."""
 
     def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
-        """Faust's decoder of this topic."""
+        """Return Faust's decoder of this topic."""
         create_event = app.create_event
 
         async def decode(message: Any, *, propagate: bool = False) -> Any:

@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol
 from faust.types import TP
 
 from streams.errors import MismatchError
-from streams.resources.in_flight import Hold
+from streams.resources.in_flight import InFlight
 
 #: Most records of a slice. A slice costs about 1 ms whatever its size; more than this only adds latency.
 SLICE_RECORDS: Final = 1000
@@ -21,8 +21,8 @@ SLICE_RECORDS: Final = 1000
 SLICE_BYTES: Final = 1 << 20
 
 
-class Record(Protocol):
-    """What is used of an aiokafka ConsumerRecord."""
+class SlicedRecord(Protocol):
+    """The parts of an aiokafka ConsumerRecord that are used."""
 
     offset: int
     timestamp: int
@@ -36,22 +36,22 @@ class Slice:
     """Records of one partition. The next slice's ``base`` is this one's ``next_offset``."""
 
     # No reference back to the Kafka message that carries it: a cycle would keep a megabyte until the next gc.
-    __slots__ = ("__weakref__", "base", "epoch", "hold", "nbytes", "next_offset", "records", "tp")
+    __slots__ = ("__weakref__", "base", "epoch", "in_flight", "nbytes", "next_offset", "records", "tp")
 
-    def __init__(self, tp: TP, base: int, records: list[Record], epoch: int) -> None:
+    def __init__(self, tp: TP, base: int, records: list[SlicedRecord], epoch: int) -> None:
         self.tp = tp
         self.base = base
         self.records = records
         self.next_offset: int = records[-1].offset + 1
         self.epoch = epoch
         self.nbytes: int = sum(max(r.serialized_value_size, 0) for r in records)
-        #: What counts the bytes, for as long as the slice is kept.
-        self.hold: Hold | None = None
+        #: The count of the bytes, for as long as the slice is kept.
+        self.in_flight: InFlight | None = None
 
     def clear(self) -> None:
         """Let the records go: Faust keeps the last event of a stream until the next one comes."""
         self.records = []
-        self.hold = None
+        self.in_flight = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -62,7 +62,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Why records could not be joined to the chain.
+    """The reason why records could not be joined to the chain.
 
     ``stale``: the partition is not ours to read now. ``refetch``: they do not begin where they should; seek to
     ``expected`` and look again. ``hole``: they did so twice, so the log itself has no records in between.
@@ -75,7 +75,7 @@ class Break:
 
 
 class Chain:
-    """Where each partition's next slice must begin, and which slices are still valid.
+    """The offset at which each partition's next slice must begin, and the slices that are still valid.
 
     A partition is armed with an offset, after which ``link`` accepts exactly the records that follow on. ``void``
     disarms it and makes every slice cut before invalid: they belong to an assignment that is over.
@@ -110,33 +110,33 @@ class Chain:
             self._seen.pop(tp, None)
 
     def epoch(self, tp: TP) -> int:
-        """The number of the partition's present validity; it changes with every ``void``."""
+        """Return the number of the partition's present validity; every ``void`` changes it."""
         return self._epochs.get(tp, 0)
 
     def is_current(self, piece: Slice) -> bool:
-        """Whether a slice was cut since the partition was last voided, and may still be applied."""
+        """Return True if the slice was cut since the partition was last voided, and may still be applied."""
         return self._epochs.get(piece.tp) == piece.epoch
 
-    def link(self, tp: TP, records: list[Record]) -> Slice | Break:
-        """The records as the next slice, or why they are not."""
+    def link(self, tp: TP, records: list[SlicedRecord]) -> Slice | Break:
+        """Return the records as the next slice, or why they are not."""
         base = self._next.get(tp)
         if base is None:
             return Break("stale")
         first = records[0].offset
         if first != base:
-            # Either fetched before a seek, or there is nothing at ``base``. The same answer twice is the truth.
+            # Either fetched before a seek, or there is nothing at ``base``. The same answer twice means the latter.
             if self._seen.get(tp) != (base, first):
                 self._seen[tp] = (base, first)
                 return Break("refetch", base, first)
             return Break("rewound" if first < base else "hole", base, first)
-        return self._take(tp, base, records)
+        return self._cut(tp, base, records)
 
-    def bridge(self, tp: TP, records: list[Record]) -> Slice | Break:
+    def bridge(self, tp: TP, records: list[SlicedRecord]) -> Slice | Break:
         """Accept records behind a hole that was no loss: the slice's base is where the hole begins."""
         base = self._next.get(tp)
-        return Break("stale") if base is None else self._take(tp, base, records)
+        return Break("stale") if base is None else self._cut(tp, base, records)
 
-    def _take(self, tp: TP, base: int, records: list[Record]) -> Slice:
+    def _cut(self, tp: TP, base: int, records: list[SlicedRecord]) -> Slice:
         self._seen.pop(tp, None)
         piece = Slice(tp, base, records, self._epochs[tp])
         self._next[tp] = piece.next_offset
@@ -144,10 +144,10 @@ class Chain:
 
 
 def split(
-    records: Sequence[Record], max_records: int = SLICE_RECORDS, max_bytes: int = SLICE_BYTES
-) -> list[list[Record]]:
+    records: Sequence[SlicedRecord], max_records: int = SLICE_RECORDS, max_bytes: int = SLICE_BYTES
+) -> list[list[SlicedRecord]]:
     """Cut a fetched run into pieces of at most so many records; a piece ends once it has reached ``max_bytes``."""
-    pieces: list[list[Record]] = []
+    pieces: list[list[SlicedRecord]] = []
     start = size = 0
     for i, record in enumerate(records):
         size += record.serialized_value_size
@@ -159,15 +159,15 @@ def split(
     return pieces
 
 
-def round_robin(fetched: Iterable[tuple[TP, list[list[Record]]]]) -> list[tuple[TP, list[Record]]]:
-    """The pieces of all partitions, the first of each, then the second of each: none starves."""
+def round_robin(fetched: Iterable[tuple[TP, list[list[SlicedRecord]]]]) -> list[tuple[TP, list[SlicedRecord]]]:
+    """Return the pieces of all partitions, the first of each, then the second of each, so that none starves."""
     numbered = [(number, tp, piece) for tp, pieces in fetched for number, piece in enumerate(pieces)]
     numbered.sort(key=lambda item: item[0])
     return [(tp, piece) for _, tp, piece in numbered]
 
 
-def cut_events(records: Sequence[Record], start: int, limit: int) -> tuple[int, int]:
-    """The end of the longest stretch from ``start`` that holds at most ``limit`` events, and how many it holds.
+def cut_events(records: Sequence[SlicedRecord], start: int, limit: int) -> tuple[int, int]:
+    """Return the end of the longest stretch from ``start`` with at most ``limit`` events, and how many it has.
 
     Control messages (no key) do not count, and those behind the last event belong to the stretch.
     """
@@ -181,7 +181,7 @@ def cut_events(records: Sequence[Record], start: int, limit: int) -> tuple[int, 
 
 
 def rewound(tp: TP, expected: int, got: int) -> MismatchError:
-    """The fault of a log that is shorter than what was read from it."""
+    """Return the fault of a log that is shorter than what was read from it."""
     return MismatchError(
         f"The topic {tp.topic} is not the one that was read before: partition {tp.partition} was read to offset "
         f"{expected}, and now stands at {got}. "

@@ -1,4 +1,4 @@
-"""One run of a coroutine function for all who ask at the same time: mode's ``stampede``, without its faults.
+"""One run of a coroutine function for all concurrent callers: mode's ``stampede``, without its faults.
 
 Faust starts its producer through it. In mode's own all callers wait for one future: cancelling one of them cancels that
 future, and the run that then sets its result ends the worker (InvalidStateError); a run that fails is never told to
@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from mode.utils.futures import StampedeWrapper
 
-#: What mode does; for the test that says when this module is needed no longer.
+#: Mode's own; a test compares it to find out when this module is no longer needed.
 MODES_OWN: Final = StampedeWrapper.__call__
 
 
 class _Run:
-    """A run that is under way, and how many wait for it."""
+    """A run that is under way, and the number of its callers."""
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.task = task
@@ -26,9 +26,9 @@ class _Run:
 
 
 async def call_shared(wrapper: Any) -> Any:  # noqa: ANN401 (mode's wrapper, and what its function returns)
-    """Return what the wrapper's function returns, or raise what it raises, from a run shared with all who wait.
+    """Return or raise what the wrapper's function does, from one run that all callers share.
 
-    A run that nobody waits for any more is cancelled.
+    A run whose last caller is gone is cancelled.
     """
     run = wrapper.fut
     if run is None:
@@ -40,7 +40,7 @@ async def call_shared(wrapper: Any) -> Any:  # noqa: ANN401 (mode's wrapper, and
     finally:
         run.callers -= 1
         if not run.callers and not run.task.done():
-            _forget(wrapper, run)  # who comes now begins a run of their own
+            _forget(wrapper, run)  # the next caller begins another run
             run.task.cancel()
 
 
@@ -50,5 +50,5 @@ def _forget(wrapper: Any, run: _Run) -> None:  # noqa: ANN401
 
 
 def install() -> None:
-    """Put it in the place of mode's, for all that is decorated with ``stampede``."""
+    """Replace mode's ``stampede`` for every function that it decorates."""
     StampedeWrapper.__call__ = call_shared  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""When may the next batch start, and how large may it be: pace, concurrency, memory and idleness.
+"""The time at which the next batch may start, and its size: pace, concurrency, memory and idleness.
 
 The decisions are small classes that are told the time (``Pacer``, ``IdleJudge``, and ``MemoryJudge`` of
 ``memory_watch.py``); ``Throttle`` feeds them and waits. It knows nothing of slices, Kafka or Postgres. A wait ends in
@@ -16,14 +16,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from streams.resources.idleness import NOT_KNOWN, IdleJudge, Sample, reason
-from streams.resources.in_flight import Account
+from streams.resources.idleness import NOT_KNOWN, IdleJudge, MachineSample, reason
+from streams.resources.in_flight import InFlightBudget
 from streams.resources.machine import SAMPLE_SECONDS, Machine
 from streams.resources.memory_budgets import container_says, effective_memory_limit, worker_budgets
 from streams.resources.memory_watch import MemoryWatch
 from streams.settings import Settings
-from streams.status import process
-from streams.status.process import shown_machine
+from streams.status.process import MachineUse, Mode, machine_use
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +30,14 @@ log = logging.getLogger(__name__)
 LARGEST_BATCH: Final = 4000
 #: While memory is short: records a transaction.
 SMALLEST_BATCH: Final = 100
-#: Longest time between two questions whether the slice is still ours, in seconds.
+#: Longest time between two checks that the slice is still ours, in seconds.
 ASK_SECONDS: Final = 0.1
-#: What the network makes, in events a second.
+#: The network's rate, in events a second.
 NETWORK_RATE: Final = (300, 600)
 
 
 class Pacer:
-    """Exact pacing: at most ``batch_size`` events a batch, and ``delay`` seconds from a batch's end to the next start.
+    """An exact pacer: ``batch_size`` events a batch at most, ``delay`` seconds from a batch's end to the next start.
 
     A batch may be made of several transactions (of several partitions). It has ended when none of them is running, and
     what is left of it may be taken until the next one may start.
@@ -57,17 +56,17 @@ class Pacer:
         return self.batch_size / self.delay if self.delay else math.inf
 
     def wait(self, now: float) -> float:
-        """Seconds until ``take`` may give something; infinite while only the end of a transaction can help."""
+        """Return the seconds until ``acquire`` may give some; infinite while only the end of a transaction can help."""
         if self._left:
             return 0.0
         if self._running and self.delay:
             return math.inf
         return max(0.0, self._ended + self.delay - now)
 
-    def take(self, now: float, want: int, free: bool = False) -> int:
-        """So many events may start now: at most ``want``, 0 if it is too early. ``free``: do not wait, nor count.
+    def acquire(self, now: float, want: int, free: bool = False) -> int:
+        """Return how many events may start now, of ``want``: 0 if it is too early. ``free``: neither wait nor count.
 
-        Each take that gives something needs an ``end``.
+        Each call that gives something needs an ``end``.
         """
         assert want > 0
         if free:
@@ -76,14 +75,14 @@ class Pacer:
         if self.wait(now) > 0:
             return 0
         if not self.delay or (not self._running and now >= self._ended + self.delay):
-            self._left = self.batch_size  # a new batch; what is left of the one before is forfeited
+            self._left = self.batch_size  # a new batch; the rest of the one before is forfeited
         given = min(want, self._left)
         self._left -= given
         self._running += 1
         return given
 
     def end(self, now: float) -> None:
-        """A transaction has ended, well or not."""
+        """Note the end of a transaction, well or not."""
         self._running -= 1
         self._ended = now
 
@@ -100,9 +99,9 @@ class Throttle:
         self._machine = machine
         self._pacer = Pacer(settings.backfill_batch_size, settings.backfill_batch_delay_ms / 1000)
         self._idle = IdleJudge()
-        self._seen: Sample | None = None
+        self._seen: MachineSample | None = None
         limit = effective_memory_limit(settings)
-        self.memory = MemoryWatch(limit, machine.rss, Account.of_worker(worker_budgets(limit)), clock)
+        self.memory = MemoryWatch(limit, machine.rss, InFlightBudget.of_worker(worker_budgets(limit)), clock)
         self._use_idle = settings.backfill_use_idle
         self._unlimited = self._pacer.delay == 0 and self._pacer.batch_size >= LARGEST_BATCH
         self._slots = asyncio.Semaphore(settings.backfill_max_concurrent)
@@ -116,7 +115,7 @@ class Throttle:
     # -- life
 
     async def start(self) -> None:
-        """Say what the settings allow, and begin to look at memory and machine."""
+        """Log what the settings allow, and begin to look at memory and machine."""
         hopeless = not self._use_idle and not self._unlimited and self._pacer.rate <= NETWORK_RATE[0]
         level = logging.WARNING if hopeless else logging.INFO
         log.log(level, "[BACKFILL] Pace: %s", describe(self._pacer, self._use_idle))
@@ -125,7 +124,7 @@ class Throttle:
         self._sampler = asyncio.create_task(self._sample())
 
     async def close(self) -> None:
-        """Look no longer. Waits end by ``still_ours``."""
+        """Stop looking. Waits end by ``still_ours``."""
         if self._sampler is not None:
             self._sampler.cancel()
             with suppress(asyncio.CancelledError):
@@ -135,32 +134,32 @@ class Throttle:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether work stands still because the throttle wants it to."""
+        """True while work stands still because of the throttle."""
         return bool(self._queue) or self._gated or self._paused or self.memory.state == "pause"
 
     @property
-    def machine(self) -> process.Machine | None:
-        """What others use of the machine; None before the first look at it."""
-        return None if self._seen is None else shown_machine(self._seen, self._idle)
+    def machine(self) -> MachineUse | None:
+        """The use of the machine by others; None before the first look at it."""
+        return None if self._seen is None else machine_use(self._seen, self._idle)
 
     @property
-    def mode(self) -> process.WorkerMode:
-        """Why it goes as it goes, in a word or two."""
+    def mode(self) -> Mode:
+        """The reason for the present pace, in a word or two."""
         if self._paused:
-            return "paused"
+            return Mode.PAUSED
         if self.memory.state != "go":
-            return "memory" if self.memory.state == "pause" else "small batches"
-        return "whole slices" if self._is_free else "paced"
+            return Mode.MEMORY if self.memory.state == "pause" else Mode.SMALL_BATCHES
+        return Mode.WHOLE_SLICES if self._is_free else Mode.PACED
 
     @property
     def why(self) -> str:
-        """The same in a sentence."""
+        """The reason for the present pace, in a sentence."""
         mode = self.mode
-        if mode == "paused":
+        if mode is Mode.PAUSED:
             return "paused until the command `resume`"
-        if mode in ("memory", "small batches"):
+        if mode in (Mode.MEMORY, Mode.SMALL_BATCHES):
             return self.memory.says
-        if mode == "whole slices":
+        if mode is Mode.WHOLE_SLICES:
             return "the settings have no limit" if self._unlimited else "the machine is idle but for us"
         because = "BACKFILL_USE_IDLE is off"
         if self._use_idle:
@@ -174,7 +173,7 @@ class Throttle:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing may start, by the command ``pause``. What is under way ends; partitions are kept."""
+        """True while the command ``pause`` lets nothing start. Transactions under way end; partitions are kept."""
         return self._paused
 
     @paused.setter
@@ -184,23 +183,23 @@ class Throttle:
 
     @property
     def _is_free(self) -> bool:
-        """Whether nobody waits for the delay: the machine is idle, or the settings have no limit."""
+        """True while the delay does not count: the machine is idle, or the settings have no limit."""
         return self._unlimited or (self._use_idle and self._idle.idle)
 
     @property
     def is_whole(self) -> bool:
-        """Whether batches are whole slices that do not wait."""
+        """True while batches are whole slices that do not wait."""
         return self._is_free and self.memory.state == "go" and not self._paused
 
     @property
     def largest(self) -> int:
-        """Most events that one transaction may have now."""
+        """The most events that one transaction may have now."""
         if self.memory.state != "go":
             return min(self._pacer.batch_size, SMALLEST_BATCH)
         return LARGEST_BATCH if self._is_free else self._pacer.batch_size
 
-    async def take(self, want: int, still_ours: Callable[[], bool]) -> int:
-        """Wait until a batch may start; returns how many of ``want`` events may be in it, 0 when no longer ours.
+    async def acquire(self, want: int, still_ours: Callable[[], bool]) -> int:
+        """Wait until a batch may start; return how many of ``want`` events may be in it, 0 when it is no longer ours.
 
         In the order of asking. A result above 0 needs an ``end`` after the transaction.
         """
@@ -218,16 +217,16 @@ class Throttle:
             self._wake()
 
     def _try(self, want: int) -> int:
-        return self._pacer.take(self._clock(), min(want, self.largest), self._is_free)
+        return self._pacer.acquire(self._clock(), min(want, self.largest), self._is_free)
 
     def end(self) -> None:
-        """The transaction of a ``take`` has ended."""
+        """Note the end of a transaction that ``acquire`` allowed."""
         self._pacer.end(self._clock())
         self._wake()
 
     @asynccontextmanager
     async def slot(self, still_ours: Callable[[], bool]) -> AsyncIterator[None]:
-        """One of MAX_CONCURRENT places for a transaction; while paused it waits, as long as the work is ours."""
+        """Hold one of MAX_CONCURRENT places for a transaction. While paused it waits, as long as the work is ours."""
         async with self._slots:
             while self._paused and still_ours():
                 await self._until_changed(math.inf)
@@ -239,20 +238,20 @@ class Throttle:
                 self.transactions -= 1
 
     async def _until_changed(self, seconds: float) -> None:
-        """Wait for so long, or until something happens that may help, or until ``still_ours`` is to be asked."""
+        """Wait so many seconds, or until something changes, or until ``still_ours`` must be asked again."""
         with suppress(TimeoutError):
             async with asyncio.timeout(min(ASK_SECONDS, seconds)):
                 await self._changed.wait()
 
     def _wake(self) -> None:
-        """Whoever waits looks again."""
+        """Let all who wait look again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     # -- memory
 
-    async def room(self, wanted: Callable[[], bool]) -> None:
-        """Wait while memory is short: called before more is pulled, and never with a slice in hand."""
+    async def wait_for_memory(self, wanted: Callable[[], bool]) -> None:
+        """Wait while memory is short. The caller is about to pull more, and holds no slice."""
         try:
             while self.memory.state == "pause" and wanted():
                 self._gated = True
@@ -266,7 +265,7 @@ class Throttle:
             self.memory.look()
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    def _look_at_machine(self, sample: Sample) -> None:
+    def _look_at_machine(self, sample: MachineSample) -> None:
         was, self._seen = self._idle.idle, sample
         if self._idle.sample(sample) != was and self._use_idle and not self._unlimited:
             log.info(
@@ -277,7 +276,7 @@ class Throttle:
 
 
 def describe(pacer: Pacer, use_idle: bool) -> str:
-    """What rate the settings allow, and whether that can ever catch up with the network."""
+    """Return a sentence: the rate that the settings allow, and if that can ever catch up with the network."""
     low, high = NETWORK_RATE
     if pacer.delay == 0:
         return f"batches of {pacer.batch_size} events without a delay: as fast as it goes."

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -26,15 +26,18 @@ from faust.types.tuples import ack_lock
 from mode import Service
 
 from streams.errors import EXIT_STALLED, StreamsError
-from streams.resources.in_flight import Hold
+from streams.resources.in_flight import InFlight
 from streams.resources.memory_budgets import RECORD_OVERHEAD
 from streams.runtime.loop_guard import STALL_SECONDS, LoopGuard
-from streams.worker.callbacks import Host
-from streams.worker.fetching import TAKE_BYTES, FetchThread
+from streams.worker.app import pipeline_of
+from streams.worker.fetching import DRAIN_BYTES, FetchThread
 from streams.worker.persistence import Producer, until_answered
 from streams.worker.slice_schema import SliceMessage, SliceSchema
-from streams.worker.slices import SLICE_RECORDS, Break, Chain, Record, Slice, rewound, round_robin, split
+from streams.worker.slices import SLICE_RECORDS, Break, Chain, Slice, SlicedRecord, rewound, round_robin, split
 from streams.worker.stampede import install
+
+if TYPE_CHECKING:  # it imports the consumer
+    from streams.worker.running import RunningPipeline
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ COMMIT_TIMEOUT: Final = 3.0
 
 
 def kafka_tp(tp: TP) -> TopicPartition:
-    """Faust's pair as aiokafka's."""
+    """Return Faust's pair as aiokafka's."""
     return TopicPartition(tp.topic, tp.partition)
 
 
@@ -69,10 +72,9 @@ class Consumer(driver.Consumer):
         return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
-    def host(self) -> Host:
-        """The application's side."""
-        host: Host = self.app.slice_host  # type: ignore[attr-defined]
-        return host
+    def pipeline(self) -> RunningPipeline:
+        """The pipeline that the slices are for."""
+        return pipeline_of(self.app).running
 
     @property
     def aio(self) -> AIOKafkaConsumer:
@@ -80,13 +82,13 @@ class Consumer(driver.Consumer):
         return self._thread._ensure_consumer()
 
     def topic_partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has, None while that is not known; Faust asks what only the leader knows."""
+        """Return how many partitions a topic has, None while that is not known. In Faust only the leader knows it."""
         consumer = self._thread._consumer
         partitions = consumer.partitions_for_topic(topic) if consumer is not None else None
         return len(partitions) if partitions else None
 
     def is_sliced(self, topic: str) -> bool:
-        """Whether the topic is delivered in slices."""
+        """Return True if the topic is delivered in slices."""
         hit = self._sliced.get(topic)
         if hit is None:
             hit = self._sliced[topic] = any(
@@ -122,7 +124,7 @@ class Consumer(driver.Consumer):
             task.cancel()
 
     async def _seek_others(self, tps: set[TP]) -> None:
-        """What the stock driver does, for the other topics."""
+        """Do as the stock driver, for the other topics."""
         try:
             async with asyncio.timeout(10):
                 committed = await self._thread.call_thread(self.aio.seek_to_committed, *map(kafka_tp, tps))
@@ -144,25 +146,25 @@ class Consumer(driver.Consumer):
                 await asyncio.sleep(1.0)
                 continue
             except StreamsError as error:
-                self.host.fail(error)
+                self.pipeline.fail(error)
                 return
             except Exception as error:
                 log.exception("positions cannot be read")
-                self.host.fail(error)
+                self.pipeline.fail(error)
                 return
             await self._seek_and_arm({tp: o for tp, o in offsets.items() if self._chain.epoch(tp) == epochs[tp]})
             return
 
     async def _load(self, tps: set[TP]) -> dict[TP, int]:
-        """The database's positions; the log's start where it has none. Raises MismatchError for a shorter log."""
+        """Return the database's positions, else the log's start. Raises MismatchError for a log that is shorter."""
         keys = [kafka_tp(tp) for tp in tps]
         async with asyncio.timeout(30):
             begin, _ = await self._thread.call_thread(_log_bounds, self.aio, keys)
         topics = {tp.topic for tp in tps}
         assert len(topics) == 1, "one sliced topic in an app"
         [topic] = topics
-        found = await self.host.positions({key.partition: offset for key, offset in begin.items()})
-        # After the positions: while we waited for them, or were frozen, others have written more and moved them on.
+        found = await self.pipeline.positions({key.partition: offset for key, offset in begin.items()})
+        # Ask after the positions: while we waited for them, or were frozen, others may have written more.
         async with asyncio.timeout(30):
             _, end = await self._thread.call_thread(_log_bounds, self.aio, keys)
         for key, last in end.items():
@@ -211,7 +213,7 @@ class Consumer(driver.Consumer):
             self._overtaken.pop(tp, None)
 
     def stop_flow(self) -> None:
-        """Rebalance or shutdown: what is cut and not yet written is dropped at once, never waited for."""
+        """Drop at once what is cut and not yet written, without a wait: a rebalance or a shutdown begins."""
         self._void([*self._chain.armed, *self._sought])
         super().stop_flow()
 
@@ -234,7 +236,7 @@ class Consumer(driver.Consumer):
             self._start_positioning({tp})
 
     def is_current(self, piece: Slice) -> bool:
-        """Whether the slice may still be written."""
+        """Return True while the slice may still be written."""
         return self._chain.is_current(piece)
 
     @property
@@ -247,16 +249,16 @@ class Consumer(driver.Consumer):
 
     @property
     def is_positioning(self) -> bool:
-        """Whether positions are being looked up."""
+        """True while positions are being looked up."""
         return bool(self._positioning)
 
     # -- pressure: the fetcher waits in Queue.put, which is bounded. Faust's way (dropping partitions) loses records.
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Nothing: see above."""
+        """Do nothing: see above."""
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Nothing: see above."""
+        """Do nothing: see above."""
 
     # -- fetching
 
@@ -271,18 +273,18 @@ class Consumer(driver.Consumer):
             if not active_partitions:  # to aiokafka an empty set would mean all of them
                 await asyncio.sleep(0.02)
                 return {}
-        account = self.host.account
-        room = min(account.room("slices"), TAKE_BYTES)
-        if not room:  # what is on its way goes first; or memory is short
+        budget = self.pipeline.budget
+        remaining = min(budget.remaining("slices"), DRAIN_BYTES)
+        if not remaining:  # the slices on their way go first; or memory is short
             await asyncio.sleep(0.02)
             return {}
-        if self._last_fetch < min(SLICE_RECORDS, room // (4 * RECORD_OVERHEAD)):
+        if self._last_fetch < min(SLICE_RECORDS, remaining // (4 * RECORD_OVERHEAD)):
             await asyncio.sleep(POLL_LINGER)
         thread = self._thread
         assert isinstance(thread, FetchThread)
-        taken = await thread.take(active_partitions, timeout, room)
-        self._last_fetch = sum(len(records) for records, _ in taken.values())
-        return {tp: (records, account.hold("slices", size)) for tp, (records, size) in taken.items()}
+        drained = await thread.drain(active_partitions, timeout, remaining)
+        self._last_fetch = sum(len(records) for records, _ in drained.values())
+        return {tp: (records, budget.count("slices", size)) for tp, (records, size) in drained.items()}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """Fetch once, and yield slices and ordinary messages until the generation changes."""
@@ -290,13 +292,13 @@ class Consumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         if not fetched or self.should_stop or not self.flow_active:
             return
-        sliced: list[tuple[TP, list[list[Record]]]] = []
-        holds: dict[TP, Hold] = {}
-        for key, (records, hold) in fetched.items():
+        sliced: list[tuple[TP, list[list[SlicedRecord]]]] = []
+        in_flight: dict[TP, InFlight] = {}
+        for key, (records, counted) in fetched.items():
             tp = TP(key.topic, key.partition)
             if self.is_sliced(tp.topic):
                 sliced.append((tp, split(records)))
-                holds[tp] = hold
+                in_flight[tp] = counted
             elif active is None or tp in active:
                 for record in records:
                     if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -304,7 +306,7 @@ class Consumer(driver.Consumer):
                     yield tp, self._to_message(tp, record)
         # (1) Cut: each slice must begin where the one before it ended.
         work = round_robin(sliced)
-        del fetched, sliced, records, hold
+        del fetched, sliced, records, counted
         work.reverse()
         broken: set[TP] = set()
         while work:
@@ -317,13 +319,13 @@ class Consumer(driver.Consumer):
             if piece is None:
                 broken.add(tp)  # the rest of this fetch does not follow on
             else:
-                piece.hold = holds[tp]
+                piece.in_flight = in_flight[tp]
                 message = self._slice_message(piece)
                 del piece, records
                 yield tp, message
                 del message
 
-    async def _link(self, tp: TP, records: list[Record]) -> Slice | None:
+    async def _link(self, tp: TP, records: list[SlicedRecord]) -> Slice | None:
         linked = self._chain.link(tp, records)
         if isinstance(linked, Slice):
             return linked
@@ -333,16 +335,16 @@ class Consumer(driver.Consumer):
             log.info("%s/%d: expected offset %d, got %d: fetching again", *tp, linked.expected, linked.got)
             await self._thread.call_thread(_seek, self.aio, {tp: linked.expected})
         elif linked.kind == "rewound":
-            self.host.fail(rewound(tp, linked.expected, linked.got))
+            self.pipeline.fail(rewound(tp, linked.expected, linked.got))
             self._void([tp])
         return None
 
-    async def _bridge(self, tp: TP, records: list[Record], hole: Break) -> Slice | None:
+    async def _bridge(self, tp: TP, records: list[SlicedRecord], hole: Break) -> Slice | None:
         """Go over a hole: a loss if the log begins behind our position, else compaction or a transaction's marker."""
         begin, _ = await self._thread.call_thread(_log_bounds, self.aio, [kafka_tp(tp)])
         if begin[kafka_tp(tp)] > hole.expected:
             log.error("%s/%d: offset %d has left the topic before it was read: a gap", *tp, hole.expected)
-            # What was read before it is still on its way into the database, and no part of the gap.
+            # Slices that were read before it are still on their way into the database: they do not belong to the gap.
             self._overtaken[tp] = hole.expected
             self._pass_overtaken(tp)
             return None
@@ -366,7 +368,7 @@ class Consumer(driver.Consumer):
     # -- acknowledgement and Kafka's committed offsets
 
     def ack(self, message: Any) -> bool:
-        """Free what waits for the message. The ack of a slice never moves a committed offset."""
+        """Wake the waiter for the message. The ack of a slice never moves a committed offset."""
         if not isinstance(message, SliceMessage):
             return super().ack(message)
         with ack_lock:
@@ -380,7 +382,7 @@ class Consumer(driver.Consumer):
             return True
 
     def mark_durable(self, tp: TP, next_offset: int) -> None:
-        """The database has committed everything below ``next_offset``."""
+        """Note that the database has committed everything below ``next_offset``."""
         # (7) Acknowledge: Kafka's committed offset follows later, for lag tools only.
         if next_offset > self._durable.get(tp, -1):
             self._durable[tp] = self._reached[tp] = next_offset
@@ -399,7 +401,7 @@ class Consumer(driver.Consumer):
         return self._durable.get(tp) if self.is_sliced(tp.topic) else super()._new_offset(tp)
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-        """Commit for the lag tools. A failure is no fault: the truth is in the database, and the next catches up."""
+        """Commit for the lag tools. A failure does no harm: positions are in the database."""
         mine = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         if not mine:
             return False
@@ -413,7 +415,7 @@ class Consumer(driver.Consumer):
         return True
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's complaints about slow streams: for slices a pace is no fault, and the watchdog below sees a stall."""
+        """Pass on Faust's complaints about slow streams, but not for slices: the watchdog below sees a stall."""
         if not self.is_sliced(tp.topic):
             super().verify_event_path(now, tp)
 
@@ -429,7 +431,7 @@ class Consumer(driver.Consumer):
                 await self.sleep(1.0)
                 now = alive.beat()
                 state = (self.app.rebalancing, tuple(sorted(self._durable.items())))
-                if state != mark or not self._has_work() or self.host.is_waiting() or self.is_positioning:
+                if state != mark or not self._has_work() or self.pipeline.is_waiting() or self.is_positioning:
                     mark, since = state, now
                 elif now - since > STALL_SECONDS:
                     log.critical(
@@ -446,7 +448,7 @@ class Consumer(driver.Consumer):
         return any((self.highwater(tp) or 0) > self._durable.get(tp, 0) for tp in list(self._chain.armed))
 
 
-FetchThread.logger = Consumer.logger = driver.logger  # mode would take ours for its own lines
+FetchThread.logger = Consumer.logger = driver.logger  # mode would use our logger for its own lines
 
 
 async def _log_bounds(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.runtime.drills import INGEST_POINTS, WORKER_POINTS
+from streams.runtime.drills import CrashPoint, IngestPoint, WorkerPoint
 from tests.acceptance.commands import Command
 from tests.acceptance.conftest import Traffic, serving
 from tests.acceptance.deployment import Deployment
@@ -86,16 +86,16 @@ async def settled(deployment: Deployment, worker: Command, traffic: Traffic) -> 
 async def test_every_crash_point(deployment: Deployment, little_traffic: Traffic) -> None:
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(point: str) -> None:
+    async def one(point: CrashPoint) -> None:
         async with gate:
-            case = ingest_dies if point in INGEST_POINTS else worker_dies
+            case = ingest_dies if isinstance(point, IngestPoint) else worker_dies
             try:
                 async with beside(deployment, point) as made:
                     await case(made, point, little_traffic)
             except (AssertionError, OSError) as error:
                 raise AssertionError(f"at {point}: {error}") from error
 
-    ends = await asyncio.gather(*(one(p) for p in (*INGEST_POINTS, *WORKER_POINTS)), return_exceptions=True)
+    ends = await asyncio.gather(*(one(p) for p in (*IngestPoint, *WorkerPoint)), return_exceptions=True)
     assert not any(ends), "\n\n".join(repr(end) for end in ends if end)
 
 

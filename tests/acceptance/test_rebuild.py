@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from streams.runtime.drills import REBUILD_POINTS
+from streams.runtime.drills import RebuildPoint
 from tests.acceptance.commands import FAUST, Command
 from tests.acceptance.deployment import Deployment
 
@@ -80,7 +80,7 @@ async def swaps(live: Live) -> None:
 
 
 async def test_swapped_in_under_traffic_with_death_at_every_crash_point(live: Live) -> None:
-    assert len(REBUILD_POINTS) == 5
+    assert len(RebuildPoint) == 5
     relay, oracle = await live.generated(EVENTS)
     worker = live.worker(**PACE)
     ingest = live.ingest(relay.url)

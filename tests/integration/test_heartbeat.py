@@ -14,15 +14,15 @@ from streams.postgres.database import Database
 from streams.postgres.processes import Pause, end_pause, pause_of, processes, set_pause
 from streams.settings import Settings
 from streams.status.heartbeat import Heartbeat
-from streams.status.process import BEAT_SECONDS, Memory, WorkerState
+from streams.status.process import BEAT_SECONDS, MemoryUse, Mode, WorkerState
 from tests.conftest import SettingsFactory, migrated
 from tests.support.patience import PATIENCE
 
 
 def state() -> WorkerState:
     return WorkerState(
-        mode="starting", why="", memory=Memory(1, 2), machine=None, partitions=(), received=0, processed=0, skipped=0,
-        dead=0, rate=0.0, transactions=0, transactions_max=2,
+        mode=Mode.STARTING, why="", memory=MemoryUse(1, 2), machine=None, partitions=(), received=0, processed=0,
+        skipped=0, dead=0, rate=0.0, transactions=0, transactions_max=2,
     )  # fmt: skip
 
 

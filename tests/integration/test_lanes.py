@@ -62,6 +62,7 @@ class Site(PostgresSink):
     writes: list[tuple[int, int]] = field(default_factory=list)
     faults: list[BaseException] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     breaks_at: int = -1
 
     def __post_init__(self) -> None:
@@ -116,8 +117,11 @@ class Site(PostgresSink):
 
     def lanes(self, settings: Settings, folder: Path) -> Lanes:
         throttle = Throttle(settings, Machine(settings))
-        told = lambda _, written: self.written.append(written)  # noqa: E731
-        return Lanes(self, self, throttle, on_written=told, on_fault=self.faults.append)
+        return Lanes(self, self, throttle, on_written=self.on_written, on_fault=self.faults.append)
+
+    def on_written(self, _partition: int, written: Written, seconds: float) -> None:
+        self.written.append(written)
+        self.seconds.append(seconds)
 
 
 @pytest.fixture
@@ -138,7 +142,8 @@ PACED = {"backfill_batch_size": 3, "backfill_batch_delay_ms": 1, "backfill_use_i
 async def test_slices_are_let_go_after_their_commit(
     site: Site, settings: SettingsFactory, tmp_path: Path, pace: dict[str, Any]
 ) -> None:
-    await site.submit(site.lanes(settings(**pace), tmp_path), [4, 1, 7, 2])
+    lanes = site.lanes(settings(**pace), tmp_path)
+    await site.submit(lanes, [4, 1, 7, 2])
     await site.settled()
     assert site.durable == {P0: 14}
     assert [base for base, _ in site.writes] == [0, *(end for _, end in site.writes[:-1])]
@@ -146,6 +151,9 @@ async def test_slices_are_let_go_after_their_commit(
     if pace is PACED:
         assert max(end - base for base, end in site.writes) == 3
     assert not site.faults
+    assert len(site.seconds) == len(site.writes)
+    assert all(0 < seconds < PATIENCE for seconds in site.seconds)
+    assert (lanes.writing, lanes.most_writing) == (0, 1)
 
 
 @pytest.mark.parametrize("pace", [WHOLE, PACED], ids=["whole", "paced"])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 
+import msgspec
 import pytest
 
 from streams.errors import BrokerError, DatabaseError
 from streams.kafka.topic import ensure_topic
 from streams.postgres.database import Database
-from streams.postgres.processes import Self, beat, last_beat
+from streams.postgres.processes import ProcessIdentity, beat, last_beat
+from streams.status.postgres_side import worker_page
 from streams.status.reader import status_reader
 from tests.conftest import SettingsFactory, migrated
+from tests.support import web_samples as samples
 
 
 async def test_before_anything_is_there(settings: SettingsFactory) -> None:
@@ -40,7 +44,7 @@ async def test_processes_that_are_there_and_the_last_that_are_not(settings: Sett
     database = Database(made.database_dsn(), made.sink_schema, 1)
     ids = [uuid.uuid4() for _ in range(3)]
     for number, one in enumerate(ids):
-        me = Self(one, "worker", made.kafka_topic, made.sink_group, "far.example", number + 1, "9.9.9")
+        me = ProcessIdentity(one, "worker", made.kafka_topic, made.sink_group, "far.example", number + 1, "9.9.9")
         await beat(database, me, b'{"a state": "of another version"}')
     await last_beat(database, ids[0])
     await database.close()
@@ -51,6 +55,23 @@ async def test_processes_that_are_there_and_the_last_that_are_not(settings: Sett
     said = "\n".join(status.troubles)
     assert "2 workers reported (far.example), and Kafka's group has no member" in said
     assert "The worker on far.example (pid 2) has version 9.9.9" in said
+
+
+async def test_the_page_of_a_worker_is_in_its_row(settings: SettingsFactory) -> None:
+    made = settings()
+    database = Database(made.database_dsn(), made.sink_schema, 1)
+    assert await worker_page(database, made, 7) is None  # no schema yet
+    await migrated(made.database_dsn(), made.sink_schema)
+    address = samples.WORKER.web
+    assert address is not None
+    for host, pid in (("far.example", 7), (socket.gethostname(), 8)):
+        me = ProcessIdentity(uuid.uuid4(), "worker", made.kafka_topic, made.sink_group, host, pid, "0.1.0")
+        await beat(database, me, msgspec.json.encode(samples.WORKER))
+    assert [await worker_page(database, made, pid) for pid in (7, 8)] == [None, address]
+    me = ProcessIdentity(uuid.uuid4(), "worker", made.kafka_topic, made.sink_group, socket.gethostname(), 9, "9.9.9")
+    await beat(database, me, b'{"a state": "of another version"}')
+    assert await worker_page(database, made, 9) is None
+    await database.close()
 
 
 async def test_servers_that_are_away(settings: SettingsFactory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "streams/resources/others.py": ("test_resources_limits", "test_idleness", "test_troubles", "test_machine"),
     "streams/status/coverage.py": ("test_status_limits", "test_coverage", "test_troubles"),
     "streams/status/troubles.py": ("test_status_limits", "test_troubles", "test_health"),
-    "streams/status/lag.py": ("test_status_limits", "test_standing", "test_display", "test_troubles"),
+    "streams/status/lag.py": ("test_status_limits", "test_lag", "test_display", "test_troubles"),
     "streams/status/estimate.py": ("test_status_limits", "test_estimate", "test_display"),
 }
 

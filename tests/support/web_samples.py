@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from streams.resources.others import Other
-from streams.status.model import Counted, Letter, Partition, Process, Rates, Status, Stretch
-from streams.status.process import IngestState, Machine, Memory, WorkerState
-from streams.ui.web.figures import Durations, Held, IngestFigures, WorkerFigures
-from streams.ui.web.history import SLOTS, History, Sample
+from streams.status.model import Counted, LetterSummary, Partition, Process, Rates, Status, Stretch
+from streams.status.process import IngestState, MachineUse, MemoryUse, Mode, WorkerState
+from streams.ui.web.figures import Durations, HeldPartition, IngestFigures, WorkerFigures
+from streams.ui.web.history import SLOTS, History, HistorySample
 
 NOW = dt.datetime(2026, 11, 25, 14, 3, 20, tzinfo=dt.UTC)
 MB = 1 << 20
@@ -30,13 +30,13 @@ def before(**how_long: float) -> dt.datetime:
 
 TOP = (Other("chrome", 0.4), Other("java", 0.12))
 WORKER = WorkerState(
-    mode="paced", why="others use 62 % of the machine", memory=Memory(182 * MB, 512 * MB, 14 * MB, 64 * MB),
-    machine=Machine(others=0.62, idle=False, cores=8.0, memory_pressure=0.0, io_pressure=1.5, top=TOP),
+    mode=Mode.PACED, why="others use 62 % of the machine", memory=MemoryUse(182 * MB, 512 * MB, 14 * MB, 64 * MB),
+    machine=MachineUse(others=0.62, idle=False, cores=8.0, memory_pressure=0.0, io_pressure=1.5, top=TOP),
     partitions=tuple(range(8)), received=4_182_334, processed=4_170_020, skipped=12_300, dead=14, rate=2_450.0,
     transactions=2, transactions_max=2, web="http://127.0.0.1:6066",
 )  # fmt: skip
 INGEST = IngestState(
-    mode="full speed", why="the machine is idle", memory=Memory(121 * MB, 512 * MB, 3 * MB, 32 * MB),
+    mode=Mode.FULL_SPEED, why="the machine is idle", memory=MemoryUse(121 * MB, 512 * MB, 3 * MB, 32 * MB),
     machine=WORKER.machine, relay="bsky.network", run=1_764_070_000_000_000, plan="start", seq=23_884_112_004,
     time=before(hours=5),
     head=before(seconds=2), oldest=before(hours=72), covered_from=before(hours=24), frames=4_900_112, events=5_120_840,
@@ -94,7 +94,7 @@ def status(**changes: Any) -> Status:
             )
         ),
         last_letters=tuple(
-            Letter(p, 500_000 + p, before(minutes=4 + 9 * p), "did:plc:6fbqm2oftzwkrdhsm5fvi7dp", POST, reason)
+            LetterSummary(p, 500_000 + p, before(minutes=4 + 9 * p), "did:plc:6fbqm2oftzwkrdhsm5fvi7dp", POST, reason)
             for p, reason in enumerate((
                 "the block has another hash than its CID", "Postgres refuses it: nested deeper than 6,000 levels",
                 "the rev is more than an hour ahead",
@@ -108,7 +108,7 @@ def status(**changes: Any) -> Status:
 def caught_up() -> Status:
     """The same, when all is done and follows live."""
     live = msgspec.structs.replace(INGEST, time=before(seconds=1), left=0.0, rate=412.0, bytes_rate=3.1e6, speed=1.0)
-    full = msgspec.structs.replace(WORKER, mode="whole slices", why="the machine is idle", rate=411.0)
+    full = msgspec.structs.replace(WORKER, mode=Mode.WHOLE_SLICES, why="the machine is idle", rate=411.0)
     now = status()
     worker, ingest, _ = now.processes
     second_ago = before(seconds=1)
@@ -129,7 +129,7 @@ def hostile() -> Status:
     return status(
         relay=HOSTILE[1],
         collections=tuple(Counted(text, 10_000 - n) for n, text in enumerate(HOSTILE)),
-        last_letters=tuple(Letter(n, n, NOW, text, text, text) for n, text in enumerate(HOSTILE)),
+        last_letters=tuple(LetterSummary(n, n, NOW, text, text, text) for n, text in enumerate(HOSTILE)),
         troubles=HOSTILE,
         coverage=(
             Stretch("gap", before(hours=2), before(hours=1), HOSTILE[0]),
@@ -141,11 +141,11 @@ def hostile() -> Status:
 def worker_figures(**changes: Any) -> WorkerFigures:
     durations = Durations()
     for seconds in (0.004, 0.03, 0.03, 0.2, 45.0):
-        durations.begin()
-        durations.end(seconds)
+        durations.add(seconds)
     given: dict[str, Any] = {
         "state": WORKER, "assigned": True, "rebalances": 3, "durations": durations,
-        "held": tuple(Held(p.partition, p.next_offset, p.end, p.watermark_time) for p in status().partitions),
+        "most_transactions": 1,
+        "held": tuple(HeldPartition(p.partition, p.next_offset, p.end, p.watermark_time) for p in status().partitions),
     }  # fmt: skip
     return WorkerFigures(**{**given, **changes})
 
@@ -163,12 +163,16 @@ def history() -> History:
     made = History()
     for n in range(SLOTS):
         busy = n > 70
-        mode = "no database" if 40 <= n < 44 else "paced" if busy else "whole slices"
+        mode = Mode.NO_DATABASE if 40 <= n < 44 else Mode.PACED if busy else Mode.WHOLE_SLICES
         rate = (
-            0.0 if mode == "no database" else 2_450.0 + 120 * math.sin(n) if busy else 9_300.0 + 900 * math.sin(n / 3)
+            0.0
+            if mode is Mode.NO_DATABASE
+            else 2_450.0 + 120 * math.sin(n)
+            if busy
+            else 9_300.0 + 900 * math.sin(n / 3)
         )
         others = 0.6 + 0.08 * math.sin(n / 2) if busy else 0.05 + 0.03 * math.sin(n / 2)
         made.samples.append(
-            Sample(rate, 900_000 + n * 0 - 300 * n, int((150 + 30 * math.sin(n / 9)) * MB), others, mode)
+            HistorySample(rate, 900_000 + n * 0 - 300 * n, int((150 + 30 * math.sin(n / 9)) * MB), others, mode)
         )
     return made

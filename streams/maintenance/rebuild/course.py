@@ -16,19 +16,29 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import DatabaseError, MismatchError, SettingsError
 from streams.kafka.client import broker_error
-from streams.kafka.log_end import Silence
+from streams.kafka.log_end import LogEnd
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
 from streams.kafka.topic_guard import TopicGuard
 from streams.maintenance.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
 from streams.maintenance.rebuild.fill import Filler, Stopped
-from streams.maintenance.rebuild.schema import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
+from streams.maintenance.rebuild.schema import (
+    PartitionStart,
+    State,
+    begin,
+    both,
+    hold,
+    pass_over,
+    seed,
+    standing,
+    take_over,
+)
 from streams.maintenance.rebuild.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.messages import decode_message
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
 from streams.protocol.collection_filter import compile_patterns
 from streams.resources.machine import Machine
 from streams.resources.niceness import step_back
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import RebuildPoint, crash_point
 from streams.runtime.tasks import end_tasks
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink
@@ -181,7 +191,7 @@ class _Rebuild:
             if wanted.swap and not wanted.seed:
                 await self._refuse_later_beginning(state)
             await begin(self._rebuilt, state)
-            crash_point("rebuild.after_schema")
+            crash_point(RebuildPoint.AFTER_SCHEMA)
             return state
         await begin(self._rebuilt, state)  # a program that is newer than the one that began it
         if (state.topic, state.group, state.live) != (names.topic, names.rebuilt_group, names.live):
@@ -197,7 +207,7 @@ class _Rebuild:
         self._tell(f"{names.rebuilt} was begun already: going on from its own positions.{ignored}")
         return state
 
-    async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, Begin]:
+    async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, PartitionStart]:
         """Where each partition begins, and the first event there where something is before it."""
         starts: dict[TopicPartition, int] = await consumer.beginning_offsets(tps)
         if self._wanted.starts is None:
@@ -208,7 +218,7 @@ class _Rebuild:
         found = {}
         for tp in tps:
             offset = offsets[tp.partition]
-            found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else Begin(0)
+            found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else PartitionStart(0)
             consumer.pause(tp)
         return found
 
@@ -243,7 +253,7 @@ class _Rebuild:
             self._tell(f"copying the rows of {names.live} …")
             rows = await seed(self._rebuilt, names.live, names.group, self._wanted_still)
             self._tell(f"{rows:,} rows copied.")
-            crash_point("rebuild.after_seed")
+            crash_point(RebuildPoint.AFTER_SEED)
             seeded = await standing(self._rebuilt, names.live, names.rebuilt)
             assert seeded is not None
             self._state = seeded
@@ -252,7 +262,7 @@ class _Rebuild:
             ends = {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
             await filler.to(ends)
         await self._follow()
-        crash_point("rebuild.after_fill")
+        crash_point(RebuildPoint.AFTER_FILL)
         counts = filler.counts
         self._tell(
             f"{names.rebuilt} is filled: {counts.received:,} received, {counts.applied:,} processed, {counts.skipped:,}"
@@ -370,7 +380,7 @@ class _Rebuild:
                 if await was_swapped(self._live, names) is not None:
                     return
             raise
-        crash_point("rebuild.after_swap")
+        crash_point(RebuildPoint.AFTER_SWAP)
         self._tell(
             f"swapped in {time.monotonic() - began:.1f} s: {names.rebuilt} is {names.live} now, and what was "
             f"{names.live} is {names.kept}. Drop it when you do not need it: DROP SCHEMA {names.kept} CASCADE"
@@ -394,14 +404,14 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
         await end_tasks([task])
 
 
-async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:
+async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> PartitionStart:
     """The first event at or behind the offset: what is older than it is of before the beginning."""
     read_from(consumer, {tp: offset})
-    silence = Silence(consumer)
+    log_end = LogEnd(consumer)
     looked = 0
     while offset < end and looked < _LOOK and await consumer.position(tp) < end:
         messages = (await consumer.getmany(tp, timeout_ms=500, max_records=_LOOK)).get(tp, ())
-        end = await silence.end(tp, end, came=bool(messages))
+        end = await log_end.end(tp, end, came=bool(messages))
         for message in messages:
             looked += 1
             if message.key is None or message.value is None:
@@ -409,5 +419,5 @@ async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: i
             with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 event = decode_message(message.value)
                 if event.time_us is not None:
-                    return Begin(offset, event.time_us, event.seq)
-    return Begin(offset)
+                    return PartitionStart(offset, event.time_us, event.seq)
+    return PartitionStart(offset)

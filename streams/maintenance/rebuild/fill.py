@@ -18,7 +18,7 @@ from faust.types import TP
 
 from streams.errors import HeldError
 from streams.maintenance.progress import Progress
-from streams.maintenance.rebuild.schema import Begin
+from streams.maintenance.rebuild.schema import PartitionStart
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.worker.lanes import Lanes
 from streams.worker.slices import Slice, rewound, split
@@ -66,7 +66,7 @@ class Filler:
     ) -> None:
         self._consumer, self._sink, self._throttle, self._tell = consumer, sink, throttle, tell
         self._passed = passed
-        self._begins: Mapping[int, Begin] = {}
+        self._begins: Mapping[int, PartitionStart] = {}
         self._lanes = Lanes(self, sink, throttle, on_written=self._on_written, on_fault=self.fail)
         self._tps: dict[int, TopicPartition] = {tp.partition: tp for tp in consumer.assignment()}
         self._read: dict[int, int] = {}
@@ -90,7 +90,7 @@ class Filler:
         """Somebody else wrote the partition."""
         self.fail(HeldError(f"Another process writes {tp.topic}/{tp.partition} under our group: stop it, then go on."))
 
-    def _on_written(self, partition: int, written: Written) -> None:
+    def _on_written(self, _partition: int, written: Written, _seconds: float) -> None:
         counts = self.counts
         self.counts = Written(
             received=counts.received + written.received, applied=counts.applied + written.applied,
@@ -129,7 +129,7 @@ class Filler:
         if self._stopping:
             raise Stopped
 
-    async def start(self, begins: Mapping[int, Begin]) -> None:
+    async def start(self, begins: Mapping[int, PartitionStart]) -> None:
         """Go to the schema's positions, and where it has none to ``begins``. Raises MismatchError for a shorter log."""
         self._begins = begins
         tps = list(self._tps.values())
@@ -185,7 +185,7 @@ class Filler:
             done = set()
             if deadline is not None and time.monotonic() > deadline:
                 return False
-            await self._throttle.room(lambda: self.wanted)
+            await self._throttle.wait_for_memory(lambda: self.wanted)
             for partition, messages in (await self._fetch(todo)).items():
                 await self._submit(partition, [m for m in messages if m.offset < todo[partition]])
                 if messages[-1].offset >= todo[partition]:  # there is nothing below the target any more

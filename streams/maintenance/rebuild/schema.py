@@ -28,7 +28,7 @@ LOCK_LOOK: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class PartitionStart:
     """Where a rebuild began in a partition; ``time`` (µs) and ``seq`` are those of the first event there, if any.
 
     Of what is below ``covered`` the seed has the rows; what is below ``passed`` was therefore not read.
@@ -48,7 +48,7 @@ class State:
     topic: str
     group: str
     live: str
-    begins: Mapping[int, Begin]
+    begins: Mapping[int, PartitionStart]
     seed: bool
     seeded: bool
 
@@ -101,11 +101,11 @@ async def standing(database: Database, live: str, schema: str) -> State | None:
 
 
 def _state(row: asyncpg.Record) -> State:
-    begins = {int(partition): Begin(**begin) for partition, begin in json.loads(row["begins"]).items()}
+    begins = {int(partition): PartitionStart(**begin) for partition, begin in json.loads(row["begins"]).items()}
     return State(row["topic"], row["consumer_group"], row["live"], begins, row["seed"], row["seeded"])
 
 
-def _text(begins: Mapping[int, Begin]) -> str:
+def _text(begins: Mapping[int, PartitionStart]) -> str:
     return json.dumps({str(partition): asdict(begin) for partition, begin in begins.items()})
 
 

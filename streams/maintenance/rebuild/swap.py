@@ -18,7 +18,7 @@ from streams.maintenance.rebuild.schema import both, copied
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 from streams.postgres.sql_text import literal, quoted
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import RebuildPoint, crash_point
 
 #: Names of a list that a sentence shows.
 _SHOWN: Final = 5
@@ -122,7 +122,7 @@ async def swap(connection: Connection, names: Names) -> None:
     await connection.execute(f"ALTER SCHEMA {rebuilt} RENAME TO {live}")
     now = await connection.fetchval("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"')")
     await connection.execute(f"COMMENT ON SCHEMA {kept} IS {literal(names.note + now)}")
-    crash_point("rebuild.before_swap_commit")
+    crash_point(RebuildPoint.BEFORE_SWAP_COMMIT)
 
 
 def group_of(schema: str) -> str:

@@ -20,7 +20,7 @@ from streams.messages import Position
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.events import frame_seq
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
-from streams.runtime.drills import crash_point
+from streams.runtime.drills import IngestPoint, crash_point
 from streams.runtime.waiting import RateLimitedLog, Stopped, StopSignal
 from streams.settings import Settings
 from streams.sources.firehose.first_frame import FirstFrame
@@ -174,9 +174,9 @@ class FirehoseReader(Source):
 
     async def _announce(self, publisher: Publisher) -> None:
         """Write the run's first watermarks: a consumer learns of the run, and a restart resumes it."""
-        crash_point("run.before_first_watermark")
+        crash_point(IngestPoint.RUN_BEFORE_FIRST_WATERMARK)
         await self._until_acknowledged(publisher.write_watermarks())
-        crash_point("run.after_first_watermark")
+        crash_point(IngestPoint.RUN_AFTER_FIRST_WATERMARK)
         self.start.announced = self.has_watermarks = True
 
     async def drain(self, publisher: Publisher) -> None:

@@ -13,16 +13,16 @@ from pydantic import SecretStr
 from streams.environment.database_url import AddressError, parse
 from streams.settings import PROFILES, Settings
 
-Source = Literal["environment", ".env", "profile", "default", "embedded stack"]
+SettingSource = Literal["environment", ".env", "profile", "default", "embedded stack"]
 
 _HIDDEN: Final = "***"
-#: A parameter of a URL's query whose name has one of these is secret. A file's name is not: the file guards itself.
+#: A parameter of a URL's query whose name has one of these is secret. A file's name is not secret: its contents are.
 _SECRET: Final = ("password", "token", "secret")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST: Final = r"(?:\[[^\]]*\]|[^:\[\],]*)(?::\d*)?"
 #: A host, or several, with their ports.
 _HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
-#: The settings that the embedded stack stands in for.
+#: The settings whose value the embedded stack provides.
 _EMBEDDED: Final = ("kafka_bootstrap_servers", "database_url")
 
 
@@ -31,7 +31,7 @@ class Shown(msgspec.Struct, frozen=True):
 
     name: str
     value: str | None
-    source: Source
+    source: SettingSource
 
 
 def shown_settings(
@@ -40,7 +40,7 @@ def shown_settings(
     dotenv: Mapping[str, str | None],
     stack: Mapping[str, str] | None,
 ) -> list[Shown]:
-    """All settings, in their order. ``stack``: what the embedded stack that is up stands in for."""
+    """Return all settings, in their order. ``stack``: the settings that the running embedded stack replaces."""
     return [_shown(settings, name, environment, dotenv, stack or {}) for name in Settings.model_fields]
 
 
@@ -53,7 +53,7 @@ def _shown(
 ) -> Shown:
     value = as_shown(getattr(settings, name))
     if _has(environment, name):
-        source: Source = "environment"
+        source: SettingSource = "environment"
     elif _has(dotenv, name):
         source = ".env"
     elif name in _EMBEDDED and stack.get(name):
@@ -66,12 +66,12 @@ def _shown(
 
 
 def _has(names: Mapping[str, str | None], name: str) -> bool:
-    """Whether it is set there: in any case, and not empty, as the settings are read."""
+    """Return True if the name is set there (in upper or lower case) and not empty, as the settings are read."""
     return any(key.lower() == name and value for key, value in names.items())
 
 
 def as_shown(value: object) -> str | None:
-    """A value as it may be shown."""
+    """Return a value as it may be shown."""
     if value is None or value == ():
         return None
     if isinstance(value, SecretStr):
@@ -86,20 +86,20 @@ def as_shown(value: object) -> str | None:
 
 
 def redacted(url: str, hidden: str = _HIDDEN) -> str:
-    """An address with ``hidden`` for its secrets, or without them; rather too much is hidden than too little."""
+    """Return an address with ``hidden`` for its secrets, or without them. In doubt a part is hidden."""
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         return _HIDDEN
     if scheme in ("postgresql", "postgres"):
         try:
             parse(url)
-        except AddressError:  # nobody knows where its secrets end
+        except AddressError:  # the end of its secrets is not known
             return f"{scheme}://{_HIDDEN}"
     place, mark, query = rest.partition("?")
     authority, slash, path = place.partition("/")
     login, at, hosts = authority.rpartition("@")
     query = "&".join(_parameters(query, hidden))
-    # A password that is not encoded as it must be ends nobody knows where.
+    # The end of a password that is not properly encoded is not known.
     if "@" in path + query or not _HOSTS.fullmatch(hosts):
         return f"{scheme}://{_HIDDEN}"
     user, colon, _ = login.partition(":")
@@ -108,7 +108,7 @@ def redacted(url: str, hidden: str = _HIDDEN) -> str:
 
 
 def _parameters(query: str, hidden: str) -> Iterator[str]:
-    """A query's parameters, the secret ones hidden or left out."""
+    """Yield a query's parameters, the secret ones hidden or left out."""
     for pair in query.split("&"):
         name, equals, _ = pair.partition("=")
         if not any(word in unquote(name).lower() for word in _SECRET):

@@ -21,8 +21,8 @@ log = structlog.get_logger("streams.ingest")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where the ingest stands. Times in µs since the epoch; ``head`` is the time of the head at the start, or None."""
+class IngestPosition:
+    """How far the ingest is. Times in µs since the epoch; ``head`` is the time of the head at the start, or None."""
 
     seq: int
     events: int
@@ -42,7 +42,7 @@ class IngestProgress:
         self._bar: Progress | None = None
 
     def begin(self) -> None:
-        """From now on there is something to show. On a terminal that takes it over, until ``close``."""
+        """Begin to show the progress. It takes over a terminal until ``close``."""
         if self._bar is None and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("[bold]ingest"), BarColumn(), TextColumn("{task.percentage:>5.1f} %"),
@@ -51,11 +51,11 @@ class IngestProgress:
             self._task = self._bar.add_task("ingest", total=1.0, text="")
             self._bar.start()
 
-    def show(self, standing: Standing, *, left: float | None, final: bool = False) -> None:
-        """Show where things stand, with so many seconds to the end (None: not known)."""
+    def show(self, position: IngestPosition, *, left: float | None, final: bool = False) -> None:
+        """Show how far it is, with so many seconds to the end (None: not known)."""
         now = time.monotonic()
-        self._rate.add(now, standing.events)
-        facts = self._facts(standing, left)
+        self._rate.add(now, position.events)
+        facts = self._facts(position, left)
         if self._bar is not None and not final:
             text = "{rate} evt/s  seq {seq}  covered to {covered_to}  lag {lag}  left {left}".format(**facts)
             self._bar.update(self._task, completed=facts["done"] or 0.0, text=text)
@@ -68,7 +68,7 @@ class IngestProgress:
         """Events a second, as last shown."""
         return self._rate.per_second
 
-    def _facts(self, now: Standing, left: float | None) -> dict[str, Any]:
+    def _facts(self, now: IngestPosition, left: float | None) -> dict[str, Any]:
         lag = done = None
         if now.time is not None and now.head is not None:
             lag = max(now.head - now.time, 0) / 1e6

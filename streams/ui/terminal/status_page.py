@@ -16,7 +16,7 @@ from streams.status.process import order_text
 from streams.status.troubles import process_name, replaced
 from streams.text import shown, span
 
-#: Columns where the output is no terminal.
+#: Columns where the output is not a terminal.
 PLAIN_WIDTH: Final = 120
 #: Rows of collections and of dead letters.
 _MOST: Final = 8
@@ -29,14 +29,14 @@ _DRAWN: Final = {
 
 
 def console_for(is_terminal: bool) -> Console:
-    """A console of standard output: as wide as the terminal, or PLAIN_WIDTH. Nothing in a string is markup."""
+    """Return a console of standard output: as wide as the terminal, or PLAIN_WIDTH. Nothing in a string is markup."""
     if is_terminal:
         return Console(highlight=False, markup=False, emoji=False)
     return Console(width=PLAIN_WIDTH, highlight=False, markup=False, emoji=False, no_color=True)
 
 
 def page(status: Status) -> RenderableType:
-    """The whole page, what is wrong first."""
+    """Return the whole page, the troubles first."""
     return Group(
         _line("topic ", status.topic, " → schema ", status.schema, " (group ", status.group, "), ", _time(status.at)),
         *_troubles(status),
@@ -96,7 +96,7 @@ def _coverage(status: Status) -> Iterable[Text]:
 
 
 def strip(coverage: tuple[Stretch, ...], width: int = _STRIP) -> Text:
-    """The coverage as a strip; a gap is drawn however short it is."""
+    """Return the coverage as a strip; a gap is drawn however short it is."""
     begin, end = coverage[0].begin, max(stretch.end for stretch in coverage)
     whole = max((end - begin).total_seconds(), 1e-6)
     drawn = ["·"] * width
@@ -124,7 +124,7 @@ def _processes(status: Status) -> Iterable[RenderableType]:
 
 
 def _machines(status: Status) -> Iterable[RenderableType]:
-    """What each process counts as other work on its machine."""
+    """Yield what each process counts as other work on its machine."""
     table = _table("process", "its machine", "counts as other work")
     for process in status.processes:
         state = process.worker or process.ingest
@@ -161,7 +161,7 @@ def _does(process: Process) -> str:
         left = f"; {span(ingest.left)} to the head" if ingest.left is not None else ""
         order = f"; {said}" if (said := order_text(ingest.repeated, ingest.late)) else ""
         return f"{ingest.mode}: {shown(ingest.why, 200)}; {ingest.rate:,.1f} events/s; seq {ingest.seq}{left}{order}"
-    return "a version that says what this one does not understand"
+    return "its state is of a version that this one cannot read"
 
 
 def _partitions(status: Status) -> Table:

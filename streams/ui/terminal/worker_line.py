@@ -1,6 +1,6 @@
 """The worker's progress on a terminal: one line that stays at the bottom, above which the log lines go by.
 
-Where standard error is no terminal there is none: the ``[BACKFILL]`` lines are the progress.
+Without a terminal on standard error the ``[BACKFILL]`` lines are the progress.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SHOW_EVERY: Final = 0.5
 
 
 class WorkerProgress:
-    """Shows from ``start`` to ``close``; what is written to standard error meanwhile goes by above it."""
+    """A line from ``start`` to ``close``; what is written to standard error meanwhile scrolls by above it."""
 
     def __init__(self) -> None:
         self._live: Live | None = None
 
     def start(self) -> bool:
-        """Take the terminal's last line; whether there is one."""
+        """Take the terminal's last line; return False where standard error is not a terminal."""
         if not sys.stderr.isatty():
             return False
         console = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -36,7 +36,7 @@ class WorkerProgress:
         return True
 
     def show(self, state: WorkerState, lag: int | None) -> None:
-        """Show where things stand."""
+        """Show the figures."""
         if self._live is not None:
             self._live.update(Text(line(state, lag), no_wrap=True, overflow="ellipsis"), refresh=True)
 
@@ -48,7 +48,7 @@ class WorkerProgress:
 
 
 def line(state: WorkerState, lag: int | None) -> str:
-    """What one line has room for: lag, rate, pace, memory."""
+    """Return the most important figures in one line: lag, rate, pace, memory."""
     wait = "?" if lag is None else f"{lag:,}"
     memory = f"{state.memory.rss >> 20}/{state.memory.limit >> 20} MB"
     return (

@@ -7,15 +7,14 @@ from typing import Final
 import msgspec
 
 from streams.resources.others import others_in_words
-from streams.status.process import Machine
+from streams.status.process import MachineUse, Mode
 from streams.text import UNKNOWN, number, share, size, stranger
 from streams.ui.web.drawing import HEIGHT, Block, ceiling, line, plain, span
 from streams.ui.web.figures import Figures
 from streams.ui.web.history import SLOTS, History
 
-#: Modes in which work goes as fast as it can, and those in which it goes slowly on purpose; all others wait.
-_FULL: Final = frozenset({"whole slices", "full speed"})
-_SLOW: Final = frozenset({"paced", "small batches"})
+#: Where a block begins in the strip, by its mode's speed: 0 is the strip's top.
+_TOPS: Final = {"full": 0.0, "slow": 0.4, "waits": 0.75}
 
 
 class Chart(msgspec.Struct, frozen=True):
@@ -30,7 +29,7 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 class Charts(msgspec.Struct, frozen=True):
-    """All of them. ``mode`` and ``why`` say what the throttle does now; kinds of ``modes``: full, slow, waits."""
+    """All charts. ``mode`` and ``why`` say what the throttle does now; kinds of ``modes``: full, slow, waits."""
 
     who: str
     mode: str
@@ -41,14 +40,14 @@ class Charts(msgspec.Struct, frozen=True):
 
 
 def charts(figures: Figures, history: History) -> Charts:
-    """The series of this process' history."""
+    """Return the charts of this process' history."""
     state = figures.state
     series = [_rate(history)]
     if figures.kind == "worker":
         series.append(_lag(history))
     series.append(_memory(history, state.memory.limit if state is not None else 0))
     series.append(_others(history))
-    mode = state.mode if state is not None else "starting"
+    mode = state.mode if state is not None else Mode.STARTING
     return Charts(
         who=f"This {figures.kind}",
         mode=f"{mode.capitalize()}:",
@@ -59,7 +58,7 @@ def charts(figures: Figures, history: History) -> Charts:
     )
 
 
-def _who(machine: Machine | None) -> str:
+def _who(machine: MachineUse | None) -> str:
     """Return who uses the machine besides us, as a sentence."""
     if machine is None:
         return ""
@@ -101,8 +100,7 @@ def _last(values: list[float | None], words: object) -> str:
     return str(words(values[-1])) if values else UNKNOWN
 
 
-def _mode(mode: str, begin: int, end: int) -> Block:
-    kind, top = ("full", 0.0) if mode in _FULL else ("slow", 0.4) if mode in _SLOW else ("waits", 0.75)
+def _mode(mode: Mode, begin: int, end: int) -> Block:
     x, width = span(begin, end, 0, SLOTS)
-    y = top * HEIGHT
-    return Block(kind, x, width, plain(y), plain(HEIGHT - y), mode)
+    y = _TOPS[mode.speed] * HEIGHT
+    return Block(mode.speed, x, width, plain(y), plain(HEIGHT - y), mode)

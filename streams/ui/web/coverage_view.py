@@ -11,7 +11,7 @@ from streams.status.model import Status, Stretch
 from streams.text import clock, duration, stranger
 from streams.ui.web.drawing import HEIGHT, Block, plain, span
 
-#: Most stretches that are drawn, and gaps that are told.
+#: Most stretches that are drawn, and gaps that are listed.
 MOST_STRETCHES: Final = 200
 MOST_GAPS: Final = 8
 #: The kinds in the order of the legend: name, what it says, where in the strip it begins (0 is its top).
@@ -25,7 +25,7 @@ KINDS: Final = {
 
 
 class Legend(msgspec.Struct, frozen=True):
-    """A kind, and how much time of it there is."""
+    """A kind of stretch, and its time in all."""
 
     kind: str
     name: str
@@ -51,7 +51,7 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 def coverage(status: Status | None, now: dt.datetime) -> Coverage:
-    """The strip of a Status. What was asked for is its length."""
+    """Return the strip of a Status, as long as the time that was asked for."""
     stretches = status.coverage[-MOST_STRETCHES:] if status is not None else ()
     if not stretches:
         return Coverage("Nothing is known of the time that is covered yet.", "", "", "", (), _legend(()), ())

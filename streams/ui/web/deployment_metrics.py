@@ -22,10 +22,10 @@ class DeploymentFigures(Collector):
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """The figures of the Status."""
+        """Yield the figures of the Status."""
         status = self._status
         yield from gauge(
-            f"{_NAME}_up", "Whether Kafka and Postgres could be read for these figures.", float(status is not None)
+            f"{_NAME}_up", "1 if Kafka and Postgres could be read for these figures.", float(status is not None)
         )
         if status is not None:
             yield from _counts(status)
@@ -53,7 +53,7 @@ def _counts(status: Status) -> Iterator[Metric]:
     yield from gauge(
         f"{_NAME}_left_seconds", "Seconds until everything is in Postgres, at this speed.", status.seconds_left
     )
-    yield from gauge(f"{_NAME}_paused", "Whether the command pause holds.", float(status.paused is not None))
+    yield from gauge(f"{_NAME}_paused", "1 while the command pause is in effect.", float(status.paused is not None))
     yield from gauge(f"{_NAME}_troubles", "Troubles that the page shows.", len(status.troubles))
     offset = GaugeMetricFamily(f"{_NAME}_next_offset", "The offset that is applied next.", labels=["partition"])
     lag = GaugeMetricFamily(f"{_NAME}_partition_lag_messages", "Messages not in Postgres.", labels=["partition"])
@@ -73,7 +73,7 @@ def _times(status: Status) -> Iterator[Metric]:
 
 
 def _processes(status: Status) -> Iterator[Metric]:
-    """Processes that are there, and those that are silent, have not ended in order, and were not replaced."""
+    """Yield the number of live processes, and of lost ones that were not replaced."""
     family = GaugeMetricFamily(
         f"{_NAME}_processes", "Processes, by kind and whether they are there.", labels=["kind", "state"]
     )

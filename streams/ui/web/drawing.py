@@ -28,12 +28,12 @@ class Block(msgspec.Struct, frozen=True):
 
 
 def plain(value: float) -> str:
-    """A number as SVG wants it, with no more digits than can be seen."""
+    """Return a number as SVG wants it, with no more digits than can be seen."""
     return f"{value:.4g}"
 
 
 def line(values: Sequence[float | None], top: float, slots: int) -> tuple[str, str]:
-    """The paths of a line and of the area below it. The newest value is at the right; ``top`` is the box's height.
+    """Return the paths of a line and of the area below it, the newest value at the right; ``top`` is the box's height.
 
     A value that is not known interrupts the line.
     """
@@ -64,7 +64,7 @@ def line(values: Sequence[float | None], top: float, slots: int) -> tuple[str, s
 
 
 def ceiling(values: Sequence[float | None]) -> float:
-    """A round number that is not less than any value: 1, 2 or 5 times a power of ten."""
+    """Return a round number that is not less than any value: 1, 2 or 5 times a power of ten."""
     most = max((value for value in values if value is not None), default=0.0)
     step = 1.0
     while step * 10 <= most:
@@ -73,7 +73,7 @@ def ceiling(values: Sequence[float | None]) -> float:
 
 
 def span(begin: float, end: float, whole_begin: float, whole_end: float) -> tuple[str, str]:
-    """Where a stretch of a strip begins and how wide it is."""
+    """Return where a stretch of a strip begins and how wide it is."""
     whole = max(whole_end - whole_begin, 1e-9)
     left = (min(max(begin, whole_begin), whole_end) - whole_begin) / whole * WIDTH
     right = (min(max(end, whole_begin), whole_end) - whole_begin) / whole * WIDTH
@@ -82,7 +82,7 @@ def span(begin: float, end: float, whole_begin: float, whole_end: float) -> tupl
 
 
 def bar(value: float, most: float) -> str:
-    """The width of a bar of 100; what is not nothing can be seen."""
+    """Return the width of a bar, of 100. A value above 0 is wide enough to be seen."""
     if value <= 0 or most <= 0:
         return "0"
     return plain(max(1.5, min(value / most, 1.0) * 100))

@@ -1,4 +1,4 @@
-"""Server-sent events: one View a second, made once for all who look. A client that does not keep up is dropped."""
+"""Server-sent events: one view of the page a second, made once for all clients. A slow client is dropped."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SLOWEST: Final = 5.0
 HIGH_WATER: Final = 64 * 1024
 
 
-class Events:
-    """Whoever looks, and the task that makes the events while somebody does."""
+class EventStream:
+    """The clients, and the task that makes the events while there are any."""
 
     def __init__(self, make: Callable[[], Awaitable[bytes]]) -> None:
         self._make = make
@@ -33,7 +33,7 @@ class Events:
 
     @property
     def clients(self) -> int:
-        """How many look."""
+        """The number of clients."""
         return len(self._clients)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -62,7 +62,7 @@ class Events:
         return response
 
     async def _run(self) -> None:
-        """Make events while anybody looks."""
+        """Make events while there are clients."""
         loop = asyncio.get_running_loop()
         while self._clients:
             began = loop.time()
@@ -78,7 +78,7 @@ class Events:
             await asyncio.sleep(max(EVERY / 10, EVERY - (loop.time() - began)))
 
     async def close(self) -> None:
-        """Let everybody go."""
+        """End every client's stream."""
         self._closed = True
         if self._maker is not None:
             self._maker.cancel()
@@ -90,7 +90,7 @@ class Events:
 
 
 def _bound(request: web.Request) -> None:
-    """Let no more wait for a client than what it may reasonably be behind."""
+    """Limit the bytes that may wait for a client."""
     if request.transport is None:
         return
     request.transport.set_write_buffer_limits(high=HIGH_WATER)

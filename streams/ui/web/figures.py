@@ -1,4 +1,4 @@
-"""What a process tells its own web port, from the counters that it has anyway. Nothing here is counted per event."""
+"""A process' figures for its own web port, from counters that it has anyway. Nothing here is counted per event."""
 
 from __future__ import annotations
 
@@ -14,34 +14,20 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 
 class Durations:
-    """How long transactions took: a count for each of BUCKETS, and one for all that took longer; how many at once."""
+    """A histogram of transactions: a count for each of BUCKETS, and one for all that took longer."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
-        self.under_way = 0
-        #: The most at once, since the start.
-        self.most = 0
 
-    @property
-    def count(self) -> int:
-        """Transactions in all."""
-        return sum(self.counts)
-
-    def begin(self) -> None:
-        """A transaction begins."""
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-
-    def end(self, seconds: float) -> None:
-        """A transaction has ended, well or not."""
-        self.under_way -= 1
+    def add(self, seconds: float) -> None:
+        """Count a transaction."""
         self.seconds += seconds
         self.counts[next((i for i, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))] += 1
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldPartition:
     """A partition that this worker holds: the sink applies ``next_offset`` next; ``end`` as far as Kafka has told."""
 
     partition: int
@@ -57,14 +43,19 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class WorkerFigures:
-    """A worker. ``assigned``: whether Kafka has told it its partitions; it may have none."""
+    """A worker. ``assigned``: Kafka has told it its partitions; it may have none.
+
+    ``transactions`` are under way; ``most_transactions`` were, at once, since the start.
+    """
 
     state: WorkerState
     assigned: bool = False
     rebalances: int = 0
     broker_away: bool = False
-    held: Sequence[Held] = ()
+    held: Sequence[HeldPartition] = ()
     durations: Durations = field(default_factory=Durations)
+    transactions: int = 0
+    most_transactions: int = 0
     kind: Literal["worker"] = "worker"
 
     @property

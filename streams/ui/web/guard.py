@@ -1,4 +1,4 @@
-"""What every request and every answer has to keep to, whatever is asked for."""
+"""The rules for every request and every answer, whatever is asked for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS: Final = {
 
 
 def names_loopback(host: str | None) -> bool:
-    """Whether a Host header names this machine to itself. Another name that leads here is DNS rebinding."""
+    """Return True if a Host header names this machine to itself. Another name that leads here is DNS rebinding."""
     try:
         name = urlsplit(f"//{host}").hostname if host else None
         return name == "localhost" or (name is not None and ipaddress.ip_address(name).is_loopback)
@@ -35,7 +35,7 @@ def names_loopback(host: str | None) -> bool:
 
 
 def guard(*, loopback: bool) -> Middleware:
-    """The middleware: methods, Host, headers; an error is a line in the log and an answer, never more."""
+    """Return the middleware: methods, Host, headers. An error is a line in the log and an answer, never more."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -57,6 +57,6 @@ def guard(*, loopback: bool) -> Middleware:
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Before any answer is sent."""
+    """Add our headers before an answer is sent."""
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-store")

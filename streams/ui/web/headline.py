@@ -1,4 +1,4 @@
-"""The page's one sentence: how it stands, and what it waits for. Pure."""
+"""The page's one sentence: the state of the deployment, and what it waits for. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Final
 import msgspec
 
 from streams.status.model import Status
-from streams.status.process import IngestState, WorkerState
+from streams.status.process import IngestState, Mode, WorkerState
 from streams.status.troubles import reaches_head
 from streams.text import clock, duration, number, stranger
 from streams.ui.web.figures import Figures
 
 #: Messages that may be on their way at any moment, while all is applied that can be.
 _AT_REST: Final = 50
-_WAITS: Final = frozenset({"no database", "no broker", "no relay", "memory", "small batches", "retention"})
 
 
 class Headline(msgspec.Struct, frozen=True):
-    """``title`` is for the browser's tab. ``tone``: good, busy, wait, bad."""
+    """The sentence. ``title`` is for the browser's tab. ``tone``: good, busy, wait, bad."""
 
     tone: str
     title: str
@@ -28,7 +27,7 @@ class Headline(msgspec.Struct, frozen=True):
 
 
 def headline(status: Status | None, trouble: str | None, figures: Figures, now: dt.datetime) -> Headline:
-    """How a deployment stands, in a sentence; the worst that is true."""
+    """Return the state of a deployment in a sentence: the worst that is true."""
     if status is None:
         detail = stranger(trouble, 300) if trouble else "It is being read."
         return Headline("wait", "not known", "The deployment cannot be seen from here now.", detail)
@@ -50,8 +49,8 @@ def headline(status: Status | None, trouble: str | None, figures: Figures, now: 
 
 
 def _working(status: Status, workers: list[WorkerState], ingest: IngestState | None, now: dt.datetime) -> Headline:
-    waits: list[WorkerState | IngestState] = [*(w for w in workers if w.mode in _WAITS)]
-    if ingest is not None and ingest.mode in _WAITS:
+    waits: list[WorkerState | IngestState] = [*(w for w in workers if w.mode.is_waiting)]
+    if ingest is not None and ingest.mode.is_waiting:
         waits.append(ingest)
     if waits:
         first = waits[0]
@@ -64,13 +63,13 @@ def _working(status: Status, workers: list[WorkerState], ingest: IngestState | N
 
 
 def _at_rest(status: Status, now: dt.datetime) -> Headline | None:
-    """How it stands while nothing waits in Kafka; None while there is more to come."""
+    """Return the sentence while nothing waits in Kafka; None while there is more to come."""
     runs = any(process.kind == "ingest" and process.alive for process in status.processes)
     up_to = clock(status.covered_to, now)
     if reaches_head(status.covered_to, status):
         detail = "" if runs else "No ingest runs: nothing new is read from the relay."
         return Headline("good", "caught up", f"Caught up: everything up to {up_to} UTC is in Postgres.", detail)
-    # An ingest needs no database, and then nobody here hears of it: what it writes is seen.
+    # An ingest without a database has no row. Only its writes to Kafka show that it runs.
     if not runs and not status.rates.kafka:
         what = "Nothing is" if status.covered_to is None else f"What came after {up_to} UTC is not"
         return Headline("bad", "no ingest", "No ingest runs.", f"{what} read from the relay until one is started.")
@@ -80,12 +79,12 @@ def _at_rest(status: Status, now: dt.datetime) -> Headline | None:
 
 
 def pace(workers: list[WorkerState]) -> str:
-    """What the throttle does and why, of the first worker that is paced, else of the first."""
-    paced = [worker for worker in workers if worker.mode == "paced"] or workers
+    """Return what the throttle does and why, of the first worker that is paced, else of the first."""
+    paced = [worker for worker in workers if worker.mode is Mode.PACED] or workers
     if not paced:
         return ""
     first = paced[0]
-    said = {"paced": "At the settings' pace", "whole slices": "As fast as it goes"}.get(
+    said = {Mode.PACED: "At the settings' pace", Mode.WHOLE_SLICES: "As fast as it goes"}.get(
         first.mode, first.mode.capitalize()
     )
     return f"{said}: {stranger(first.why, 200)}." if first.why else f"{said}."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from streams.status.process import Mode
 from streams.ui.web.figures import Figures
 
 #: Seconds between two samples, and how many are kept.
@@ -16,44 +17,44 @@ MINUTES: Final = round(EVERY * SLOTS / 60)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One look. ``rate`` is of events a second, ``others`` a share of the machine."""
+class HistorySample:
+    """The figures at one moment. ``rate``: events a second; ``others``: a share of the machine."""
 
     rate: float
     lag: int | None
     rss: int
     others: float | None
-    mode: str
+    mode: Mode
 
 
-def sample(figures: Figures) -> Sample:
-    """What is kept of the figures now."""
+def sample(figures: Figures) -> HistorySample:
+    """Return the parts of the figures that are kept."""
     state = figures.state
     if state is None:
-        return Sample(0.0, None, 0, None, "starting")
+        return HistorySample(0.0, None, 0, None, Mode.STARTING)
     lag = figures.lag if figures.kind == "worker" else None
     others = state.machine.others if state.machine is not None else None
-    return Sample(state.rate, lag, state.memory.rss, others, state.mode)
+    return HistorySample(state.rate, lag, state.memory.rss, others, state.mode)
 
 
 class History:
     """The samples, oldest first."""
 
     def __init__(self) -> None:
-        self.samples: deque[Sample] = deque(maxlen=SLOTS)
+        self.samples: deque[HistorySample] = deque(maxlen=SLOTS)
 
     def add(self, figures: Figures) -> None:
         """Keep a sample, and forget one that is older than all of it."""
         self.samples.append(sample(figures))
 
-    def values(self, of: Callable[[Sample], float | None]) -> list[float | None]:
-        """One figure of all samples."""
+    def values(self, of: Callable[[HistorySample], float | None]) -> list[float | None]:
+        """Return one figure of all samples."""
         return [of(kept) for kept in self.samples]
 
-    def modes(self) -> list[tuple[str, int, int]]:
-        """The modes in their order, each with the slots from which and to which it lasted."""
+    def modes(self) -> list[tuple[Mode, int, int]]:
+        """Return the modes in their order, each with the slots of its begin and its end."""
         begin = SLOTS - len(self.samples)
-        found: list[tuple[str, int, int]] = []
+        found: list[tuple[Mode, int, int]] = []
         for slot, kept in enumerate(self.samples, begin):
             if found and found[-1][0] == kept.mode:
                 found[-1] = (kept.mode, found[-1][1], slot + 1)

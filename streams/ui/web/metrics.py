@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, get_args
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -15,27 +15,27 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from streams import __version__
-from streams.status.process import IngestMode, Machine, Memory, WorkerMode
+from streams.status.process import INGEST_MODES, WORKER_MODES, MachineUse, MemoryUse, Mode
 from streams.ui.web.figures import BUCKETS, Figures, IngestFigures, WorkerFigures
 
-#: What every name begins with.
+#: The beginning of every name.
 PREFIX: Final = "atproto_streams"
 _WORKER: Final = f"{PREFIX}_worker"
 _INGEST: Final = f"{PREFIX}_ingest"
 
 
 class ProcessFigures(Collector):
-    """What this process says of itself."""
+    """The collector of this process' figures."""
 
     def __init__(self, figures: Callable[[], Figures]) -> None:
         self._figures = figures
 
     def describe(self) -> list[Metric]:
-        """Nothing: the registry must not ask before there is something to say."""
+        """Return nothing: the registry must not ask before there are figures."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The figures now."""
+        """Yield the figures now."""
         figures = self._figures()
         yield InfoMetricFamily(f"{PREFIX}", "The version that runs.", {"version": __version__, "kind": figures.kind})
         if isinstance(figures, WorkerFigures):
@@ -45,13 +45,13 @@ class ProcessFigures(Collector):
 
 
 def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
-    """A gauge; none while its value is not known."""
+    """Yield a gauge; none while its value is not known."""
     if value is not None:
         yield GaugeMetricFamily(name, text, value=value)
 
 
 def counter(name: str, text: str, value: float) -> Metric:
-    """A counter; ``_total`` is appended."""
+    """Return a counter; ``_total`` is appended."""
     return CounterMetricFamily(name, text, value=value)
 
 
@@ -62,8 +62,8 @@ def _worker(figures: WorkerFigures) -> Iterator[Metric]:
         events.add_metric([outcome], count)
     yield events
     for name, text, value in (
-        ("", "Transactions under way.", durations.under_way),
-        ("_max", "Most transactions that were under way at once, since the start.", durations.most),
+        ("", "Transactions under way.", figures.transactions),
+        ("_max", "Most transactions that were under way at once, since the start.", figures.most_transactions),
         ("_limit", "BACKFILL_MAX_CONCURRENT.", state.transactions_max),
     ):
         yield from gauge(f"{_WORKER}_transactions_in_flight{name}", text, value)
@@ -74,10 +74,10 @@ def _worker(figures: WorkerFigures) -> Iterator[Metric]:
         buckets.append((bound, below))
     seconds.add_metric([], buckets, durations.seconds)
     yield seconds
-    yield counter(f"{_WORKER}_rebalances", "Times that Kafka shared out the partitions anew.", figures.rebalances)
+    yield counter(f"{_WORKER}_rebalances", "Times that Kafka assigned the partitions again.", figures.rebalances)
     yield from _partitions(figures)
     yield from _modes(
-        f"{_WORKER}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.", WorkerMode, state.mode
+        f"{_WORKER}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.", WORKER_MODES, state.mode
     )
     yield from _memory(_WORKER, state.memory)
     yield from _machine(_WORKER, state.machine)
@@ -112,7 +112,7 @@ def _ingest(figures: IngestFigures) -> Iterator[Metric]:
     )
     yield from _modes(
         f"{_INGEST}_mode", "Why it goes at the pace that it goes: 1 for the mode that holds.",
-        IngestMode, state.mode if state is not None else "starting",
+        INGEST_MODES, state.mode if state is not None else Mode.STARTING,
     )  # fmt: skip
     if state is None:
         return
@@ -139,21 +139,21 @@ def _ingest(figures: IngestFigures) -> Iterator[Metric]:
     yield from _machine(_INGEST, state.machine)
 
 
-def _modes(name: str, text: str, modes: object, now: str) -> Iterator[Metric]:
+def _modes(name: str, text: str, modes: Iterable[Mode], now: Mode) -> Iterator[Metric]:
     family = GaugeMetricFamily(name, text, labels=["mode"])
-    for mode in get_args(modes):
-        family.add_metric([mode.replace(" ", "_")], mode == now)
+    for mode in modes:
+        family.add_metric([mode.replace(" ", "_")], mode is now)
     yield family
 
 
-def _memory(prefix: str, memory: Memory) -> Iterator[Metric]:
+def _memory(prefix: str, memory: MemoryUse) -> Iterator[Metric]:
     yield from gauge(f"{prefix}_memory_bytes", "Resident memory, when last looked at.", memory.rss)
     yield from gauge(f"{prefix}_memory_limit_bytes", "BACKFILL_MAX_MEMORY_MB.", memory.limit)
     yield from gauge(f"{prefix}_in_flight_bytes", "Bytes of events that are in flight.", memory.in_flight)
     yield from gauge(f"{prefix}_in_flight_limit_bytes", "Most bytes of events in flight.", memory.budget)
 
 
-def _machine(prefix: str, machine: Machine | None) -> Iterator[Metric]:
+def _machine(prefix: str, machine: MachineUse | None) -> Iterator[Metric]:
     if machine is not None:
         yield from gauge(f"{prefix}_others_ratio", "The share of the machine's cores that others use.", machine.others)
-        yield from gauge(f"{prefix}_machine_idle", "Whether the machine counts as idle.", float(machine.idle))
+        yield from gauge(f"{prefix}_machine_idle", "1 while the machine counts as idle.", float(machine.idle))

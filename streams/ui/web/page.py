@@ -1,4 +1,4 @@
-"""The page's HTML, made of a View. Everything is escaped: by Jinja2, and by ``bind``."""
+"""The page's HTML, made of a PageView. Everything is escaped: by Jinja2, and by ``bind``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from streams.ui.web.history import MINUTES
-from streams.ui.web.view import View
+from streams.ui.web.view import PageView
 
 _FILES: Final = resources.files("streams.ui.web")
-#: What the page consists of besides itself, with its type.
+#: The page's other files, with their types.
 FILES: Final = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
@@ -22,19 +22,19 @@ FILES: Final = {
 
 
 def read_file(name: str) -> str:
-    """One of this package's files."""
+    """Return the text of one of this package's files."""
     return (_FILES / name).read_text(encoding="utf-8")
 
 
 def get(scope: object, path: str) -> str:
-    """What stands at a path of a View; nothing in a template for rows to come."""
+    """Return the text at a path of a PageView; nothing in a template for rows to come."""
     if scope is None:
         return ""
     return str(reduce(getattr, path.split("."), scope))
 
 
 def bind(scope: object, pairs: str) -> Markup:
-    """Attributes with the values at their paths, and what page.js needs to keep them so: ``"d=line x=place.x"``."""
+    """Return attributes with their values, and what page.js needs to update them: ``"d=line x=place.x"``."""
     if scope is None:  # a row to come
         return Markup(f'data-bind="{escape(pairs)}"')  # noqa: S704
     made = [f'{name}="{escape(get(scope, path))}"' for name, path in (pair.split("=") for pair in pairs.split(" "))]
@@ -42,7 +42,7 @@ def bind(scope: object, pairs: str) -> Markup:
 
 
 def _row_header(cell: Markup) -> Markup:
-    """A cell that names its row."""
+    """Return a cell that names its row."""
     return Markup(cell.replace("<th", Markup('<th scope="row"'), 1))  # noqa: S704 (Markup replaced by Markup)
 
 
@@ -56,7 +56,7 @@ def _environment() -> Environment:
 _PAGE: Final = _environment().get_template("page.html")
 
 
-def render(view: View) -> str:
-    """The whole page."""
+def render(view: PageView) -> str:
+    """Return the whole page."""
     # Macros read `view` from the template's globals where it is not handed to them.
     return _PAGE.render(view=view)

@@ -18,7 +18,7 @@ TRIES: Final = 100
 
 
 def hold_port(host: str, port: int, setting: str) -> socket.socket:
-    """A socket that listens on the first free port from ``port``. Raises SettingsError where there is none.
+    """Return a socket that listens on the first free port from ``port``. Raises SettingsError where there is none.
 
     It listens at once, so that two processes that start together cannot both believe that the port is theirs.
     ``setting`` is what to change where no port can be had.
@@ -37,7 +37,7 @@ def hold_port(host: str, port: int, setting: str) -> socket.socket:
 
 
 def address(held: socket.socket) -> str:
-    """``http://host:port`` that can be opened beside the process: loopback where it listens on all addresses."""
+    """Return the ``http://host:port`` to open on this machine: loopback where it listens on all addresses."""
     host, port = held.getsockname()[:2]
     if _is_all(host):
         host = "::1" if ":" in host else "127.0.0.1"
@@ -45,7 +45,7 @@ def address(held: socket.socket) -> str:
 
 
 def elsewhere(held: socket.socket, *, inside: bool | None = None) -> str | None:
-    """From where else the port can be opened; None where ``address`` says it all. ``inside``: in a container.
+    """Return from where else the port can be opened; None where ``address`` says it all. ``inside``: in a container.
 
     At which port of its machine a container's is published, no process in it can know.
     """
@@ -58,7 +58,7 @@ def elsewhere(held: socket.socket, *, inside: bool | None = None) -> str | None:
 
 
 def is_loopback(held: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
+    """Return True if only this machine can reach it."""
     host = str(held.getsockname()[0])
     return host == "::1" or host.startswith("127.")
 
@@ -68,5 +68,5 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _is_all(host: str) -> bool:
-    """Whether a socket's address stands for all of the machine's (0.0.0.0, ::): nobody can open that."""
+    """Return True if a socket's address stands for all of the machine's (0.0.0.0, ::): nobody can open that."""
     return ipaddress.ip_address(host).is_unspecified

@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from streams.ui.web.deployment_metrics import DeploymentFigures
-from streams.ui.web.events import Events
+from streams.ui.web.events import EventStream
 from streams.ui.web.figures import Figures, IngestFigures, WorkerFigures
 from streams.ui.web.guard import add_headers, guard
-from streams.ui.web.health import Check, Progress, ingest_checks, is_ready, progress_of, worker_checks
+from streams.ui.web.health import Check, ProgressWatch, ingest_checks, is_ready, progress_of, worker_checks
 from streams.ui.web.history import EVERY, History
 from streams.ui.web.metrics import ProcessFigures
 from streams.ui.web.page import FILES, read_file, render
 from streams.ui.web.port import address, is_loopback
-from streams.ui.web.view import View, view
+from streams.ui.web.view import PageView, view
 from streams.ui.web.watcher import Reader, Watcher
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _PROBE_SECONDS: Final = 2.0
 #: Seconds that a scrape or the page waits for the Status, and goes on without it: Prometheus gives up after 10 s.
 _SCRAPE_SECONDS: Final = 3.0
-#: Seconds that the Status is waited for by who asks for nothing else.
+#: Seconds that a request for the Status alone waits for it.
 _STATUS_SECONDS: Final = 8.0
 #: Seconds that an idle connection is kept, and that answers may take when the server ends.
 _KEEP_ALIVE: Final = 15.0
@@ -43,7 +43,7 @@ _STOP_SECONDS: Final = 0.5
 
 
 class WebServer:
-    """Serves one process at a socket that listens already.
+    """The web server of one process, at a socket that listens already.
 
     ``figures``: what the process says of itself. ``open_reader``: where the deployment's Status comes from.
     ``probe``: raises, or takes too long, where the database does not answer; None for a process that needs none.
@@ -61,9 +61,9 @@ class WebServer:
         self._figures = figures
         self._probe = probe
         self._watcher = Watcher(open_reader)
-        self._events = Events(self._event)
+        self._events = EventStream(self._event)
         self._history = History()
-        self._progress = Progress(time.monotonic())
+        self._progress = ProgressWatch(time.monotonic())
         self._still = 0.0
         self._own = CollectorRegistry()
         self._own.register(ProcessFigures(figures))
@@ -73,7 +73,7 @@ class WebServer:
 
     @property
     def clients(self) -> int:
-        """How many pages are kept up to date."""
+        """The number of pages that are kept up to date."""
         return self._events.clients
 
     # -- life
@@ -98,7 +98,7 @@ class WebServer:
         self._sampler = asyncio.create_task(self._sample())
 
     async def close(self) -> None:
-        """Let everybody go, and close the port. Bounded."""
+        """End every answer, and close the port, within a few seconds."""
         if self._sampler is not None:
             self._sampler.cancel()
             await asyncio.gather(self._sampler, return_exceptions=True)
@@ -111,7 +111,7 @@ class WebServer:
         self._held.close()
 
     async def _sample(self) -> None:
-        """The history, and how long nothing has moved."""
+        """Keep the history, and measure how long nothing has moved."""
         while True:
             try:
                 figures = self._figures()
@@ -124,7 +124,7 @@ class WebServer:
 
     # -- the page
 
-    async def _view(self) -> View:
+    async def _view(self) -> PageView:
         status = await self._watcher.latest(_SCRAPE_SECONDS)
         now = dt.datetime.now(dt.UTC)
         return view(status, self._watcher.trouble, self._figures(), self._history, now)
@@ -171,7 +171,7 @@ class WebServer:
         return worker_checks(figures, database=await self._database(), still=self._still)
 
     async def _database(self) -> str | None:
-        """Why the database does not answer, if it does not."""
+        """Return why the database does not answer; None if it does."""
         if self._probe is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""What the page says, in words and geometry: the same for the first answer and for every update after it. Pure.
+"""The content of the page, in words and geometry: the same in the first answer and in every update. Pure.
 
 A View is all text. Whatever a stranger wrote is cut and stripped of control characters here, and escaped where it is
 shown: by the template, and by the browser's ``textContent``. The lists are bounded, so the page is.
@@ -46,7 +46,7 @@ class Hop(msgspec.Struct, frozen=True):
     said: str
 
 
-class Place(msgspec.Struct, frozen=True):
+class Station(msgspec.Struct, frozen=True):
     """A station of the journey."""
 
     name: str
@@ -56,11 +56,11 @@ class Place(msgspec.Struct, frozen=True):
 class Journey(msgspec.Struct, frozen=True):
     """Relay, Kafka, Postgres, and the two hops between them."""
 
-    relay: Place
+    relay: Station
     ingest: Hop
-    kafka: Place
+    kafka: Station
     worker: Hop
-    postgres: Place
+    postgres: Station
 
 
 class Tile(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class CollectionRow(msgspec.Struct, frozen=True):
     bar: str
 
 
-class ProcessRow(msgspec.Struct, frozen=True):
+class ProcessTableRow(msgspec.Struct, frozen=True):
     """A process. ``state``: alive, down, ended, replaced."""
 
     kind: str
@@ -115,7 +115,7 @@ class LetterRow(msgspec.Struct, frozen=True):
     reason: str
 
 
-class View(msgspec.Struct, frozen=True):
+class PageView(msgspec.Struct, frozen=True):
     """The page. ``announced`` is read out whenever it changes, so nothing stands there that changes each second."""
 
     title: str
@@ -133,19 +133,19 @@ class View(msgspec.Struct, frozen=True):
     collections: tuple[CollectionRow, ...]
     collections_note: str
     charts: Charts
-    processes: tuple[ProcessRow, ...]
+    processes: tuple[ProcessTableRow, ...]
     processes_note: str
     letters: tuple[LetterRow, ...]
     letters_note: str
 
 
-def view(status: Status | None, trouble: str | None, figures: Figures, history: History, now: dt.datetime) -> View:
-    """The page of a deployment. ``trouble``: why there is no Status, or why it is an old one."""
+def view(status: Status | None, trouble: str | None, figures: Figures, history: History, now: dt.datetime) -> PageView:
+    """Return the page of a deployment. ``trouble``: why there is no Status, or why it is an old one."""
     said = headline(status, trouble, figures, now)
     troubles = [*([trouble] if trouble else []), *(status.troubles if status is not None else ())]
     partitions = sorted(status.partitions, key=lambda p: -p.lag)[:MOST_PARTITIONS] if status is not None else []
     processes = status.processes[:MOST_PROCESSES] if status is not None else ()
-    return View(
+    return PageView(
         title=f"{said.title} · atproto-streams",
         announced=f"{said.title}, {plural(len(troubles), 'trouble')}" if troubles else said.title,
         at=f"{now:%H:%M:%S} UTC",
@@ -206,21 +206,21 @@ def _journey(status: Status | None, figures: Figures, now: dt.datetime) -> Journ
     relay = status.relay if status is not None else (ingest.relay if ingest is not None else None)
     head = status.head if status is not None else (ingest.head if ingest is not None else None)
     return Journey(
-        relay=Place(stranger(relay, 60), f"head {clock(head, now)}" if head is not None else "head not known"),
+        relay=Station(stranger(relay, 60), f"head {clock(head, now)}" if head is not None else "head not known"),
         ingest=_ingest_hop(status, ingest),
-        kafka=Place(
+        kafka=Station(
             stranger(status.topic, 60) if status is not None else UNKNOWN,
             f"{plural(len(status.partitions), 'partition')}, {number(status.lag)} waiting"
             if status is not None
             else "",
         ),
         worker=_worker_hop(status, figures),
-        postgres=Place(status.schema if status is not None else UNKNOWN, _postgres_detail(status, now)),
+        postgres=Station(status.schema if status is not None else UNKNOWN, _postgres_detail(status, now)),
     )
 
 
 def _postgres_detail(status: Status | None, now: dt.datetime) -> str:
-    """Up to when Postgres has all, and how many events claim another time than that of their place in the stream."""
+    """Return up to when Postgres has everything, and how many events claim a time that is far off."""
     if status is None:
         return ""
     reached = f"up to {clock(status.covered_to, now)}" if status.covered_to is not None else ""
@@ -284,15 +284,15 @@ def _collections_note(status: Status | None) -> str:
     return f"and {plural(len(rest), 'other')} with {number(sum(c.count for c in rest))}" if rest else ""
 
 
-def _processes(status: Status | None, now: dt.datetime) -> tuple[ProcessRow, ...]:
+def _processes(status: Status | None, now: dt.datetime) -> tuple[ProcessTableRow, ...]:
     if status is None:
         return ()
     gone = replaced(status.processes)
     return tuple(_process(p, now, lost="replaced" if p in gone else "down") for p in status.processes[:MOST_PROCESSES])
 
 
-def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessRow:
-    """``lost``: its state where it is not there and did not end in order."""
+def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessTableRow:
+    """Return the row of a process. ``lost``: its state where it is gone and did not end in order."""
     state = process.worker if process.worker is not None else process.ingest
     alive = "alive" if process.alive else "ended" if process.ended_at is not None else lost
     said = {
@@ -311,15 +311,17 @@ def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessRow:
     )
 
 
-def _own(figures: Figures) -> ProcessRow:
+def _own(figures: Figures) -> ProcessTableRow:
     return msgspec.structs.replace(_row(figures.kind, figures.state), place="this process", state="alive", said="alive")
 
 
-def _row(kind: str, state: WorkerState | IngestState | None) -> ProcessRow:
+def _row(kind: str, state: WorkerState | IngestState | None) -> ProcessTableRow:
     if state is None:
-        return ProcessRow(kind, "", "", "", UNKNOWN, "", UNKNOWN, UNKNOWN, "")
+        return ProcessTableRow(kind, "", "", "", UNKNOWN, "", UNKNOWN, UNKNOWN, "")
     memory = f"{size(state.memory.rss)} of {size(state.memory.limit)}"
-    return ProcessRow(kind, "", "", "", state.mode, stranger(state.why, 200), f"{number(state.rate)}/s", memory, "")
+    return ProcessTableRow(
+        kind, "", "", "", state.mode, stranger(state.why, 200), f"{number(state.rate)}/s", memory, ""
+    )
 
 
 def _letters(status: Status | None, now: dt.datetime) -> tuple[LetterRow, ...]:

@@ -1,4 +1,4 @@
-"""The Status for all who look: gathered once a second at most, and only while somebody looks or scrapes."""
+"""One Status for all clients: gathered once a second at most, and only while somebody looks or scrapes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CLOSE_AFTER: Final = 30.0
 
 
 class Reader(Protocol):
-    """Where a Status comes from."""
+    """The source of a Status."""
 
     async def gather(self) -> Status:
-        """The deployment now. Raises StreamsError."""
+        """Return the deployment now. Raises StreamsError."""
 
 
 class Watcher:
-    """Asks a reader for all. ``open_reader`` makes its connections; they are given back while nobody asks."""
+    """The one caller of a reader. ``open_reader`` makes its connections; they are given back while nobody asks."""
 
     def __init__(self, open_reader: Callable[[], AbstractAsyncContextManager[Reader]]) -> None:
         self._open_reader = open_reader
@@ -46,7 +46,7 @@ class Watcher:
         self.trouble: str | None = None
 
     async def latest(self, timeout: float) -> Status | None:
-        """A Status of this moment; an older one, or none, while it cannot be read: ``trouble`` says why.
+        """Return a Status of this moment; an older one, or none, while it cannot be read: ``trouble`` says why.
 
         Whoever asks waits for ``timeout`` seconds at most. The gathering is one for all, and goes on without them.
         """
@@ -86,7 +86,7 @@ class Watcher:
         return self._reader
 
     async def rest(self) -> None:
-        """Give the connections back if nobody has asked for a while; to be called now and then."""
+        """Give the connections back if nobody has asked for a while. Call it now and then."""
         if time.monotonic() - self._asked_at >= CLOSE_AFTER and self._gathering is None:
             await self.close()
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.resources.idleness import CPU, DISK, MEMORY, IdleJudge, Sample, reason
+from streams.resources.idleness import CPU, DISK, MEMORY, IdleJudge, MachineSample, reason
 from streams.resources.machine import disk_bytes
 from streams.resources.own_processes import in_container, is_ours, is_server, server_addresses
 
-QUIET = Sample(0.0, memory_pressure=0.0, io_pressure=0.0, our_io=0.0)
+QUIET = MachineSample(0.0, memory_pressure=0.0, io_pressure=0.0, our_io=0.0)
 
 
 def judged(judge: IdleJudge, *others: float) -> list[bool]:
-    return [judge.sample(Sample(share)) for share in others]
+    return [judge.sample(MachineSample(share)) for share in others]
 
 
 def test_idleness_has_hysteresis() -> None:
@@ -56,7 +56,7 @@ def test_work_of_ours_that_we_do_not_know_does_not_make_it_flap() -> None:
     judge = IdleJudge()
     changes, was = 0, False
     for _ in range(600):
-        idle = judge.sample(Sample(0.5 if judge.idle else 0.02))
+        idle = judge.sample(MachineSample(0.5 if judge.idle else 0.02))
         changes, was = changes + (idle != was), idle
     assert changes <= 2 * (5 + 600 // judge.MOST_TO_IDLE)
     judged(judge, *[0.0] * (judge.MOST_TO_IDLE + judge.SETTLED))  # it was somebody else after all
@@ -73,11 +73,11 @@ def test_work_of_ours_that_we_do_not_know_does_not_make_it_flap() -> None:
         (replace(QUIET, io_pressure=DISK.busy + 1, our_io=0.49), True, "others keep the disk waiting"),
         (replace(QUIET, io_pressure=99.0, our_io=0.5), False, "others use 0 % of the machine"),
         (replace(QUIET, io_pressure=99.0, our_io=None), False, "others use 0 %"),
-        (Sample(0.0, memory_pressure=None, io_pressure=None), False, "others use 0 %"),
+        (MachineSample(0.0, memory_pressure=None, io_pressure=None), False, "others use 0 %"),
         (replace(QUIET, others=0.84, memory_pressure=50.0), True, "others use 84 % of the machine"),
     ],
 )
-def test_pressures(pressed: Sample, busy: bool, words: str) -> None:
+def test_pressures(pressed: MachineSample, busy: bool, words: str) -> None:
     judge = IdleJudge()
     for _ in range(40):
         judge.sample(QUIET)

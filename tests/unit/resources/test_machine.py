@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from streams.resources import own_processes
 from streams.resources.cgroups import Cgroups
-from streams.resources.idleness import IdleJudge, Sample, reason
+from streams.resources.idleness import IdleJudge, MachineSample, reason
 from streams.resources.machine import Machine
 from streams.resources.others import Other
-from streams.resources.process_table import Process, parse_stat
+from streams.resources.process_table import ProcessEntry, parse_stat
 from streams.resources.shares import NOT_SEEN, spent
 from streams.settings import Settings
 from tests.support.made_proc import MadeProc
@@ -48,7 +48,7 @@ class Made:
         assert not machine.sample().is_known  # nothing to compare with yet
         return machine
 
-    def second(self, steal: float = 0.0, **work: float) -> Sample:
+    def second(self, steal: float = 0.0, **work: float) -> MachineSample:
         self.proc.second(steal, **work)
         return self.machine.sample()
 
@@ -240,8 +240,8 @@ class Tree:
                 return work
         return 0
 
-    def table(self) -> dict[int, Process]:
+    def table(self) -> dict[int, ProcessEntry]:
         return {
-            pid: Process((pid, started), parent, "x", float(used), float(reaped), False)
+            pid: ProcessEntry((pid, started), parent, "x", float(used), float(reaped), False)
             for pid, (parent, _, started, used, reaped) in self.there.items()
         }

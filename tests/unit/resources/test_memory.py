@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from streams.errors import SettingsError
 from streams.resources import memory_budgets, memory_watch
-from streams.resources.in_flight import Account, Gate
+from streams.resources.in_flight import Gate, InFlightBudget
 from streams.resources.machine import Machine
 from streams.resources.memory_budgets import (
     FETCH_FACTOR,
@@ -101,29 +101,29 @@ def test_a_container_that_is_too_small_is_what_the_refusal_names(container: int,
 
 
 def test_what_is_held_counts_until_it_is_gone() -> None:
-    account = Account({"slices": 100, "staged": 50})
-    holds = [account.hold("slices", 40), account.hold("slices", 30)]
-    assert (account["slices"], account.room("slices"), account.in_flight, account.budget) == (70, 30, 70, 150)
+    budget = InFlightBudget({"slices": 100, "staged": 50})
+    holds = [budget.count("slices", 40), budget.count("slices", 30)]
+    assert (budget["slices"], budget.remaining("slices"), budget.in_flight, budget.total) == (70, 30, 70, 150)
     del holds[0]
-    assert (account["slices"], account.room("slices"), account.peak) == (30, 70, 70)
+    assert (budget["slices"], budget.remaining("slices"), budget.peak) == (30, 70, 70)
     holds.clear()
-    account.set("staged", 60)
-    assert (account.in_flight, account.room("staged")) == (60, 0)
+    budget.set("staged", 60)
+    assert (budget.in_flight, budget.remaining("staged")) == (60, 0)
 
 
 def test_while_memory_is_short_nothing_is_taken_and_then_little() -> None:
-    account = Account({"slices": 100 * MB})
-    account.state = "pause"
-    assert account.room("slices") == 0
-    account.state = "small"
-    assert account.room("slices") == SMALLEST_IN_FLIGHT
-    account.add("slices", 2 * SMALLEST_IN_FLIGHT)
-    assert account.room("slices") == 0
+    budget = InFlightBudget({"slices": 100 * MB})
+    budget.state = "pause"
+    assert budget.remaining("slices") == 0
+    budget.state = "small"
+    assert budget.remaining("slices") == SMALLEST_IN_FLIGHT
+    budget.add("slices", 2 * SMALLEST_IN_FLIGHT)
+    assert budget.remaining("slices") == 0
 
 
 async def test_the_gate_lets_in_what_fits_and_the_larger_alone_in_the_order_of_asking() -> None:
-    account = Account({"staged": 10})
-    gate, inside, order, most = Gate(account), 0, [], 0
+    budget = InFlightBudget({"staged": 10})
+    gate, inside, order, most = Gate(budget), 0, [], 0
 
     async def pass_through(number: int, nbytes: int) -> None:
         nonlocal inside, most
@@ -138,12 +138,12 @@ async def test_the_gate_lets_in_what_fits_and_the_larger_alone_in_the_order_of_a
     await asyncio.gather(*(pass_through(i, n) for i, n in enumerate([4, 6, 4, 25, 1, 1, 9, 5, 5])))
     assert order == list(range(9))
     assert most == 10
-    assert account["staged"] == 0
+    assert budget["staged"] == 0
 
 
 async def test_who_gives_up_at_the_gate_holds_up_nobody() -> None:
-    account = Account({"staged": 10})
-    gate = Gate(account)
+    budget = InFlightBudget({"staged": 10})
+    gate = Gate(budget)
 
     async def hold(nbytes: int) -> None:
         async with gate.entered(nbytes):
@@ -154,17 +154,17 @@ async def test_who_gives_up_at_the_gate_holds_up_nobody() -> None:
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
     async with asyncio.timeout(PATIENCE), gate.entered(2):
-        assert account["staged"] == 10
+        assert budget["staged"] == 10
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    assert account["staged"] == 0
+    assert budget["staged"] == 0
 
 
 def test_the_watch_frees_tells_the_account_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     now, rss, freed = 0.0, 90 * MB, 0
-    account = Account({"slices": 10 * MB})
-    watch = MemoryWatch(100 * MB, lambda: rss, account, lambda: now)
+    budget = InFlightBudget({"slices": 10 * MB})
+    watch = MemoryWatch(100 * MB, lambda: rss, budget, lambda: now)
 
     def release() -> None:
         nonlocal freed
@@ -176,13 +176,13 @@ def test_the_watch_frees_tells_the_account_and_says_so_once(caplog: pytest.LogCa
         rss = 120 * MB
         for now in (1.0, 2.0, 3.0):  # noqa: B007 (the watch reads it)
             watch.look()
-        assert (watch.state, account.state, freed) == ("pause", "pause", 1)  # not every second
+        assert (watch.state, budget.state, freed) == ("pause", "pause", 1)  # not every second
         now = 31.0
         assert watch.look()
-        assert (account.state, freed) == ("small", 2)
+        assert (budget.state, freed) == ("small", 2)
         now, rss = 32.0, 80 * MB
         assert watch.look()
-    assert account.state == "go"
+    assert budget.state == "go"
     assert [record.message for record in caplog.records] == [
         "[BACKFILL] Memory: 120MB / 100MB limit: pausing until some is freed",
         "[BACKFILL] Memory: 120MB / 100MB limit: nothing was freed in 30 s: going on with the smallest batches",

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from streams.resources import memory_watch
-from streams.resources.idleness import CPU, DISK, MEMORY, OUR_DISK, IdleJudge, Sample, reason
-from streams.resources.in_flight import Account
+from streams.resources.idleness import CPU, DISK, MEMORY, OUR_DISK, IdleJudge, MachineSample, reason
+from streams.resources.in_flight import InFlightBudget
 from streams.resources.memory_budgets import MB
 from streams.resources.memory_watch import MemoryJudge, MemoryWatch, memory_line
 from streams.resources.others import Other, others_in_words
-from streams.resources.process_table import Process
+from streams.resources.process_table import ProcessEntry
 from streams.resources.shares import by_name, largest, spent, with_children
 
-QUIET = Sample(0.0, memory_pressure=0.0, io_pressure=0.0, our_io=0.0)
-BUSY = Sample(1.0)
+QUIET = MachineSample(0.0, memory_pressure=0.0, io_pressure=0.0, our_io=0.0)
+BUSY = MachineSample(1.0)
 
 # -- idle or busy
 
@@ -30,7 +30,7 @@ def test_the_thresholds_are_those_of_the_documents() -> None:
     assert OUR_DISK == 0.5
 
 
-def idle_after(judge: IdleJudge, sample: Sample, most: int = 100) -> int:
+def idle_after(judge: IdleJudge, sample: MachineSample, most: int = 100) -> int:
     """Return how many such samples it takes until the judgement is another."""
     was = judge.idle
     for count in range(1, most + 1):
@@ -47,7 +47,7 @@ def idle_after(judge: IdleJudge, sample: Sample, most: int = 100) -> int:
         (replace(QUIET, io_pressure=DISK.busy), replace(QUIET, io_pressure=DISK.busy + 0.001)),
     ],
 )
-def test_at_its_threshold_the_machine_is_not_busy(at: Sample, over: Sample) -> None:
+def test_at_its_threshold_the_machine_is_not_busy(at: MachineSample, over: MachineSample) -> None:
     judge = IdleJudge()
     assert idle_after(judge, QUIET) == 3
     assert idle_after(judge, at) == 0
@@ -62,7 +62,7 @@ def test_at_its_threshold_the_machine_is_not_busy(at: Sample, over: Sample) -> N
         (replace(QUIET, io_pressure=DISK.idle), replace(QUIET, io_pressure=DISK.idle - 0.001)),
     ],
 )
-def test_at_its_threshold_the_machine_is_not_idle(at: Sample, under: Sample) -> None:
+def test_at_its_threshold_the_machine_is_not_idle(at: MachineSample, under: MachineSample) -> None:
     assert idle_after(IdleJudge(), at) == 0
     assert idle_after(IdleJudge(), under) == 3
 
@@ -108,7 +108,7 @@ def test_what_speaks_against_must_do_so_in_a_row() -> None:
         (replace(QUIET, is_known=False), "whether the machine is idle is not known yet"),
     ],
 )
-def test_the_reason_at_the_thresholds(sample: Sample, words: str) -> None:
+def test_the_reason_at_the_thresholds(sample: MachineSample, words: str) -> None:
     assert reason(sample) == words
 
 
@@ -139,7 +139,7 @@ class Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.rss, self.released = 0.0, 0, 0
-        self.account = Account({"slices": 1})
+        self.account = InFlightBudget({"slices": 1})
         monkeypatch.setattr(memory_watch, "release_memory", self._release)
         self.watch = MemoryWatch(100 * MB, lambda: self.rss, self.account, lambda: self.now)
 
@@ -205,18 +205,20 @@ def test_the_allocator_is_told_its_thresholds(monkeypatch: pytest.MonkeyPatch) -
     memory_watch.tune_allocator()
     assert told == {-1: 4 * MB, -3: 1 * MB, -8: 2}
     monkeypatch.setattr(gc, "freeze", lambda: told.update({1: 1}))
-    memory_watch.settle_memory()
+    memory_watch.freeze_startup_memory()
     assert (told[0], told[1]) == (0, 1)
 
 
 # -- shares of the CPU
 
 
-def process(pid: int, parent: int = 1, used: float = 0.0, reaped: float = 0.0, start: int = 0, **more: Any) -> Process:
-    return Process((pid, start), parent, more.get("name", f"p{pid}"), used, reaped, more.get("kernel", False))
+def process(
+    pid: int, parent: int = 1, used: float = 0.0, reaped: float = 0.0, start: int = 0, **more: Any
+) -> ProcessEntry:
+    return ProcessEntry((pid, start), parent, more.get("name", f"p{pid}"), used, reaped, more.get("kernel", False))
 
 
-def table(*processes: Process) -> dict[int, Process]:
+def table(*processes: ProcessEntry) -> dict[int, ProcessEntry]:
     return {one.key[0]: one for one in processes}
 
 

@@ -11,12 +11,12 @@ from streams.messages import NOT_KEPT
 from streams.resources.others import Other
 from streams.settings import Settings
 from streams.status.coverage import GapTimes, Times, stretches
-from streams.status.estimate import LOOK_EVERY, Left, estimate
-from streams.status.lag import PartitionStanding, SinkStanding
-from streams.status.model import Letter, Partition, Rates
+from streams.status.estimate import LOOK_EVERY, Remaining, estimate
+from streams.status.lag import PartitionLag, SinkLag
+from streams.status.model import LetterSummary, Partition, Rates
 from streams.status.process import IngestState
 from streams.status.troubles import FRESH, SMALL_LAG, process_name, reaches_head, replaced
-from tests.unit.status.test_troubles import NOW, WELL, ago, beside, ingest, told, worker
+from tests.unit.status.test_troubles import NOW, WELL, ago, context, ingest, told, worker
 
 DOWN = worker(alive=False, seen_at=ago(180))
 
@@ -49,7 +49,7 @@ def test_the_numbers_of_the_documents() -> None:
 def test_workers_and_the_members_of_their_group(
     members: tuple[str, ...] | None, processes: tuple[object, ...], words: str
 ) -> None:
-    said = told(beside(members=members), processes=processes)
+    said = told(context(members=members), processes=processes)
     assert (words in said) if words else said == ""
     assert said.count("\n") <= 1
 
@@ -65,25 +65,25 @@ def test_workers_and_the_members_of_their_group(
     ],
 )
 def test_an_ingest_that_never_reported(newest: dt.datetime, rates: Rates, run: int | None, says: bool) -> None:
-    said = told(beside(newest=newest), processes=(worker(),), rates=rates, run=run)
+    said = told(context(newest=newest), processes=(worker(),), rates=rates, run=run)
     assert ("No ingest runs (none ever reported here)" in said) is says
 
 
 def test_an_ingest_that_ended() -> None:
     ended = ingest(alive=False, ended_at=ago(1), seen_at=ago(2))
-    assert told(beside(newest=ago(60)), processes=(worker(), ended)) == ""
-    assert "head was not reached" in told(beside(newest=ago(61)), processes=(worker(), ended))
-    assert told(beside(newest=None), processes=(worker(), ended), head=None) == ""
+    assert told(context(newest=ago(60)), processes=(worker(), ended)) == ""
+    assert "head was not reached" in told(context(newest=ago(61)), processes=(worker(), ended))
+    assert told(context(newest=None), processes=(worker(), ended), head=None) == ""
     killed = ingest(alive=False, seen_at=ago(180))
-    assert "did not end in order" in told(beside(newest=ago(0)), processes=(worker(), killed))
-    assert told(beside(newest=ago(0)), processes=(worker(), killed, ingest(pid=3))) == ""
+    assert "did not end in order" in told(context(newest=ago(0)), processes=(worker(), killed))
+    assert told(context(newest=ago(0)), processes=(worker(), killed, ingest(pid=3))) == ""
 
 
 def test_when_the_last_was_seen() -> None:
     gone = (worker(alive=False, seen_at=ago(300)), worker(alive=False, seen_at=ago(60), ended_at=ago(60), host="two"))
-    assert "(the last one ended 1m00s ago on two)" in told(beside(members=()), processes=(*gone, ingest()))
+    assert "(the last one ended 1m00s ago on two)" in told(context(members=()), processes=(*gone, ingest()))
     ahead = worker(alive=False, seen_at=ago(-30))
-    assert "(the last one was seen 0s ago on one)" in told(beside(members=()), processes=(ahead, ingest()))
+    assert "(the last one was seen 0s ago on one)" in told(context(members=()), processes=(ahead, ingest()))
 
 
 def partition(begin: int, next_offset: int, end: int) -> Partition:
@@ -101,7 +101,7 @@ def test_positions_outside_the_topic() -> None:
     [(0.0, 99_999, False), (0.5, SMALL_LAG, False), (0.5, SMALL_LAG + 1, True), (None, 99_999, False)],
 )
 def test_a_lag_that_grows(grows: float | None, lag: int, says: bool) -> None:
-    assert ("The lag grows" in told(beside(lag_grows=grows), lag=lag)) is says
+    assert ("The lag grows" in told(context(lag_grows=grows), lag=lag)) is says
 
 
 @pytest.mark.parametrize(
@@ -120,22 +120,22 @@ def gap(written: float, reason: str = "lost") -> GapTimes:
 
 
 def test_a_gap_is_a_trouble_for_a_day() -> None:
-    assert told(beside(gaps=(gap(FRESH),)), gaps=1) == ""
-    fresh = told(beside(gaps=(gap(FRESH - 1),)), gaps=1)
+    assert told(context(gaps=(gap(FRESH),)), gaps=1) == ""
+    fresh = told(context(gaps=(gap(FRESH - 1),)), gaps=1)
     assert fresh == "A gap of 2026-11-20 11:59:10Z to 2026-11-20 11:59:20Z: lost: faust -A streams.agents gaps list."
-    assert "lost (and 1,999 more): faust" in told(beside(gaps=(gap(1),)), gaps=2000)
-    assert "lost (and 1 more): faust" in told(beside(gaps=(gap(1, NOT_KEPT), gap(2))), gaps=2)
-    kept = told(beside(gaps=(gap(1, NOT_KEPT),)), gaps=1)
+    assert "lost (and 1,999 more): faust" in told(context(gaps=(gap(1),)), gaps=2000)
+    assert "lost (and 1 more): faust" in told(context(gaps=(gap(1, NOT_KEPT), gap(2))), gaps=2)
+    kept = told(context(gaps=(gap(1, NOT_KEPT),)), gaps=1)
     assert kept.startswith("The relay did not keep what was asked for: 2026-11-20 11:59:10Z to")
     unknown = msgspec.structs.replace(gap(1), begin=None)
-    assert "A gap of an unknown time to" in told(beside(gaps=(unknown,)), gaps=1)
+    assert "A gap of an unknown time to" in told(context(gaps=(unknown,)), gaps=1)
 
 
 def test_a_dead_letter_is_a_trouble_for_a_day() -> None:
-    fields = dict.fromkeys(Letter.__struct_fields__)
+    fields = dict.fromkeys(LetterSummary.__struct_fields__)
 
-    def letter(seconds: float) -> Letter:
-        return Letter(**{**fields, "at": ago(seconds), "reason": "why"})  # type: ignore[arg-type]
+    def letter(seconds: float) -> LetterSummary:
+        return LetterSummary(**{**fields, "at": ago(seconds), "reason": "why"})  # type: ignore[arg-type]
 
     assert told(last_letters=(letter(FRESH),), dead_letters=1) == ""
     assert told(last_letters=(letter(FRESH - 1),), dead_letters=1).startswith("A dead letter: why: faust")
@@ -213,16 +213,15 @@ def test_what_is_covered_begins_with_the_relays_oldest() -> None:
 
 
 def test_the_lag_of_partitions_adds_up() -> None:
-    sink = SinkStanding(
-        (PartitionStanding(0, 0, 5, 9, None, None), PartitionStanding(1, 7, 5, 9, None, None)), 0, 0, 0, 0
-    )
+    sink = SinkLag((PartitionLag(0, 0, 5, 9, None, None), PartitionLag(1, 7, 5, 9, None, None)), 0, 0, 0, 0)
     assert ([p.pending for p in sink.partitions], sink.pending, sink.messages, sink.odd_claims) == ([4, 2], 6, 10, 0)
 
 
 @pytest.mark.parametrize(
-    ("left", "words"), [(Left(1), "about 1 events"), (Left(0, 1), "about 1 events"), (Left(0, None), None)]
+    ("left", "words"),
+    [(Remaining(1), "about 1 events"), (Remaining(0, 1), "about 1 events"), (Remaining(0, None), None)],
 )
-def test_one_event_is_left(left: Left, words: str | None) -> None:
+def test_one_event_is_left(left: Remaining, words: str | None) -> None:
     said = estimate(left, Settings(_env_file=None))  # type: ignore[call-arg]
     assert said is None if words is None else said is not None and words in said
 

@@ -12,15 +12,15 @@ from rich.console import Console
 
 from streams import __version__
 from streams.messages import NOT_KEPT
-from streams.postgres.processes import Seen
+from streams.postgres.processes import ProcessRow
 from streams.resources.others import Other
 from streams.runtime.rates import Speeds
 from streams.status.coverage import GapTimes
-from streams.status.model import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
+from streams.status.model import Counted, LetterSummary, Partition, Paused, Process, Rates, Status, Stretch
 from streams.status.postgres_side import of_interest
-from streams.status.process import IngestState, Machine, Memory, WorkerState, ingest_mode
+from streams.status.process import IngestState, MachineUse, MemoryUse, Mode, WorkerState, ingest_mode
 from streams.status.reader import seconds_left
-from streams.status.troubles import Beside, reaches_head, troubles
+from streams.status.troubles import Context, reaches_head, troubles
 from streams.ui.terminal.status_page import page, strip
 
 NOW = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
@@ -31,9 +31,9 @@ def ago(seconds: float) -> dt.datetime:
     return NOW - dt.timedelta(seconds=seconds)
 
 
-def worker(machine: Machine | None = None, **changes: Any) -> Process:
+def worker(machine: MachineUse | None = None, **changes: Any) -> Process:
     state = WorkerState(
-        mode="whole slices", why="the machine is idle", memory=Memory(100 << 20, 512 << 20), machine=machine,
+        mode=Mode.WHOLE_SLICES, why="the machine is idle", memory=MemoryUse(100 << 20, 512 << 20), machine=machine,
         partitions=(0, 1), received=10, processed=9, skipped=1, dead=0, rate=5.0, transactions=1, transactions_max=2,
     )  # fmt: skip
     facts: dict[str, Any] = {
@@ -45,7 +45,7 @@ def worker(machine: Machine | None = None, **changes: Any) -> Process:
 
 def ingest(**changes: Any) -> Process:
     state = IngestState(
-        mode="full speed", why="", memory=Memory(1, 2), machine=None, relay="relay.example", run=1, plan="start",
+        mode=Mode.FULL_SPEED, why="", memory=MemoryUse(1, 2), machine=None, relay="relay.example", run=1, plan="start",
         seq=5, time=ago(10), head=NOW, oldest=None, covered_from=None, frames=1, events=1, dead=0, gaps=0, rate=100.0,
         bytes_rate=1.0, speed=2.0, left=50.0, window_left=None,
     )  # fmt: skip
@@ -61,15 +61,15 @@ WELL = Status(
     dead_letters=0, gaps=0, rates=Rates(100.0, 90.0, 80.0), seconds_left=1.0, paused=None,
     processes=(worker(), ingest()), coverage=(), collections=(), last_letters=(), troubles=(),
 )  # fmt: skip
-BESIDE = Beside(members=("one",), newest=ago(10))
+CONTEXT = Context(members=("one",), newest=ago(10))
 
 
-def told(beside: Beside = BESIDE, **changes: Any) -> str:
-    return "\n".join(troubles(msgspec.structs.replace(WELL, **changes), beside))
+def told(context: Context = CONTEXT, **changes: Any) -> str:
+    return "\n".join(troubles(msgspec.structs.replace(WELL, **changes), context))
 
 
-def beside(**changes: Any) -> Beside:
-    return msgspec.structs.replace(BESIDE, **changes)
+def context(**changes: Any) -> Context:
+    return msgspec.structs.replace(CONTEXT, **changes)
 
 
 def test_nothing_is_wrong() -> None:
@@ -84,19 +84,19 @@ DOWN = worker(alive=False, seen_at=ago(180))
     [
         (
             "No worker runs (the last one was seen 3m00s ago on one)",
-            told(beside(members=()), processes=(DOWN, ingest())),
+            told(context(members=()), processes=(DOWN, ingest())),
         ),
-        ("No worker runs (none ever reported)", told(beside(members=()), processes=(ingest(),))),
+        ("No worker runs (none ever reported)", told(context(members=()), processes=(ingest(),))),
         ("and Kafka still counts 1 (one): killed a moment ago", told(processes=(DOWN, ingest()))),
-        ("Kafka's group has no member", told(beside(members=()))),
-        ("1 worker reported (one), and Kafka's group has 2 (one, two)", told(beside(members=("one", "two")))),
+        ("Kafka's group has no member", told(context(members=()))),
+        ("1 worker reported (one), and Kafka's group has 2 (one, two)", told(context(members=("one", "two")))),
         (
             "No ingest runs (the last one was seen 3m00s ago",
             told(processes=(worker(), ingest(alive=False, seen_at=ago(180)))),
         ),
         (
             "the relay's head was not reached",
-            told(beside(newest=ago(100)), processes=(worker(), ingest(alive=False, ended_at=ago(1)))),
+            told(context(newest=ago(100)), processes=(worker(), ingest(alive=False, ended_at=ago(1)))),
         ),
         (
             "No ingest runs (none ever reported here)",
@@ -111,21 +111,24 @@ DOWN = worker(alive=False, seen_at=ago(180))
             "The worker on one (pid 1) has version 0.0.1, and this is",
             told(processes=(worker(version="0.0.1"), ingest())),
         ),
-        ("The ingest on one (pid 2) waits (no relay)", told(processes=(worker(), ingest(mode="no relay")))),
-        ("The lag grows by 50 messages/s, 20,000 wait", told(beside(lag_grows=50.0), lag=20_000)),
+        ("The ingest on one (pid 2) waits (no relay)", told(processes=(worker(), ingest(mode=Mode.NO_RELAY)))),
+        ("The lag grows by 50 messages/s, 20,000 wait", told(context(lag_grows=50.0), lag=20_000)),
         (
             "The relay's window will run out: in 1h00m",
             told(processes=(worker(), ingest(window_left=3600.0, left=7200.0))),
         ),
         (
             "A gap of 2026-11-20 11:00:00Z to an unknown time: lost",
-            told(beside(gaps=(GapTimes(ago(3600), None, "lost", NOW),))),
+            told(context(gaps=(GapTimes(ago(3600), None, "lost", NOW),))),
         ),
-        ("The relay did not keep what was asked for", told(beside(gaps=(GapTimes(ago(9), ago(8), NOT_KEPT, NOW),)))),
-        ("A dead letter: bad (and 2 more)", told(last_letters=(Letter(0, 1, NOW, None, None, "bad"),), dead_letters=3)),
+        ("The relay did not keep what was asked for", told(context(gaps=(GapTimes(ago(9), ago(8), NOT_KEPT, NOW),)))),
+        (
+            "A dead letter: bad (and 2 more)",
+            told(last_letters=(LetterSummary(0, 1, NOW, None, None, "bad"),), dead_letters=3),
+        ),
         ("it was re-created", told(partitions=(Partition(0, 0, 10, 9, 0, 5, NOW, None),))),
         ("5 messages left the topic", told(partitions=(Partition(0, 10, 5, 19, 9, 5, NOW, None),))),
-        ("There is no topic", told(beside(topic="There is no topic t yet."))),
+        ("There is no topic", told(context(topic="There is no topic t yet."))),
     ],
 )
 def test_each_trouble_is_a_sentence(text: str, said: str) -> None:
@@ -135,11 +138,11 @@ def test_each_trouble_is_a_sentence(text: str, said: str) -> None:
 
 def test_what_is_no_trouble() -> None:
     assert told(processes=(worker(), ingest(alive=False, ended_at=ago(1)))) == ""  # done: the head was reached
-    assert told(beside(members=None)) == ""  # we may not ask Kafka
+    assert told(context(members=None)) == ""  # we may not ask Kafka
     assert told(processes=(worker(),)) == ""  # an ingest without a database: Kafka's ends move
     old = GapTimes(ago(9e5), ago(8e5), "lost", ago(8e5))
-    assert told(beside(gaps=(old,)), gaps=1) == ""
-    assert told(beside(lag_grows=5.0)) == ""  # 4 messages
+    assert told(context(gaps=(old,)), gaps=1) == ""
+    assert told(context(lag_grows=5.0)) == ""  # 4 messages
 
 
 def test_strangers_strings_cannot_write_to_the_terminal() -> None:
@@ -148,12 +151,12 @@ def test_strangers_strings_cannot_write_to_the_terminal() -> None:
         relay=EVIL,
         cursor=EVIL,
         collections=(Counted(EVIL, 1),),
-        last_letters=(Letter(0, 1, NOW, EVIL, EVIL, EVIL),),
+        last_letters=(LetterSummary(0, 1, NOW, EVIL, EVIL, EVIL),),
         coverage=(Stretch("covered", ago(100), NOW, EVIL),),
         paused=Paused(NOW, EVIL, EVIL, True),
-        processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode="no relay")),
+        processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode=Mode.NO_RELAY)),
     )
-    said = troubles(status, beside(members=(EVIL,), gaps=(GapTimes(None, None, EVIL, NOW),)))
+    said = troubles(status, context(members=(EVIL,), gaps=(GapTimes(None, None, EVIL, NOW),)))
     shown = printed(msgspec.structs.replace(status, troubles=said))
     for text in (shown, *said):
         assert not {"\x1b", "\x07", "\u202e"} & set(text)
@@ -168,14 +171,14 @@ def printed(status: Status) -> str:
 
 def test_what_is_counted_as_other_work_is_named() -> None:
     top = (Other("chrome", 0.41), Other("\x1b[31mjava", 0.12), Other("make", 0.03))
-    machine = Machine(others=0.6, idle=False, cores=8.0, top=top)
+    machine = MachineUse(others=0.6, idle=False, cores=8.0, top=top)
     shown = printed(msgspec.structs.replace(WELL, processes=(worker(machine=machine),)))
     assert "busy, 8 cores" in shown
     assert "others use 60 % of the machine (chrome 41 %, " in shown
     assert "make 3 %)" in shown
     assert "\x1b" not in shown
     # A version that did not say who they are is read as before.
-    old = msgspec.json.decode(b'{"others": 0.25, "idle": false, "cores": 2}', type=Machine)
+    old = msgspec.json.decode(b'{"others": 0.25, "idle": false, "cores": 2}', type=MachineUse)
     assert "others use 25 % of the machine" in printed(
         msgspec.structs.replace(WELL, processes=(worker(machine=old), worker(alive=False, machine=old)))
     )
@@ -252,8 +255,8 @@ def test_whether_the_head_is_reached(
 
 
 def test_who_is_shown() -> None:
-    def seen(kind: str, pid: int, *, alive: bool, ended: bool = False, before: float = 20.0) -> Seen:
-        return Seen(
+    def seen(kind: str, pid: int, *, alive: bool, ended: bool = False, before: float = 20.0) -> ProcessRow:
+        return ProcessRow(
             id=None, kind=kind, host="h", pid=pid, version="1", started_at=NOW, seen_at=NOW,  # type: ignore[arg-type]
             ended_at=NOW if ended else None, state="{}", alive=alive, seconds_ago=before,
         )  # fmt: skip

@@ -72,14 +72,14 @@ def test_only_the_containers_own_process_notes_it(inside: Path, monkeypatch: pyt
     else:
         monkeypatch.setattr(os, "getppid", lambda: 0)
     refusal.keep(SettingsError("No."))
-    assert (list(inside.iterdir()), refusal.take()) == ([], None)
+    assert (list(inside.iterdir()), refusal.pop()) == ([], None)
 
 
 @pytest.mark.usefixtures("inside")
 def test_a_container_that_nothing_can_be_written_in_refuses_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
     refusal.keep(SettingsError("No."))
-    assert refusal.take() is None
+    assert refusal.pop() is None
 
 
 def test_a_container_without_layers_is_known_by_its_engines_mark(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:

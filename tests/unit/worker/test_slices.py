@@ -8,7 +8,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.worker.slices import Break, Chain, Record, Slice, cut_events, round_robin, split
+from streams.worker.slices import Break, Chain, Slice, SlicedRecord, cut_events, round_robin, split
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Message:
     timestamp_type: int = 0
 
 
-def run(start: int, end: int) -> list[Record]:
+def run(start: int, end: int) -> list[SlicedRecord]:
     return [Message(offset) for offset in range(start, end)]
 
 
@@ -37,7 +37,7 @@ def chain_at(offset: int, tp: TP = P0) -> Chain:
 
 @given(sizes=st.lists(st.integers(0, 50), max_size=60), records=st.integers(1, 10), limit=st.integers(1, 120))
 def test_split_keeps_every_record_in_order_within_the_limits(sizes: list[int], records: int, limit: int) -> None:
-    whole: list[Record] = [Message(i, serialized_value_size=size) for i, size in enumerate(sizes)]
+    whole: list[SlicedRecord] = [Message(i, serialized_value_size=size) for i, size in enumerate(sizes)]
     pieces = split(whole, records, limit)
     assert [m for piece in pieces for m in piece] == whole
     for piece in pieces:
@@ -47,7 +47,7 @@ def test_split_keeps_every_record_in_order_within_the_limits(sizes: list[int], r
 
 
 def test_a_record_larger_than_a_slice_is_a_slice() -> None:
-    whole: list[Record] = [Message(0), Message(1, serialized_value_size=8 << 20), Message(2)]
+    whole: list[SlicedRecord] = [Message(0), Message(1, serialized_value_size=8 << 20), Message(2)]
     assert [len(piece) for piece in split(whole, 1000, 1 << 20)] == [2, 1]
 
 
@@ -111,8 +111,8 @@ class Log:
         self.offsets = [o for o in range(end) if o not in holes]
         self.at = 0
 
-    def fetch(self, count: int) -> list[Record]:
-        following: list[Record] = [Message(o) for o in self.offsets if o >= self.at]
+    def fetch(self, count: int) -> list[SlicedRecord]:
+        following: list[SlicedRecord] = [Message(o) for o in self.offsets if o >= self.at]
         found = following[:count]
         if found:
             self.at = found[-1].offset + 1
@@ -130,7 +130,7 @@ def test_whatever_is_delivered_is_each_offset_once_in_order(
     log, chain = Log(end, holes), chain_at(0)
     durable = 0
     delivered: list[int] = []
-    late: list[Record] = []
+    late: list[SlicedRecord] = []
     for step, count in [*steps, *[("fetch", 9)] * 30]:
         if step == "rebalance":  # the database stands at what was delivered: seek there
             chain.void([P0])
@@ -161,7 +161,7 @@ def test_whatever_is_delivered_is_each_offset_once_in_order(
 def test_a_cut_holds_at_most_so_many_events_and_the_control_messages_behind_them(
     kinds: list[bool], start: int, limit: int
 ) -> None:
-    records: list[Record] = [Message(i, key=b"d" if event else None) for i, event in enumerate(kinds)]
+    records: list[SlicedRecord] = [Message(i, key=b"d" if event else None) for i, event in enumerate(kinds)]
     start = min(start, len(records))
     end, events = cut_events(records, start, limit)
     held = [record for record in records[start:end] if record.key is not None]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.resources.idleness import Sample
+from streams.resources.idleness import MachineSample
 from streams.resources.machine import Machine
 from streams.settings import PROFILES, Settings
 from streams.worker.throttle import LARGEST_BATCH, Pacer, Throttle, describe
@@ -22,18 +22,18 @@ from tests.support.virtual_time import virtually
 
 def test_the_defaults_are_five_events_every_two_seconds() -> None:
     pacer = Pacer(5, 2.0)
-    assert pacer.take(0.0, 1000) == 5
-    assert pacer.take(0.1, 10) == 0
+    assert pacer.acquire(0.0, 1000) == 5
+    assert pacer.acquire(0.1, 10) == 0
     assert pacer.wait(0.1) == math.inf  # the batch still runs
     pacer.end(0.5)
     assert pacer.wait(0.5) == 2.0
-    assert pacer.take(2.4, 5) == 0
-    assert pacer.take(2.5, 5) == 5
+    assert pacer.acquire(2.4, 5) == 0
+    assert pacer.acquire(2.5, 5) == 5
 
 
 def test_a_batch_may_be_of_several_partitions() -> None:
     pacer = Pacer(5, 2.0)
-    assert [pacer.take(0.0, 2), pacer.take(0.0, 2), pacer.take(0.0, 2), pacer.take(0.0, 2)] == [2, 2, 1, 0]
+    assert [pacer.acquire(0.0, 2), pacer.acquire(0.0, 2), pacer.acquire(0.0, 2), pacer.acquire(0.0, 2)] == [2, 2, 1, 0]
     pacer.end(0.1)
     pacer.end(0.3)
     assert pacer.wait(0.3) == math.inf
@@ -43,24 +43,24 @@ def test_a_batch_may_be_of_several_partitions() -> None:
 
 def test_what_is_left_of_a_batch_may_be_taken_until_the_next_may_start() -> None:
     pacer = Pacer(5, 2.0)
-    assert pacer.take(0.0, 3) == 3
+    assert pacer.acquire(0.0, 3) == 3
     pacer.end(0.0)
-    assert pacer.take(1.0, 5) == 2
+    assert pacer.acquire(1.0, 5) == 2
     pacer.end(1.0)
-    assert pacer.take(2.9, 5) == 0
-    assert pacer.take(3.0, 5) == 5  # forfeited, not added
-    assert pacer.take(3.0, 5) == 0
+    assert pacer.acquire(2.9, 5) == 0
+    assert pacer.acquire(3.0, 5) == 5  # forfeited, not added
+    assert pacer.acquire(3.0, 5) == 0
 
 
 def test_without_a_delay_only_the_size_holds() -> None:
     pacer = Pacer(5, 0.0)
-    assert [pacer.take(0.0, 100), pacer.take(0.0, 100), pacer.wait(0.0)] == [5, 5, 0.0]
+    assert [pacer.acquire(0.0, 100), pacer.acquire(0.0, 100), pacer.wait(0.0)] == [5, 5, 0.0]
 
 
 def test_a_free_take_neither_waits_nor_counts() -> None:
     pacer = Pacer(5, 2.0)
-    assert pacer.take(0.0, 5) == 5
-    assert pacer.take(0.0, 1000, free=True) == 1000
+    assert pacer.acquire(0.0, 5) == 5
+    assert pacer.acquire(0.0, 1000, free=True) == 1000
 
 
 @given(
@@ -76,7 +76,7 @@ def test_no_more_than_a_batch_between_an_end_and_the_next_start(
     batch, last_end = 0, -math.inf
     for want, pause, takes in asks:
         now += pause
-        given_ = pacer.take(now, want)
+        given_ = pacer.acquire(now, want)
         assert 0 <= given_ <= min(want, size)
         if not given_:
             assert now < last_end + delay
@@ -116,7 +116,7 @@ def throttle(clock: Clock = time.monotonic, **settings: object) -> Throttle:
 def seen(made: Throttle, *others: float) -> None:
     """Samples of the machine, as the sampler would bring them."""
     for share in others:
-        made._look_at_machine(Sample(share))
+        made._look_at_machine(MachineSample(share))
 
 
 IDLE, BUSY = (0.0,) * 3, (0.9,) * 2
@@ -129,7 +129,7 @@ def test_a_batch_starts_when_it_is_due_and_never_before() -> None:
         made = throttle(clock, backfill_batch_size=100, backfill_batch_delay_ms=130, backfill_use_idle=False)
         ended, late = -math.inf, []
         for _ in range(12):
-            assert await made.take(1000, lambda: True) == 100
+            assert await made.acquire(1000, lambda: True) == 100
             late.append(clock() - ended - 0.13)
             await asyncio.sleep(0.005)
             ended = clock()
@@ -148,7 +148,7 @@ def test_who_waits_is_served_in_order_when_a_transaction_ends() -> None:
 
         async def lane(number: int) -> None:
             for _ in range(3):
-                given = await made.take(5, lambda: True)
+                given = await made.acquire(5, lambda: True)
                 served.append(number)
                 starts.append(clock())
                 await asyncio.sleep(0.001)
@@ -166,10 +166,10 @@ def test_who_waits_is_served_in_order_when_a_transaction_ends() -> None:
 
 async def test_a_wait_ends_when_the_work_is_no_longer_ours() -> None:
     made = throttle(backfill_batch_delay_ms=100_000, backfill_use_idle=False)
-    assert await made.take(5, lambda: True) == 5
+    assert await made.acquire(5, lambda: True) == 5
     made.end()
     until = time.monotonic() + 0.25
-    assert await made.take(5, lambda: time.monotonic() < until) == 0
+    assert await made.acquire(5, lambda: time.monotonic() < until) == 0
     made.paused = True
     async with asyncio.timeout(PATIENCE):
         async with made.slot(lambda: False):
@@ -178,9 +178,9 @@ async def test_a_wait_ends_when_the_work_is_no_longer_ours() -> None:
 
 async def test_a_wait_ends_when_the_machine_becomes_idle() -> None:
     made = throttle(backfill_batch_delay_ms=10_000_000)
-    assert await made.take(1000, lambda: True) == 5
+    assert await made.acquire(1000, lambda: True) == 5
     made.end()
-    waits = asyncio.create_task(made.take(100_000, lambda: True))
+    waits = asyncio.create_task(made.acquire(100_000, lambda: True))
     await asyncio.sleep(0.01)
     assert made.is_waiting
     seen(made, *IDLE)
@@ -198,7 +198,7 @@ async def test_while_paused_nothing_starts() -> None:
         async with made.slot(lambda: True):
             entered.set()
 
-    waiting = asyncio.gather(made.take(10, lambda: True), write())
+    waiting = asyncio.gather(made.acquire(10, lambda: True), write())
     await asyncio.sleep(0.15)
     assert not waiting.done()
     assert not entered.is_set()
@@ -224,10 +224,10 @@ async def test_it_says_why_it_goes_as_it_goes() -> None:
     assert made.machine is None
     assert (made.mode, made.why) == ("paced", "5 events every 2 s: whether the machine is idle is not known yet")
     seen(made, 0.84)
-    assert await made.take(5, lambda: True) == 5
+    assert await made.acquire(5, lambda: True) == 5
     assert made.why == "5 events every 2 s: others use 84 % of the machine"
     made.end()
-    waits = asyncio.create_task(made.take(5, lambda: True))
+    waits = asyncio.create_task(made.acquire(5, lambda: True))
     await asyncio.sleep(0.01)
     assert made.why.startswith(("waiting 2.0 s of the 2 s delay", "waiting 1.9 s of the 2 s delay"))
     waits.cancel()

@@ -30,7 +30,7 @@ class Log:
 
 
 async def load(log: Log) -> dict[TP, int]:
-    consumer: Any = SimpleNamespace(_thread=log, aio=None, host=log)
+    consumer: Any = SimpleNamespace(_thread=log, aio=None, pipeline=log)
     return await Consumer._load(consumer, {P0})
 
 

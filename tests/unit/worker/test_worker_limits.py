@@ -9,9 +9,19 @@ from collections.abc import Callable
 
 import pytest
 
-from streams.resources.idleness import Sample
-from streams.resources.in_flight import State
-from streams.worker.slices import SLICE_BYTES, SLICE_RECORDS, Break, Chain, Record, Slice, cut_events, rewound, split
+from streams.resources.idleness import MachineSample
+from streams.resources.in_flight import MemoryState
+from streams.worker.slices import (
+    SLICE_BYTES,
+    SLICE_RECORDS,
+    Break,
+    Chain,
+    Slice,
+    SlicedRecord,
+    cut_events,
+    rewound,
+    split,
+)
 from streams.worker.throttle import ASK_SECONDS, LARGEST_BATCH, NETWORK_RATE, SMALLEST_BATCH, Pacer, Throttle, describe
 from tests.support.virtual_time import virtually
 from tests.unit.worker.test_slices import P0, P1, Message, chain_at, run
@@ -28,17 +38,17 @@ def test_the_numbers_of_the_documents() -> None:
 def test_a_batch_is_due_at_the_very_end_of_the_delay() -> None:
     pacer = Pacer(5, 2.0)
     assert pacer.wait(0.0) == 0.0
-    assert pacer.take(0.0, 5) == 5
+    assert pacer.acquire(0.0, 5) == 5
     pacer.end(1.0)
-    assert (pacer.wait(2.75), pacer.take(2.999, 5)) == (0.25, 0)
+    assert (pacer.wait(2.75), pacer.acquire(2.999, 5)) == (0.25, 0)
     assert (pacer.wait(3.0), pacer.wait(9.0)) == (0.0, 0.0)
-    assert pacer.take(3.0, 9) == 5
+    assert pacer.acquire(3.0, 9) == 5
 
 
 def test_what_is_left_of_a_batch_does_not_wait_while_another_part_runs() -> None:
     pacer = Pacer(5, 2.0)
-    assert pacer.take(0.0, 4) == 4
-    assert (pacer.wait(0.0), pacer.take(0.0, 4)) == (0.0, 1)
+    assert pacer.acquire(0.0, 4) == 4
+    assert (pacer.wait(0.0), pacer.acquire(0.0, 4)) == (0.0, 1)
     assert pacer.wait(0.0) == math.inf
     pacer.end(0.5)
     assert pacer.wait(0.5) == math.inf
@@ -48,18 +58,18 @@ def test_what_is_left_of_a_batch_does_not_wait_while_another_part_runs() -> None
 
 def test_a_new_batch_begins_only_where_nothing_runs() -> None:
     pacer = Pacer(5, 2.0)
-    assert pacer.take(0.0, 4) == 4
-    assert pacer.take(9.0, 4) == 1, "the rest of the old one: a transaction runs"
+    assert pacer.acquire(0.0, 4) == 4
+    assert pacer.acquire(9.0, 4) == 1, "the rest of the old one: a transaction runs"
     pacer.end(9.0)
     pacer.end(9.0)
-    assert pacer.take(11.0, 3) == 3
+    assert pacer.acquire(11.0, 3) == 3
     pacer.end(11.0)
-    assert pacer.take(13.0, 5) == 5, "the two that were left are forfeited"
+    assert pacer.acquire(13.0, 5) == 5, "the two that were left are forfeited"
 
 
 def test_free_takes_count_as_running() -> None:
     pacer = Pacer(5, 2.0)
-    assert pacer.take(0.0, 7, free=True) == 7
+    assert pacer.acquire(0.0, 7, free=True) == 7
     assert pacer.wait(5.0) == math.inf
     pacer.end(5.0)
     assert pacer.wait(5.0) == 2.0
@@ -79,7 +89,7 @@ def test_which_rate_can_catch_up(size: int, verdict: str) -> None:
 # -- the throttle
 
 
-def with_memory(made: Throttle, state: State) -> Throttle:
+def with_memory(made: Throttle, state: MemoryState) -> Throttle:
     made.memory._judge.state = state
     return made
 
@@ -114,11 +124,11 @@ def test_without_a_limit_and_with_the_largest_batch_it_is_free() -> None:
 def test_a_take_is_of_no_more_than_the_largest_batch() -> None:
     async def check(clock: Callable[[], float]) -> None:
         made = throttle(clock, backfill_profile="unlimited")
-        assert await made.take(10_000, lambda: True) == LARGEST_BATCH
-        assert await made.take(10, lambda: True) == 10
+        assert await made.acquire(10_000, lambda: True) == LARGEST_BATCH
+        assert await made.acquire(10, lambda: True) == 10
         with_memory(made, "small")
-        assert await made.take(10_000, lambda: True) == SMALLEST_BATCH
-        assert await made.take(10, lambda: False) == 0
+        assert await made.acquire(10_000, lambda: True) == SMALLEST_BATCH
+        assert await made.acquire(10, lambda: False) == 0
         assert not made.is_waiting
 
     virtually(check)
@@ -127,7 +137,7 @@ def test_a_take_is_of_no_more_than_the_largest_batch() -> None:
 def test_whoever_waits_is_asked_ten_times_a_second_whether_it_is_still_ours() -> None:
     async def check(clock: Callable[[], float]) -> None:
         made = throttle(clock, backfill_batch_delay_ms=100_000, backfill_use_idle=False)
-        assert await made.take(5, lambda: True) == 5
+        assert await made.acquire(5, lambda: True) == 5
         made.end()
         asked: list[float] = []
 
@@ -135,7 +145,7 @@ def test_whoever_waits_is_asked_ten_times_a_second_whether_it_is_still_ours() ->
             asked.append(clock())
             return clock() < 1.0
 
-        assert await made.take(5, still_ours) == 0
+        assert await made.acquire(5, still_ours) == 0
         assert 0.999 < clock() < 1.101
         assert len(asked) == pytest.approx(11, abs=1)
 
@@ -145,7 +155,7 @@ def test_whoever_waits_is_asked_ten_times_a_second_whether_it_is_still_ours() ->
 def test_while_memory_is_short_nothing_more_is_pulled() -> None:
     async def check(clock: Callable[[], float]) -> None:
         made = with_memory(throttle(clock), "pause")
-        waits = asyncio.create_task(made.room(lambda: True))
+        waits = asyncio.create_task(made.wait_for_memory(lambda: True))
         await asyncio.sleep(0.05)
         assert made._gated
         with_memory(made, "go")
@@ -154,9 +164,9 @@ def test_while_memory_is_short_nothing_more_is_pulled() -> None:
         assert clock() == pytest.approx(0.1)
         assert not made.is_waiting
         with_memory(made, "small")
-        await made.room(lambda: True)
+        await made.wait_for_memory(lambda: True)
         with_memory(made, "pause")
-        await made.room(lambda: False)
+        await made.wait_for_memory(lambda: False)
         assert clock() == pytest.approx(0.1)
 
     virtually(check)
@@ -179,8 +189,8 @@ def test_transactions_are_counted_while_they_run() -> None:
 def test_what_is_said_of_the_delay_that_is_left() -> None:
     async def check(clock: Callable[[], float]) -> None:
         made = throttle(clock, backfill_use_idle=False)
-        assert await made.take(5, lambda: True) == 5
-        waits = asyncio.create_task(made.take(5, lambda: True))
+        assert await made.acquire(5, lambda: True) == 5
+        waits = asyncio.create_task(made.acquire(5, lambda: True))
         await asyncio.sleep(0.5)
         assert made.why == "5 events every 2 s: BACKFILL_USE_IDLE is off", "it waits for a transaction"
         made.end()
@@ -218,7 +228,7 @@ async def test_a_pace_that_can_never_catch_up_is_a_warning(
     caplog.set_level(logging.INFO)
     delay = 0 if size == LARGEST_BATCH else 1000
     made = throttle(backfill_batch_size=size, backfill_batch_delay_ms=delay, backfill_use_idle=use_idle)
-    monkeypatch.setattr(made._machine, "sample", lambda: Sample(0.0))
+    monkeypatch.setattr(made._machine, "sample", lambda: MachineSample(0.0))
     await made.start()
     await made.close()
     paces = [record.levelname for record in caplog.records if "Pace: " in record.getMessage()]
@@ -228,11 +238,11 @@ async def test_a_pace_that_can_never_catch_up_is_a_warning(
 # -- slices
 
 
-def sized(*sizes: int) -> list[Record]:
+def sized(*sizes: int) -> list[SlicedRecord]:
     return [Message(i, serialized_value_size=size) for i, size in enumerate(sizes)]
 
 
-def lengths(pieces: list[list[Record]]) -> list[int]:
+def lengths(pieces: list[list[SlicedRecord]]) -> list[int]:
     return [len(piece) for piece in pieces]
 
 
@@ -284,7 +294,7 @@ def test_a_chain_numbers_its_validities() -> None:
 
 
 def test_a_cut_begins_where_it_is_told() -> None:
-    records: list[Record] = [Message(i, key=key) for i, key in enumerate([b"a", None, b"b", None, b"c"])]
+    records: list[SlicedRecord] = [Message(i, key=key) for i, key in enumerate([b"a", None, b"b", None, b"c"])]
     assert [cut_events(records, 0, limit) for limit in (1, 2, 3, 9)] == [(2, 1), (4, 2), (5, 3), (5, 3)]
     assert cut_events(records, 2, 1) == (4, 1)
     assert cut_events(records, 5, 1) == (5, 0)

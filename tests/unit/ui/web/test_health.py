@@ -7,36 +7,37 @@ from typing import Any
 import msgspec
 import pytest
 
+from streams.status.process import Mode
 from streams.ui.web.guard import names_loopback
-from streams.ui.web.health import STUCK_SECONDS, Progress, ingest_checks, is_ready, progress_of, worker_checks
+from streams.ui.web.health import STUCK_SECONDS, ProgressWatch, ingest_checks, is_ready, progress_of, worker_checks
 from tests.support import web_samples as samples
 
 STUCK = STUCK_SECONDS + 1
 
 
-def worker(mode: str, **changes: Any) -> Any:
+def worker(mode: Mode, **changes: Any) -> Any:
     return samples.worker_figures(state=msgspec.structs.replace(samples.WORKER, mode=mode, why="why"), **changes)
 
 
-def ingest(mode: str, **changes: Any) -> Any:
+def ingest(mode: Mode, **changes: Any) -> Any:
     return samples.ingest_figures(state=msgspec.structs.replace(samples.INGEST, mode=mode, why="why"), **changes)
 
 
 @pytest.mark.parametrize(
     ("figures", "database", "still", "failing"),
     [
-        (worker("whole slices"), None, 1, []),
-        (worker("whole slices"), None, STUCK, ["progress"]),
-        (worker("paced"), None, STUCK, []),
-        (worker("paused"), None, STUCK, []),
-        (worker("memory"), None, STUCK, []),
-        (worker("whole slices", held=()), None, STUCK, []),  # nothing to do
-        (worker("whole slices"), "no answer", 1, ["database"]),
-        (worker("no database"), "no answer", STUCK, ["database", "progress"]),
-        (worker("whole slices", broker_away=True), None, 1, ["broker"]),
-        (worker("starting", assigned=False, held=()), None, 1, ["assignment"]),
-        (worker("starting", held=()), None, STUCK, []),  # more workers than partitions
-        (worker("stopping"), None, 1, ["progress"]),
+        (worker(Mode.WHOLE_SLICES), None, 1, []),
+        (worker(Mode.WHOLE_SLICES), None, STUCK, ["progress"]),
+        (worker(Mode.PACED), None, STUCK, []),
+        (worker(Mode.PAUSED), None, STUCK, []),
+        (worker(Mode.MEMORY), None, STUCK, []),
+        (worker(Mode.WHOLE_SLICES, held=()), None, STUCK, []),  # nothing to do
+        (worker(Mode.WHOLE_SLICES), "no answer", 1, ["database"]),
+        (worker(Mode.NO_DATABASE), "no answer", STUCK, ["database", "progress"]),
+        (worker(Mode.WHOLE_SLICES, broker_away=True), None, 1, ["broker"]),
+        (worker(Mode.STARTING, assigned=False, held=()), None, 1, ["assignment"]),
+        (worker(Mode.STARTING, held=()), None, STUCK, []),  # more workers than partitions
+        (worker(Mode.STOPPING), None, 1, ["progress"]),
     ],
 )  # fmt: skip
 def test_a_worker(figures: Any, database: str | None, still: float, failing: list[str]) -> None:
@@ -49,13 +50,13 @@ def test_a_worker(figures: Any, database: str | None, still: float, failing: lis
 @pytest.mark.parametrize(
     ("figures", "still", "failing"),
     [
-        (ingest("full speed"), 1, []),
-        (ingest("full speed"), STUCK, ["progress"]),
-        (ingest("full speed", at_head=True), STUCK, []),
-        (ingest("retention"), STUCK, []),
-        (ingest("paused"), STUCK, []),
-        (ingest("no relay"), 1, ["relay"]),
-        (ingest("no broker"), 1, ["broker"]),
+        (ingest(Mode.FULL_SPEED), 1, []),
+        (ingest(Mode.FULL_SPEED), STUCK, ["progress"]),
+        (ingest(Mode.FULL_SPEED, at_head=True), STUCK, []),
+        (ingest(Mode.RETENTION), STUCK, []),
+        (ingest(Mode.PAUSED), STUCK, []),
+        (ingest(Mode.NO_RELAY), 1, ["relay"]),
+        (ingest(Mode.NO_BROKER), 1, ["broker"]),
         (samples.ingest_figures(state=None, why="it makes its plan"), STUCK, ["started"]),
     ],
 )
@@ -64,7 +65,7 @@ def test_an_ingest(figures: Any, still: float, failing: list[str]) -> None:
 
 
 def test_standing_still_counts_only_while_there_is_something_to_do() -> None:
-    progress = Progress(0.0)
+    progress = ProgressWatch(0.0)
     assert progress.still(1.0, 5, idle=False) == 0
     assert progress.still(31.0, 5, idle=False) == 30
     assert progress.still(40.0, 6, idle=False) == 0

@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from streams.status.model import Paused, Process, Status
+from streams.status.process import Mode
 from streams.ui.web.deployment_metrics import DeploymentFigures
 from streams.ui.web.figures import Figures
 from streams.ui.web.metrics import PREFIX, ProcessFigures
@@ -201,7 +202,7 @@ def healthy(**changes: Any) -> Status:
     return msgspec.structs.replace(samples.caught_up(), **changes)
 
 
-def worker(status: Status | None = None, mode: str = "paced", instance: str = "a:6066") -> Scrape:
+def worker(status: Status | None = None, mode: Mode = Mode.PACED, instance: str = "a:6066") -> Scrape:
     figures = samples.worker_figures(state=msgspec.structs.replace(samples.WORKER, mode=mode))
     return scraped(WORKER, instance, ProcessFigures(lambda: figures), DeploymentFigures(status or healthy()))
 
@@ -254,7 +255,7 @@ def waiting(lag: int = 200_000, received: int = 10, **changes: Any) -> Status:
         ("WorkerDown", True, worker(healthy(processes=(*healthy().processes, LOST))), None),
         ("WorkerDown", False, worker(healthy(processes=(*healthy().processes, AGAIN, LOST))), None),
         ("MemoryPause", False, together(worker(), ingest()), None),
-        ("MemoryPause", True, ingest(mode="memory"), None),
+        ("MemoryPause", True, ingest(mode=Mode.MEMORY), None),
         ("StatusUnreadable", True, together(blind(), blind("b:6066")), None),
         ("StatusUnreadable", False, together(blind(), worker(instance="b:6066")), None),
     ],
@@ -266,7 +267,7 @@ def test_a_rule_fires_when_it_must_also_where_something_is_not_known(
 
 
 def test_a_worker_without_memory_is_one_alert_whichever_way_it_waits() -> None:
-    waits, small = (fired("MemoryPause", worker(mode=mode)) for mode in ("memory", "small batches"))
+    waits, small = (fired("MemoryPause", worker(mode=mode)) for mode in (Mode.MEMORY, Mode.SMALL_BATCHES))
     assert waits == small != {}
     assert {("instance", "a:6066"), ("job", WORKER)} == set(next(iter(waits)))
 

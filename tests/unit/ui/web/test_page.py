@@ -12,11 +12,12 @@ import pytest
 
 from streams import text as words
 from streams.status.model import Counted, Paused, Rates, Status
+from streams.status.process import Mode
 from streams.ui.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, span
 from streams.ui.web.figures import Figures
 from streams.ui.web.history import SLOTS, History
 from streams.ui.web.page import FILES, get, read_file, render
-from streams.ui.web.view import View, view
+from streams.ui.web.view import PageView, view
 from tests.support import web_samples as samples
 from tests.support.web_samples import NOW, before, history, ingest_figures, worker_figures
 
@@ -25,7 +26,7 @@ VOID = {"meta", "link", "br", "img", "input"}
 
 def made(
     status: Status | None, figures: Figures | None = None, trouble: str | None = None, past: History | None = None
-) -> View:
+) -> PageView:
     return view(status, trouble, figures or worker_figures(), past or history(), NOW)
 
 
@@ -73,7 +74,7 @@ class Parsed(HTMLParser):
             element.text += data
 
 
-STATES: list[tuple[str, View]] = [
+STATES: list[tuple[str, PageView]] = [
     ("busy", made(samples.status())),
     ("caught up", made(samples.caught_up())),
     ("hostile", made(samples.hostile())),
@@ -88,7 +89,7 @@ STATES: list[tuple[str, View]] = [
 
 
 @pytest.mark.parametrize(("name", "shown"), STATES, ids=[name for name, _ in STATES])
-def test_the_first_answer_says_what_every_update_says(name: str, shown: View) -> None:
+def test_the_first_answer_says_what_every_update_says(name: str, shown: PageView) -> None:
     rows: dict[int, Any] = {}
     counters: dict[int, int] = {}
     page = Parsed(render(shown))
@@ -114,7 +115,7 @@ def test_the_first_answer_says_what_every_update_says(name: str, shown: View) ->
         assert counters.get(id(holder), 0) == len(list_at(shown, holder.attributes["data-list"]))
 
 
-def list_at(shown: View, path: str) -> Any:
+def list_at(shown: PageView, path: str) -> Any:
     found: Any = shown
     for name in path.split("."):
         found = getattr(found, name)
@@ -122,7 +123,7 @@ def list_at(shown: View, path: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "shown"), STATES, ids=[name for name, _ in STATES])
-def test_the_page_and_its_updates_are_small(name: str, shown: View) -> None:
+def test_the_page_and_its_updates_are_small(name: str, shown: PageView) -> None:
     assert len(render(shown).encode()) < 120_000
     assert len(msgspec.json.encode(shown)) < 60_000
 
@@ -212,7 +213,7 @@ def test_the_headline_is_the_worst_that_is_true() -> None:
     paused = samples.status(paused=Paused(before(hours=2), "anna", "disk is being moved", True))
     assert made(paused).headline.text == "Workers and ingest are paused since 12:03:20."
     assert made(paused).headline.detail == "By anna: disk is being moved"
-    worker = msgspec.structs.replace(samples.WORKER, mode="no database", why="Postgres at db:5432 does not answer")
+    worker = msgspec.structs.replace(samples.WORKER, mode=Mode.NO_DATABASE, why="Postgres at db:5432 does not answer")
     waits = samples.status(processes=(samples.process("worker", "a", 1, worker=worker),))
     assert made(waits).headline.text == "Waiting: no database."
     assert made(None).headline.tone == "wait"

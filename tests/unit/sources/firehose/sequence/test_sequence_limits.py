@@ -16,7 +16,7 @@ from streams.sources.firehose.sequence.resets import (
     ResetWitnesses,
     Ruling,
 )
-from streams.sources.firehose.sequence.stream_time import DOUBTERS, JUMP, StreamTime
+from streams.sources.firehose.sequence.stream_time import DOUBTERS, FIRST, JUMP, StreamTime
 from streams.sources.firehose.sequence.stream_time import WITNESSES as TIME_WITNESSES
 
 BEGIN = 1_700_000_000_000_000
@@ -33,9 +33,9 @@ def run(times: Sequence[int | None], first: int = 1) -> list[Arrival]:
 
 
 def test_the_numbers_that_the_documents_give() -> None:
-    assert (BLOCK, RECENT, REMEMBERED) == (16, 64, 32_768)
+    assert (BLOCK, RECENT, REMEMBERED) == (16, 80, 32_768)
     assert (WITNESSES, QUIET_WITNESSES, SHOWN_WITNESSES) == (32, 8, 4)
-    assert (JUMP, TIME_WITNESSES, DOUBTERS) == (300_000_000, 8, 64)
+    assert (JUMP, TIME_WITNESSES, DOUBTERS, FIRST) == (300_000_000, 64, 64, 8)
 
 
 # -- times
@@ -172,13 +172,22 @@ def test_a_claim_between_far_ones_makes_them_begin_again() -> None:
     assert stream.time == BEGIN + 3 * JUMP
 
 
-def test_of_those_who_say_that_it_is_later_the_earliest_is_believed_and_not_asked_again() -> None:
+def test_of_those_who_say_that_it_is_later_the_earliest_is_believed_and_what_is_near_to_it() -> None:
     stream = StreamTime(BEGIN)
     for n in range(TIME_WITNESSES):
-        stream.see(BEGIN + 10 * JUMP - n)
-    assert stream.time == BEGIN + 10 * JUMP - 7
-    stream.see(BEGIN + 12 * JUMP)
-    assert stream.time == BEGIN + 10 * JUMP - 6
+        assert stream.time == BEGIN
+        stream.see(BEGIN + 10 * JUMP - n if n % 2 else BEGIN + 12 * JUMP)
+    assert stream.time == BEGIN + 10 * JUMP - 1
+    stream.see(BEGIN + 10 * JUMP + 1)
+    assert stream.time == BEGIN + 10 * JUMP + 1
+
+
+def test_the_first_time_is_the_lower_middle_one_of_eight_and_what_is_near_to_it() -> None:
+    stream = StreamTime(None)
+    for n in range(FIRST):
+        assert stream.time is None
+        stream.see(BEGIN + 10 * JUMP * n)
+    assert stream.time == BEGIN + 30 * JUMP
 
 
 @pytest.mark.parametrize(("behind", "goes_back"), [(JUMP, False), (JUMP + 1, True)])
@@ -244,7 +253,7 @@ def test_the_last_arrivals_are_each_event_once_and_no_more_than_are_needed() -> 
     last = made.last(open_block)
     assert len(last) == RECENT
     assert [arrival.seq for arrival in last].count(500) == 1
-    assert (last[-1].seq, len(made.blocks)) == (900, 4)
+    assert (last[-1].seq, len(made.blocks)) == (900, 5)
     made.reconnected(open_block)
     assert [arrival.seq for arrival in made.last([at(901, BEGIN)])][-1] == 901
 
