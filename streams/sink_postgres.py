@@ -181,7 +181,8 @@ class PostgresSink:
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the slice of {self._topic} at offset {base} as a whole ({error.sqlstate}: "
-                f"{shown(str(error))}): this is a fault of this program, please report it."
+                f"{shown(str(error))})",
+                "this is a fault of this program, please report it.",
             ) from error
 
     async def _row(self, connection: Connection, partition: int) -> asyncpg.Record | None:
@@ -190,7 +191,8 @@ class PostgresSink:
     def _recreated(self, batch: Batch) -> MismatchError:
         return MismatchError(
             f"The topic {self._topic} was re-created (its id is {shown(batch.topic_id or '')} now): what {self._group} "
-            "has applied is of the old one. Set SINK_GROUP and SINK_SCHEMA to new ones."
+            "has applied is of the old one.",
+            "Set SINK_GROUP and SINK_SCHEMA to new ones.",
         )
 
     def _written(self, partition: int, base: int, row: asyncpg.Record, batch: Batch, columns: Columns) -> Written:

@@ -72,7 +72,8 @@ def set_row(seq: int, *, force: bool) -> None:
             if low is not None and low[1].seq is not None and seq > low[1].seq and not force:
                 raise MismatchError(
                     f"Only what is up to {low[1].seq} is in Postgres, and {seq} would say more: whoever goes on from "
-                    "there would leave out what lies between. Give --force if that is meant."
+                    "there would leave out what lies between.",
+                    "Give --force if that is meant.",
                 )
             before = {row.service: row.cursor for row in await cursors(database)}.get(settings.cursor_service)
             await set_cursor(database, settings.cursor_service, seq)

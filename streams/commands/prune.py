@@ -78,7 +78,7 @@ def command(
 
     async def main(settings: Settings) -> None:
         if not asked:
-            raise SettingsError("Nothing to prune: give an age, for example --tombstones-older-than 30.")
+            raise SettingsError("Nothing to prune", "give an age, for example --tombstones-older-than 30.")
         if tombstones is not None and not force:
             await _check_retention(settings, tombstones)
         counts = {}
@@ -105,8 +105,9 @@ async def _check_retention(settings: Settings, days: float) -> None:
         return
     keeps = "for ever" if retention < 0 else f"for {retention / 1000 / DAY:g} days"
     raise SettingsError(
-        f"The topic {settings.kafka_topic} keeps its events {keeps}, and --tombstones-older-than is {days:g}: a "
-        f"replay of it would show the deleted records again; give an age that is not younger, or --force."
+        f"The topic {settings.kafka_topic} keeps its events {keeps}, and --tombstones-older-than is {days:g}, "
+        "so a replay of it would show the deleted records again",
+        "give an age that is not younger, or --force.",
     )
 
 

@@ -59,6 +59,6 @@ async def refuse_while_workers_run(settings: Settings, *, force: bool, why: str)
     if workers:
         raise HeldError(
             f"{len(workers)} worker{'s' if len(workers) > 1 else ''} of {settings.sink_group} run (on "
-            f"{', '.join(sorted(set(workers)))}), and {why}: stop them first (a killed one counts for 10 s), or give "
-            "--force."
+            f"{', '.join(sorted(set(workers)))}), and {why}",
+            "stop them first (a killed one counts for 10 s), or give --force.",
         )

@@ -49,7 +49,8 @@ def parse_start(text: str, now: dt.datetime) -> StartAt:
         return StartAt()
     if text.isdecimal():
         raise SettingsError(
-            f"--from {text} does not say of which partition that offset is: give PARTITION:OFFSET, as in 0:{text[:19]}."
+            f"--from {text} does not say of which partition that offset is",
+            f"give PARTITION:OFFSET, as in 0:{text[:19]}.",
         )
     if all(_PAIR.fullmatch(pair) for pair in text.split(",")):
         return StartAt(offsets=_offsets(text))
@@ -58,7 +59,9 @@ def parse_start(text: str, now: dt.datetime) -> StartAt:
     except ValueError:
         raise SettingsError(f"--from takes {_FORMS}.") from None
     if moment < EPOCH:
-        raise SettingsError(f"--from {moment.isoformat()[:19]}Z is before 1970: no event is that old; give earliest.")
+        raise SettingsError(
+            f"--from {moment.isoformat()[:19]}Z is before 1970: no event is that old.", "Give earliest."
+        )
     if moment > now:
         raise SettingsError(f"--from {moment:%Y-%m-%dT%H:%M:%SZ} lies in the future: no event is that new.")
     return StartAt(time=moment)

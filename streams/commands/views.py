@@ -179,7 +179,7 @@ async def _room(connection: Connection, nsid: str, names: tuple[str, ...], *, re
     own = next((name for name, holder in taken.items() if holder == nsid), None)
     if own is not None:
         if not replace:
-            raise SettingsError(f"There is a view {shown(own)} of {nsid} already: --replace replaces it.")
+            raise SettingsError(f"There is a view {shown(own)} of {nsid} already", "--replace replaces it.")
         await _drop(connection, own)
         return own
     if free:
@@ -187,7 +187,7 @@ async def _room(connection: Connection, nsid: str, names: tuple[str, ...], *, re
     name, holder = next(iter(taken.items()))
     if holder is None:
         raise SettingsError(_FOREIGN.format(shown(name)))
-    raise SettingsError(f"{shown(name)} is the view of {shown(holder)}: give another --name.")
+    raise SettingsError(f"{shown(name)} is the view of {shown(holder)}", "give another --name.")
 
 
 async def _holder(connection: Connection, name: str) -> str | None:
@@ -203,4 +203,4 @@ async def _drop(connection: Connection, name: str) -> None:
     try:
         await connection.execute(f"DROP VIEW {quoted(name)}")
     except asyncpg.DependentObjectsStillExistError:
-        raise SettingsError(f"Other views are built on {shown(name)}: drop them first.") from None
+        raise SettingsError(f"Other views are built on {shown(name)}", "drop them first.") from None

@@ -182,8 +182,10 @@ class Replay:
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self, reader: RunReader) -> None:
         settle_memory()
-        gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
-        guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
+        guard = TopicGuard(
+            self.settings, self.info, self._fail, during="we wrote to it", known=self._written,
+            mend="Start again to fill a new one, with another SINK_SCHEMA or an emptied one.",
+        )  # fmt: skip
         works = (
             self._show(reader, guard), self._guard_retention(), guard.run(), self.pace.run(reader),
             hog_memory(), self._watch_memory(),  # in this order: what it takes at once is seen at once
@@ -299,8 +301,8 @@ class Replay:
             self._patience.say("kafka", str(error))
             return False
         raise MismatchError(
-            f"The topic {self.info.name} was deleted or re-created while we wrote to it: start again "
-            f"to fill a new one, with another SINK_SCHEMA or an emptied one."
+            f"The topic {self.info.name} was deleted or re-created while we wrote to it",
+            "start again to fill a new one, with another SINK_SCHEMA or an emptied one.",
         )
 
     def _not_taken(self, failure: BaseException | None, error: SendError) -> str:

@@ -47,7 +47,7 @@ def _shorter(record: Record, topic: str) -> DeadLetter:
     letter = decode_control(record.value) if record.key is None else None
     if not isinstance(letter, DeadLetter) or not letter.payload:
         raise MismatchError(
-            f"The topic {topic} refuses a message of {len(record.value)} bytes for its size: "
-            "its max.message.bytes, or the broker's message.max.bytes, must be larger."
+            f"The topic {topic} refuses a message of {len(record.value)} bytes for its size",
+            "its max.message.bytes, or the broker's message.max.bytes, must be larger.",
         )
     return msgspec.structs.replace(letter, payload="")

@@ -355,8 +355,8 @@ class Publisher:
     def re_created(self) -> MismatchError:
         """The fault of a topic whose offsets go back."""
         return MismatchError(
-            f"The topic {self.topic} was re-created while we wrote to it: start again to fill the new one, "
-            "with another SINK_SCHEMA or an emptied one."
+            f"The topic {self.topic} was re-created while we wrote to it",
+            "start again to fill the new one, with another SINK_SCHEMA or an emptied one.",
         )
 
     def bury(self, record: Record) -> None:

@@ -137,6 +137,6 @@ def check_version(version: int) -> None:
     """Refuse a format that is newer than this code. Raises MismatchError."""
     if version > FORMAT_VERSION:
         raise MismatchError(
-            f"The topic's format has version {version}, this program knows up to {FORMAT_VERSION}: "
-            "upgrade atproto-streams."
+            f"The topic's format has version {version}, this program knows up to {FORMAT_VERSION}",
+            "upgrade atproto-streams.",
         )

@@ -79,10 +79,10 @@ async def copy_topic(
     No ingest may write either topic meanwhile. Raises SettingsError, BrokerError, MismatchError, HeldError, DiskError.
     """
     if not _TOPIC_NAME.fullmatch(target_name) or target_name == settings.kafka_topic:
-        raise SettingsError(f"{target_name!r} cannot be the target: give the name of a new topic.")
+        raise SettingsError(f"{target_name!r} cannot be the target", "give the name of a new topic.")
     info = await find_topic(settings)
     if info is None:
-        raise SettingsError(f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC to the one to copy.")
+        raise SettingsError(f"There is no topic {settings.kafka_topic}", "set KAFKA_TOPIC to the one to copy.")
     source_lock, target_lock = _Lock(settings.kafka_topic), _Lock(target_name)
     try:
         async with ingest_lock(settings, standby=False, on_lost=source_lock.lose):
@@ -93,9 +93,9 @@ async def copy_topic(
                 place = _Place(settings, info, into)
                 return await _Copy(place, target, [source_lock, target_lock], tell).run(state)
     except KafkaError as error:
-        raise BrokerError(
-            f"{broker_error(settings, error)} Then copy again: {target_name} has no watermark before it is whole."
-        ) from None
+        fault = broker_error(settings, error)
+        again = f"Then copy again: {target_name} has no watermark before it is whole."
+        raise BrokerError(fault.what, f"{fault.mend} {again}".strip()) from None
 
 
 async def _target_settings(
@@ -129,7 +129,7 @@ class _Lock:
 
     def check(self) -> None:
         if self.lost:
-            raise HeldError(f"An ingest took the topic {self.topic} over while the copy was frozen: start it again.")
+            raise HeldError(f"An ingest took the topic {self.topic} over while the copy was frozen", "start it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,8 @@ class _Copy:
         if mark is None:
             raise MismatchError(
                 f"The topic {self._source.name} holds no watermark in some partition, so nobody could resume from its "
-                f"copy: run the ingest once, then copy."
+                "copy",
+                "run the ingest once, then copy.",
             )
         held = await read_state(self._into, self._target, unfinished=True)
         half = self._check_held(held, mark)
@@ -196,8 +197,8 @@ class _Copy:
         if same and first.run <= mark.run:
             return first
         raise MismatchError(
-            f"The topic {self._target.name} holds watermarks: it is a finished copy, or an ingest writes it. "
-            f"To copy again give the name of a new topic, or delete this one first."
+            f"The topic {self._target.name} holds watermarks: it is a finished copy, or an ingest writes it.",
+            "To copy again give the name of a new topic, or delete this one first.",
         )
 
     async def _check_ours(self) -> None:
@@ -210,7 +211,7 @@ class _Copy:
         values = [message.value for batch in looked.values() for message in batch]
         if values and not any(_is_ours(value) for value in values):
             raise MismatchError(
-                f"The topic {self._target.name} holds messages that are not ours: give the name of a new topic."
+                f"The topic {self._target.name} holds messages that are not ours", "give the name of a new topic."
             )
 
     # -- reading
@@ -260,8 +261,8 @@ class _Copy:
             if end < ends[tp]:
                 raise MismatchError(
                     f"{tp.topic}/{tp.partition} ended at the offset {ends[tp]} and ends at {end} now: its broker lost "
-                    f"messages, or it was made anew, while it was copied. {self._target.name} is unfinished: run the "
-                    f"ingest once, which takes what is lost again, then copy again."
+                    f"messages, or it was made anew, while it was copied. {self._target.name} is unfinished",
+                    "run the ingest once, which takes what is lost again, then copy again.",
                 )
 
     async def _fetch(

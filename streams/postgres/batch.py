@@ -476,13 +476,13 @@ def _check_version(value: bytes) -> None:
 def _refuse_version(version: int) -> None:
     said = version if version < 1 << 31 else "beyond any"  # a stranger's number may have thousands of digits
     raise MismatchError(
-        f"The topic's format has version {said}, this program knows {FORMAT_VERSION}: run a newer program."
+        f"The topic's format has version {said}, this program knows {FORMAT_VERSION}", "run a newer program."
     )
 
 
 def _check_topic(batch: Batch, topic_id: str) -> None:
     if batch.topic_id is not None and batch.topic_id != topic_id:
         raise MismatchError(
-            "The topic was re-created: its messages are of two topics. Use a new SINK_GROUP and SINK_SCHEMA."
+            "The topic was re-created: its messages are of two topics.", "Use a new SINK_GROUP and SINK_SCHEMA."
         )
     batch.topic_id = topic_id

@@ -72,6 +72,10 @@ class NotOursError(MismatchError):
     """The schema is not as we made it."""
 
 
+class NotMigratedError(MismatchError):
+    """The schema is missing, or a worker of this program has still to bring it forward."""
+
+
 class Abandoned(Exception):  # noqa: N818 (nothing went wrong)
     """The caller of ``run`` has lost interest: ``keep_going`` said no."""
 
@@ -133,7 +137,7 @@ class Database:
         except Abandoned:
             reason = _sentence(last[-1]) if last else "no answer"
             raise DatabaseError(
-                f"Postgres at {self.place} cannot be reached ({reason}): start it, or correct DATABASE_URL."
+                f"Postgres at {self.place} cannot be reached ({reason})", "start it, or correct DATABASE_URL."
             ) from None
 
     async def close(self) -> None:
@@ -176,7 +180,8 @@ class Database:
                 if refused_since is not None and now - refused_since >= REFUSAL_PATIENCE:
                     raise DatabaseError(
                         f"Postgres at {self.place}, or the pooler there, has refused every connection for "
-                        f"{now - refused_since:.0f} s ({_sentence(error)}): look at its log, or correct DATABASE_URL."
+                        f"{now - refused_since:.0f} s ({_sentence(error)})",
+                        "look at its log, or correct DATABASE_URL.",
                     ) from None
                 if now - logged_at >= LOG_EVERY:
                     logged_at = now
@@ -208,9 +213,9 @@ class Database:
         Raises MismatchError where it is missing, not ours, older or newer; DatabaseError where the server is too old.
         """
         if not await self.run(self._is_current):
-            raise MismatchError(
-                f"The schema {self.schema} at {self.place} is missing, or of an older version than this program: start "
-                "a worker once (faust -A streams.agents worker), which makes it or brings it forward."
+            raise NotMigratedError(
+                f"The schema {self.schema} at {self.place} is missing, or of an older version than this program",
+                "start a worker once (faust -A streams.agents worker), which makes it or brings it forward.",
             )
 
     async def _migrate(self, connection: Connection) -> None:
@@ -242,8 +247,8 @@ class Database:
         """
         if await connection.fetchval(query("settle_schema"), f'"{self.schema}"') != self.schema:
             raise DatabaseError(
-                f"Postgres at {self.place} does not let us use the schema {self.schema}, so nothing is made: "
-                "grant our user all on it."
+                f"Postgres at {self.place} does not let us use the schema {self.schema}, so nothing is made",
+                "grant our user all on it.",
             )
 
     async def _is_current(self, connection: Connection) -> bool:
@@ -251,18 +256,18 @@ class Database:
         state = await connection.fetchrow(query("schema_state"), self.schema)
         assert state is not None
         if state["server_version"] < MIN_SERVER:
-            raise DatabaseError(f"Postgres at {self.place} is older than version 14: use a newer one.")
+            raise DatabaseError(f"Postgres at {self.place} is older than version 14", "use a newer one.")
         if not state["ours"]:
             if state["there"] and not state["empty"]:
                 raise MismatchError(
-                    f"The schema {self.schema} at {self.place} holds what is not ours: set SINK_SCHEMA to another."
+                    f"The schema {self.schema} at {self.place} holds what is not ours", "set SINK_SCHEMA to another."
                 )
             return False
         held, known = await connection.fetchval(query("migrations")), migrations()[-1].version
         if held > known:
             raise MismatchError(
-                f"The schema {self.schema} at {self.place} has version {held}, this program knows {known}: "
-                "run a newer program, or set SINK_SCHEMA to another."
+                f"The schema {self.schema} at {self.place} has version {held}, this program knows {known}",
+                "run a newer program, or set SINK_SCHEMA to another.",
             )
         return bool(held == known and state["cursor"])
 
@@ -313,8 +318,8 @@ class Database:
             return self._refused(str(error.sqlstate or ""), _sentence(error))
         if isinstance(error, ssl.SSLCertVerificationError):
             return DatabaseError(
-                f"Postgres at {self.place}: its certificate is not trusted ({error.verify_message or 'wrong name'}): "
-                "name its authority in sslrootcert of DATABASE_URL."
+                f"Postgres at {self.place}: its certificate is not trusted ({error.verify_message or 'wrong name'})",
+                "name its authority in sslrootcert of DATABASE_URL.",
             )
         return error
 
@@ -322,30 +327,30 @@ class Database:
         at = f"Postgres at {self.place}"
         if state == _DISK_FULL:
             return DatabaseError(
-                f"{at} has no disk space left ({reason}): free some, then start again; nothing is lost."
+                f"{at} has no disk space left ({reason})", "free some, then start again; nothing is lost."
             )
         if state.startswith("28"):
-            return DatabaseError(f"{at} refuses us ({reason}): correct the user and the password in DATABASE_URL.")
+            return DatabaseError(f"{at} refuses us ({reason})", "correct the user and the password in DATABASE_URL.")
         if state == _NO_DATABASE:
-            return DatabaseError(f"{at}: there is no such database: create it (createdb), or correct DATABASE_URL.")
+            return DatabaseError(f"{at}: there is no such database", "create it (createdb), or correct DATABASE_URL.")
         if state == _NO_PERMISSION:
             return DatabaseError(
-                f"{at}: we may not do that ({reason}): grant our user CREATE on the database and on schema public, "
-                f"and all on schema {self.schema}."
+                f"{at}: we may not do that ({reason})",
+                f"grant our user CREATE on the database and on schema public, and all on schema {self.schema}.",
             )
         if state == _READ_ONLY:
-            return DatabaseError(f"{at} is read-only ({reason}): point DATABASE_URL at the primary.")
+            return DatabaseError(f"{at} is read-only ({reason})", "point DATABASE_URL at the primary.")
         if state in _SHARED_STATES:
             return DatabaseError(
-                f"{at}: our prepared statements are gone ({reason}): a pooler in between gives our session to others. "
-                "Use its session mode, or connect to Postgres directly."
+                f"{at}: our prepared statements are gone ({reason}): a pooler in between gives our session to others.",
+                "Use its session mode, or connect to Postgres directly.",
             )
         if state == _PROTOCOL:
             return DatabaseError(f"{at}, or a pooler in between, does not keep Postgres' protocol ({reason}).")
         if state in _NOT_OURS_STATES:
             return NotOursError(
-                f"{at}: the schema {self.schema}, or public.firehose_cursor, is not as we made it ({reason}): "
-                "restore it, or set SINK_SCHEMA to another."
+                f"{at}: the schema {self.schema}, or public.firehose_cursor, is not as we made it ({reason})",
+                "restore it, or set SINK_SCHEMA to another.",
             )
         return DatabaseError(f"{at} refuses a statement ({reason}, SQLSTATE {state}).")
 

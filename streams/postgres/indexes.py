@@ -158,7 +158,7 @@ def _drop(index: Index) -> str:
 async def _alone(connection: Connection, schema: str) -> AsyncIterator[None]:
     """Nobody else builds or drops in the schema, and no statement is cut short. Raises DatabaseError where one does."""
     if not await connection.fetchval(query("lock_indexes"), schema):
-        raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
+        raise DatabaseError("Another process builds or drops indexes in this schema", "let it finish, or stop it.")
     try:
         async with unlimited(connection):
             # A build waits for every transaction that was there before it: one that gave up would be built again.

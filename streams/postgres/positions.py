@@ -63,7 +63,7 @@ async def move_back(
 def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int, int], *, strict: bool) -> Moved:
     if not held:
         raise SettingsError(
-            f"The group {group} has read nothing of {topic}: set SINK_GROUP and SINK_SCHEMA to those that are filled."
+            f"The group {group} has read nothing of {topic}", "set SINK_GROUP and SINK_SCHEMA to those that are filled."
         )
     back, stayed = {}, []
     for partition, to in sorted(targets.items()):
@@ -73,7 +73,8 @@ def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int
         if stands is not None and strict and to > stands:
             raise SettingsError(
                 f"{topic}/{partition} stands at {stands}, and {to} is ahead of it: what lies between would never be "
-                "read. A replay only goes back; to go forward start a worker."
+                "read.",
+                "A replay only goes back; to go forward start a worker.",
             )
         if stands is not None and to < stands:
             back[partition] = (stands, to)

@@ -150,7 +150,8 @@ async def check_session(session: Session, place: str) -> None:
     if not await session.is_kept():
         raise DatabaseError(
             f"Postgres at {place} does not keep what we set for our session (search_path): a pooler in between gives "
-            "our session to others, or drops SET. Use its session mode, or connect to Postgres directly."
+            "our session to others, or drops SET.",
+            "Use its session mode, or connect to Postgres directly.",
         )
 
 
@@ -159,8 +160,9 @@ def refuse_pooling(pooling: Pooling, place: str) -> None:
     if pooling in (Pooling.TRANSACTION, Pooling.STATEMENT):
         raise DatabaseError(
             f"Postgres at {place} is behind a pooler in {pooling.value} mode: search_path, time limits, locks and "
-            "prepared statements need a session of our own. Use the pooler's session mode (pgbouncer: pool_mode = "
-            "session; Supabase: port 5432), or connect to Postgres directly."
+            "prepared statements need a session of our own.",
+            "Use the pooler's session mode (pgbouncer: pool_mode = "
+            "session; Supabase: port 5432), or connect to Postgres directly.",
         )
 
 
@@ -229,14 +231,15 @@ async def _connect(address: Address, seconds: float) -> Session:
     except ConnectionError:
         if demands_tls(address) and await offers_no_tls(address):
             raise DatabaseError(
-                f"Postgres at {address.place} offers no TLS, which DATABASE_URL asks for (sslmode): switch it on there "
-                "(ssl = on), or write sslmode=prefer where nobody can listen in between."
+                f"Postgres at {address.place} offers no TLS, which DATABASE_URL asks for (sslmode)",
+                "switch it on there (ssl = on), or write sslmode=prefer where nobody can listen in between.",
             ) from None
         raise
     except (ValueError, KeyError):
         raise SettingsError(
             "DATABASE_URL leaves out what is taken from the environment (PGHOST, PGPORT, PGUSER, …), and that cannot "
-            "be used: write the host, the port and the user into the address."
+            "be used",
+            "write the host, the port and the user into the address.",
         ) from None
     _watch_socket(session)
     return session

@@ -126,8 +126,10 @@ class Pipeline:
     async def start(self, worker: Worker) -> None:
         """Begin what runs beside the agents."""
         self._worker = worker
-        gone = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
-        self._guard = TopicGuard(self.settings, self._info, self.fail, gone=gone, known=self.reached)
+        self._guard = TopicGuard(
+            self.settings, self._info, self.fail, during="we read it", known=self.reached,
+            mend="What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA.",
+        )  # fmt: skip
         settle_memory()
         self._spawn(hog_memory())
         await self._throttle.start()

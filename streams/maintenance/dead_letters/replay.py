@@ -95,7 +95,8 @@ class Replayer:
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the letters of {which.topic}/{which.partition} after offset {after} as a whole "
-                f"({error.sqlstate}: {shown(str(error))}): this is a fault of this program, please report it."
+                f"({error.sqlstate}: {shown(str(error))})",
+                "this is a fault of this program, please report it.",
             ) from error
 
     async def _replay(self, chunk: _Chunk, which: Which, after: int) -> tuple[int | None, Replayed]:
@@ -161,8 +162,8 @@ class _Chunk:
         positions = {row["partition"]: row["next_offset"] for row in rows}
         if partition not in positions:
             raise SettingsError(
-                f"The group {self._group} has read nothing of {self._topic}/{partition}: set SINK_GROUP to the group "
-                "that fills this schema."
+                f"The group {self._group} has read nothing of {self._topic}/{partition}",
+                "set SINK_GROUP to the group that fills this schema.",
             )
         self._partition, self._base = partition, positions[partition]
 

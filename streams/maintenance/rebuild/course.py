@@ -74,7 +74,7 @@ async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnSto
     names = _names(settings, wanted)
     info = await find_topic(settings)
     if info is None:
-        raise SettingsError(f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC to the one to rebuild from.")
+        raise SettingsError(f"There is no topic {settings.kafka_topic}", "set KAFKA_TOPIC to the one to rebuild from.")
     dsn = settings.database_dsn()
     live = Database(dsn, settings.sink_schema)
     rebuilt = Database(dsn, wanted.schema, settings.backfill_max_concurrent + 3)
@@ -103,12 +103,12 @@ def _names(settings: Settings, wanted: Wanted) -> Names:
     if not wanted.keep_as and kept == wanted.schema:  # what was swapped out today comes back
         kept += "_2"
     if wanted.keep_as and not wanted.swap:
-        raise SettingsError("--keep-as names the live schema after a swap: give --swap too.")
+        raise SettingsError("--keep-as names the live schema after a swap", "give --swap too.")
     if len({live, wanted.schema, kept}) < 3:
         raise SettingsError(f"--schema and --keep-as are names of other schemas than {live}, which is the live one.")
     group = wanted.group or group_of(wanted.schema)
     if group == settings.sink_group:
-        raise SettingsError(f"--group {group} is the live schema's: give another.")
+        raise SettingsError(f"--group {group} is the live schema's", "give another.")
     return Names(settings.kafka_topic, live, settings.sink_group, wanted.schema, group, kept)
 
 
@@ -139,8 +139,11 @@ class _Rebuild:
             self._filler = filler = Filler(consumer, sink, throttle, self._tell, self._passed)
             if on_stop is not None:
                 on_stop(filler.stop)
-            gone = "it was read. Rebuild from the topic that is there into another --schema."
-            guard = TopicGuard(self._settings, self._info, filler.fail, gone=gone, known=lambda: filler.positions)
+            guard = TopicGuard(
+                self._settings, self._info, filler.fail,
+                during="it was read", mend="Rebuild from the topic that is there into another --schema.",
+                known=lambda: filler.positions,
+            )  # fmt: skip
             async with self._held(), _beside(guard.run(), filler):
                 self._state = await self._stand(consumer, tps)
                 await throttle.start()
@@ -186,12 +189,12 @@ class _Rebuild:
         await begin(self._rebuilt, state)  # a program that is newer than the one that began it
         if (state.topic, state.group, state.live) != (names.topic, names.rebuilt_group, names.live):
             raise MismatchError(
-                f"{names.rebuilt} is a rebuild of {state.live} from the topic {state.topic} by the group {state.group}:"
-                " give its own settings, or another --schema."
+                f"{names.rebuilt} is a rebuild of {state.live} from the topic {state.topic} by the group {state.group}",
+                "give its own settings, or another --schema.",
             )
         if wanted.seed and not state.seed:
             raise MismatchError(
-                f"{names.rebuilt} was begun without --seed-from-live: give another --schema, or drop it first."
+                f"{names.rebuilt} was begun without --seed-from-live", "give another --schema, or drop it first."
             )
         ignored = " What --from says counted only at its beginning." if wanted.starts is not None else ""
         self._tell(f"{names.rebuilt} was begun already: going on from its own positions.{ignored}")
@@ -225,12 +228,13 @@ class _Rebuild:
         for row in rows:
             time_us = round(row["time"].timestamp() * 1_000_000)
             if is_before(row["did"], time_us, row["seq"], state.begins, self._info.partitions):
-                raise MismatchError(self._too_late())
+                raise self._too_late()
 
-    def _too_late(self) -> str:
-        return (
-            f"{self._names.live} holds records of before where the rebuild begins in the topic {self._names.topic}, so "
-            f"{self._names.rebuilt} cannot replace it: give --seed-from-live, which begins with a copy of its rows."
+    def _too_late(self) -> MismatchError:
+        return MismatchError(
+            f"{self._names.live} holds records that are older than the beginning of the rebuild in the topic "
+            f"{self._names.topic}, so {self._names.rebuilt} cannot replace it",
+            "give --seed-from-live, which begins with a copy of its rows.",
         )
 
     # -- the steps
@@ -303,8 +307,8 @@ class _Rebuild:
             if done is not None:
                 return done[0]
         raise DatabaseError(
-            f"{self._names.rebuilt} does not catch up with {self._names.live} while its workers write: set "
-            "BACKFILL_PROFILE=unlimited for the rebuild, or stop the workers for a moment."
+            f"{self._names.rebuilt} does not catch up with {self._names.live} while its workers write",
+            "set BACKFILL_PROFILE=unlimited for the rebuild, or stop the workers for a moment.",
         )
 
     async def _compare(self) -> Comparison:
@@ -348,11 +352,11 @@ class _Rebuild:
             self._tell(f"compared: {names.rebuilt} holds exactly what {names.live} holds.")
         if missing := found.lacking(UNEXPLAINED):
             raise MismatchError(
-                f"{names.rebuilt} lacks {missing:,} rows that {names.live} has and the topic should hold: find out why "
-                "(each kind is shown above) before one of them replaces the other."
+                f"{names.rebuilt} lacks {missing:,} rows that {names.live} has and the topic should hold",
+                "find out why (each kind is shown above) before one of them replaces the other.",
             )
         if self._wanted.swap and found.lacking(BEFORE):
-            raise MismatchError(self._too_late())
+            raise self._too_late()
 
     async def _swap(self) -> None:
         names = self._names

@@ -88,7 +88,9 @@ class Filler:
 
     def reseek(self, tp: TP) -> None:
         """Somebody else wrote the partition."""
-        self.fail(HeldError(f"Another process writes {tp.topic}/{tp.partition} under our group: stop it, then go on."))
+        self.fail(
+            HeldError(f"Another process writes {tp.topic}/{tp.partition} under our group", "stop it, then go on.")
+        )
 
     def _on_written(self, partition: int, written: Written) -> None:
         counts = self.counts

@@ -66,7 +66,7 @@ async def hold(database: Database, schema: str, held: Callable[[], object]) -> N
         end = asyncio.get_running_loop().time() + LOCK_PATIENCE
         while not await connection.fetchval(query("lock_rebuild"), schema):
             if asyncio.get_running_loop().time() > end:
-                raise HeldError(f"Another rebuild fills the schema {schema}: let it finish, or stop it.")
+                raise HeldError(f"Another rebuild fills the schema {schema}", "let it finish, or stop it.")
             await asyncio.sleep(0.2)
         held()
         while True:
@@ -90,14 +90,14 @@ async def standing(database: Database, live: str, schema: str) -> State | None:
         # One that was killed between its schema and its state has nothing in it.
         if not await connection.fetchval(both("rebuild_empty", live, schema)):
             raise MismatchError(
-                f"The schema {schema} holds rows, and no rebuild made it: give another --schema, or drop it first."
+                f"The schema {schema} holds rows, and no rebuild made it", "give another --schema, or drop it first."
             )
         return None
 
     try:
         return await database.run(call)
     except NotOursError:
-        raise MismatchError(f"The schema {schema} is not ours: give another --schema.") from None
+        raise MismatchError(f"The schema {schema} is not ours", "give another --schema.") from None
 
 
 def _state(row: asyncpg.Record) -> State:
@@ -182,8 +182,8 @@ async def take_over(
             await rebuilt.run(call, keep_going=keep_going)
         except asyncpg.PostgresError as error:  # what the rows themselves forbid: all else has its sentence already
             raise MismatchError(
-                f"The {what} of {live.schema} cannot be made in {rebuilt.schema} ({shown(str(error), 300)}): "
-                f"drop it in {live.schema}, swap, and make it again."
+                f"The {what} of {live.schema} cannot be made in {rebuilt.schema} ({shown(str(error), 300)})",
+                f"drop it in {live.schema}, swap, and make it again.",
             ) from None
 
     async def wanted(name: str) -> list[asyncpg.Record]:

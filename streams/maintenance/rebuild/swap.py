@@ -56,7 +56,7 @@ async def was_swapped(database: Database, names: Names) -> str | None:
         comment = str(kept["comment"] or "")
         if comment.startswith(names.note) and not rebuilt["there"]:
             return comment
-        raise MismatchError(f"The schema {names.kept} is there already: give another --keep-as, or drop it.")
+        raise MismatchError(f"The schema {names.kept} is there already", "give another --keep-as, or drop it.")
 
     return await database.run(call)
 
@@ -75,13 +75,15 @@ async def _check_objects(connection: Connection, names: Names) -> None:
     if bound:
         raise MismatchError(
             f"What is outside the schema {names.live} is bound to its tables and would go on reading the old ones: "
-            f"{_list(bound)}. Drop it, swap, and make it again."
+            f"{_list(bound)}.",
+            "Drop it, swap, and make it again.",
         )
     strangers = await connection.fetch(both("strangers", names.live, names.rebuilt))
     if strangers:
         raise MismatchError(
-            f"In the schema {names.live} is what a rebuild does not make, and it would stay behind: {_list(strangers)}."
-            " Move it to another schema, or drop it."
+            f"In the schema {names.live} is what a rebuild does not make, and it would stay behind: "
+            f"{_list(strangers)}.",
+            "Move it to another schema, or drop it.",
         )
 
 
@@ -138,7 +140,8 @@ async def _check_positions(connection: Connection, names: Names) -> None:
         mine = ours.get(partition)
         if mine is None or mine["next_offset"] < row["next_offset"]:
             raise MismatchError(
-                f"{names.rebuilt} is not as far as {names.live} in partition {partition}: rebuild again, which goes on."
+                f"{names.rebuilt} is not as far as {names.live} in partition {partition}",
+                "rebuild again, which goes on.",
             )
         if mine["topic_id"] and row["topic_id"] and mine["topic_id"] != row["topic_id"]:
             raise MismatchError(

@@ -88,8 +88,8 @@ class Doubt:
     def _error(self) -> ForeignStreamError:
         (what, _), *_ = self._odd.most_common(1)
         return ForeignStreamError(
-            f"{self._relay} is no com.atproto.sync.subscribeRepos (it sends {what}): "
-            "set RELAY_URL to a relay's or a PDS's firehose (wss://HOST/xrpc/com.atproto.sync.subscribeRepos)."
+            f"{self._relay} is no com.atproto.sync.subscribeRepos (it sends {what})",
+            "set RELAY_URL to a relay's or a PDS's firehose (wss://HOST/xrpc/com.atproto.sync.subscribeRepos).",
         )
 
 

@@ -75,9 +75,9 @@ def meaning(reply: Reply, relay: str, cursor: int | None) -> Exception:
     if status < 300 or status == 426:
         kind = shown(reply.headers.get("content-type", "").partition(";")[0], 40) or "no websocket"
         return Refusal(
-            f"{relay} answers as a web server, not as a relay ({said}, {kind}): check host and path of RELAY_URL."
+            f"{relay} answers as a web server, not as a relay ({said}, {kind})", "check host and path of RELAY_URL."
         )
-    return Refusal(f"The relay at {relay} refuses us: {said}; check RELAY_URL.")
+    return Refusal(f"The relay at {relay} refuses us: {said}", "check RELAY_URL.")
 
 
 def pause_after(error: Exception, attempt: int, *, taken: bool) -> float | None:
@@ -145,7 +145,7 @@ def redirected(url: str, location: str | None, relay: str) -> str:
     A login in the address goes along only to the same host and port. Raises Refusal where it cannot be followed.
     """
     if not location:
-        raise Refusal(f"The relay at {relay} redirects us without saying where: check RELAY_URL.")
+        raise Refusal(f"The relay at {relay} redirects us without saying where", "check RELAY_URL.")
     old = urlsplit(url)
     try:
         new = urlsplit(urljoin(f"http{'s' if old.scheme == 'wss' else ''}://{url.partition('://')[2]}", location))
@@ -153,17 +153,17 @@ def redirected(url: str, location: str | None, relay: str) -> str:
     except ValueError:
         host, port = None, None
     if not host:
-        raise Refusal(f"The relay at {relay} redirects us to what is no address: check RELAY_URL.")
+        raise Refusal(f"The relay at {relay} redirects us to what is no address", "check RELAY_URL.")
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(new.scheme.lower())
     place = new.netloc.rpartition("@")[2]
     path = shown(f"{place}{new.path}", 200)
     if scheme is None:
         raise Refusal(
-            f"The relay at {relay} redirects us to {shown(new.scheme, 20)}://{path}, no relay: check RELAY_URL."
+            f"The relay at {relay} redirects us to {shown(new.scheme, 20)}://{path}, no relay", "check RELAY_URL."
         )
     if old.scheme == "wss" and scheme == "ws":
         raise Refusal(
-            f"The relay at {relay} redirects us to ws://{path}, without TLS: if that is right, set RELAY_URL to it."
+            f"The relay at {relay} redirects us to ws://{path}, without TLS", "if that is right, set RELAY_URL to it."
         )
     same = host == old.hostname and (port or _port(scheme)) == (old.port or _port(old.scheme))
     login = old.netloc.rpartition("@")[0] if same else ""

@@ -91,9 +91,9 @@ def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
         return Decision("overlap", target, None, last)
     if last.relay != relay:
         raise MismatchError(
-            f"The topic holds events of {last.relay}, and {relay} is another relay: its seqs mean something else. "
-            f"To go on, give --from-time with a time that is certainly covered (the last watermark is of "
-            f"{iso(last.time)}); to begin again, give --restart; to keep them apart, set another KAFKA_TOPIC."
+            f"The topic holds events of {last.relay}, and {relay} is another relay: its seqs mean something else.",
+            "To go on, give --from-time with a time that is certainly covered (the last watermark is of "
+            f"{iso(last.time)}); to begin again, give --restart; to keep them apart, set another KAFKA_TOPIC.",
         )
     return Decision("resume", None, last)
 

@@ -368,8 +368,8 @@ class RunReader:
         """No connection gets past such a message, and to skip it is the operator's to say."""
         return RelayError(
             f"After seq {self.continuity.highest} the relay {self._relay} sends a message of more than "
-            f"{self._reading.frame >> 20} MB ({details}); the protocol's are at most 5 MB. Tell its operator; "
-            "go on behind it with --from-time, which leaves a gap."
+            f"{self._reading.frame >> 20} MB ({details}); the protocol's are at most 5 MB.",
+            "Tell its operator; go on behind it with --from-time, which leaves a gap.",
         )
 
     def _reach_head(self) -> None:

@@ -229,7 +229,7 @@ async def open_relay(
         address = redirected(address, location, relay)
         lost = "" if keeps_cursor(location, cursor) else ", and the cursor was not taken along: it is set again"
         redirect = f"The relay at {relay} redirects us to {_public(address)}{lost}. Set RELAY_URL to that."
-    raise Refusal(f"The relay at {relay} redirects us in a circle (at last to {_public(address)}): check RELAY_URL.")
+    raise Refusal(f"The relay at {relay} redirects us in a circle (at last to {_public(address)})", "check RELAY_URL.")
 
 
 async def _connect(address: str, bound: type[_Connection], relay: str, max_size: int) -> _Connection | Response:
@@ -253,11 +253,11 @@ async def _connect(address: str, bound: type[_Connection], relay: str, max_size:
         raise _without_tls(relay, error) from None
     except (InvalidURI, ValueError):
         raise RelayError(
-            f"RELAY_URL is no address of a relay at {relay}: it is wss://HOST or wss://HOST:PORT, and a path."
+            f"RELAY_URL is no address of a relay at {relay}", "it is wss://HOST or wss://HOST:PORT, and a path."
         ) from None
     except (InvalidProxy, ImportError) as error:
         raise RelayError(
-            f"The proxy that the environment names cannot be used ({shown(str(error))}): unset it, or correct it."
+            f"The proxy that the environment names cannot be used ({shown(str(error))})", "unset it, or correct it."
         ) from None
     except InvalidHandshake as error:
         raise ConnectionError(shown(str(error))) from None
@@ -271,11 +271,11 @@ def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
     """What to raise where no TLS comes about."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refusal(
-            f"The certificate of the relay {relay} is not accepted ({shown(error.verify_message)}): check RELAY_URL, "
-            "the clock, and the authorities that this machine trusts (SSL_CERT_FILE)."
+            f"The certificate of the relay {relay} is not accepted ({shown(error.verify_message)})",
+            "check RELAY_URL, the clock, and the authorities that this machine trusts (SSL_CERT_FILE).",
         )
     if error.reason == "WRONG_VERSION_NUMBER":
-        return Refusal(f"The relay at {relay} speaks no TLS on this port: write ws:// in RELAY_URL, or another port.")
+        return Refusal(f"The relay at {relay} speaks no TLS on this port", "write ws:// in RELAY_URL, or another port.")
     return ConnectionError(f"TLS: {shown(str(error.reason or error))}")
 
 
