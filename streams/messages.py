@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Literal
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 FORMAT_VERSION: Final = 1
 #: Longest payload kept of a frame that could not be decoded, in bytes.
 MAX_DEAD_PAYLOAD: Final = 256 * 1024
-#: Why a stretch that was asked for is not covered: the relay does not have it, or has neither shown nor denied it.
+#: Reasons why a stretch that was asked for is not covered: GapKind.NOT_KEPT, then those of GapKind.NOT_KNOWN.
 NOT_KEPT: Final = "the relay keeps no older events"
 NOTHING_SHOWN: Final = "not known: the relay has sent nothing, so what it keeps is not known"
 OLD_NOT_SHOWN: Final = "not known: the relay has sent nothing from its oldest cursor, while it sends live events"
@@ -25,7 +26,48 @@ CURSORS_REFUSED: Final = "not known: the relay refuses every cursor"
 CURSOR_LOST: Final = (
     "not known: the relay answers the oldest cursor with live events, so it keeps none, or the cursor was not taken"
 )
-NOT_KNOWN: Final = frozenset({NOTHING_SHOWN, OLD_NOT_SHOWN, CURSORS_REFUSED, CURSOR_LOST})
+
+
+class GapKind(StrEnum):
+    """What a gap is. Its ``reason`` says it to people."""
+
+    #: Asked for, and the relay keeps no events that old.
+    NOT_KEPT = "not_kept"
+    #: Asked for, and the relay has neither shown nor denied that it has them.
+    NOT_KNOWN = "not_known"
+    #: The relay's window moved past our position while we were away.
+    WINDOW_MOVED = "window_moved"
+    #: The relay's sequence began anew: what followed our position in the old one is not known.
+    SEQUENCE_RESET = "sequence_reset"
+    #: A run began later than where the run before it had stopped.
+    PASSED_OVER = "passed_over"
+    #: The source topic's retention removed it before ``copy`` had read it.
+    LOST_IN_COPY = "lost_in_copy"
+    #: The topic's retention removed it before the sink had read it.
+    EXPIRED = "expired"
+    #: Of another version or producer.
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> GapKind:
+        return cls.OTHER
+
+
+class LetterKind(StrEnum):
+    """What a dead letter holds. Its writer says so, never its payload: that may be made to look like anything."""
+
+    #: A message of the topic that the sink could not apply; its key is the letter's DID.
+    MESSAGE = "message"
+    #: A frame of the relay that the ingest could not decode.
+    FRAME = "frame"
+    #: A single operation (its block, or the commit's blocks) that the ingest could not decode, or could not send.
+    OPERATION = "operation"
+    #: A message of another producer, or of a version that we do not know.
+    FOREIGN = "foreign"
+
+    @classmethod
+    def _missing_(cls, value: object) -> LetterKind:
+        return cls.FOREIGN
 
 
 class Commit(msgspec.Struct, gc=False):
@@ -141,22 +183,30 @@ class Run(Control, tag="run"):
 
 
 class Gap(Control, tag="gap"):
-    """A stretch of the relay's sequence that the topic does not hold, and why."""
+    """A stretch of the relay's sequence that the topic does not hold, and why.
+
+    ``gap_kind`` is None where an older version wrote the message: the schema's ``kind_of_gap`` then finds it.
+    """
 
     from_seq: int | None
     to_seq: int | None
     from_time: int | None
     to_time: int | None
     reason: str
+    gap_kind: GapKind | None = None
 
 
 class DeadLetter(Control, tag="dead_letter"):
-    """A frame, or an operation, that could not be decoded. ``payload``: base64 of MAX_DEAD_PAYLOAD bytes at most."""
+    """A frame, or an operation, that could not be decoded. ``payload``: base64 of MAX_DEAD_PAYLOAD bytes at most.
+
+    ``letter_kind`` is None where an older version wrote the message: the schema's ``kind_of_letter`` then finds it.
+    """
 
     seq: int | None
     did: str | None
     reason: str
     payload: str
+    letter_kind: LetterKind | None = None
 
 
 class RepoEnd(Control, tag="repo_end"):

@@ -17,6 +17,7 @@ from typing import Final
 import asyncpg
 
 from streams.errors import DatabaseError, MismatchError
+from streams.messages import GapKind
 from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
@@ -109,8 +110,8 @@ class PostgresSink:
         failures: list[BaseException] = []
 
         async def call(connection: Connection) -> bool:
-            name = (self._topic, self._group, partition)
-            if await connection.fetchval(query("jump"), *name, position, log_start, reason) is not None:
+            gap = (position, log_start, reason, GapKind.EXPIRED)
+            if await connection.fetchval(query("jump"), self._topic, self._group, partition, *gap) is not None:
                 return True
             row = await self._row(connection, partition)
             return bool(failures and row is not None and row["next_offset"] == log_start)

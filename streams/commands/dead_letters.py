@@ -17,6 +17,7 @@ from streams.maintenance.dead_letters import store
 from streams.maintenance.dead_letters.replay import Replayed, Replayer
 from streams.maintenance.dead_letters.store import Which
 from streams.maintenance.dead_letters.text import description
+from streams.messages import LetterKind
 from streams.protocol.collection_filter import compile_patterns
 from streams.settings import Settings
 from streams.text import shown, told
@@ -194,7 +195,8 @@ def _agreed(question: str) -> bool:
 def _line(row: dict[str, Any]) -> str:
     at = f"{row['partition']}/{row['offset']}"
     place = "/".join(shown(row[name], 80) for name in ("did", "collection", "rkey") if row[name] is not None) or "-"
-    return f"{told(row['created_at'])}  {at:12}  {place}: {shown(row['reason'], 200)}"
+    kind = shown(row["kind"] or LetterKind.FOREIGN, 40)
+    return f"{told(row['created_at'])}  {at:12}  {kind:9}  {place}: {shown(row['reason'], 200)}"
 
 
 def _counts(done: Replayed) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import click
 
 from streams.commands import options
 from streams.commands.runner import open_database, run_command
+from streams.messages import GapKind
 from streams.postgres.database import Connection
 from streams.postgres.queries import query
 from streams.settings import Settings
@@ -79,8 +80,8 @@ def _line(gap: Mapping[str, Any]) -> str:
         seqs = f"seq {_number(gap['from_seq'])} to {_number(gap['to_seq'])}"
         times = f"{told(gap['from_time'])} to {told(gap['to_time'])}"
         where = f"{seqs}, {times}, of {shown(gap['relay'] or '-', 60)}"
-    at = f"{gap['partition']}/{gap['offset']}"
-    return f"{told(gap['created_at'])}  {gap['kind']} {at:12}  {where}: {shown(gap['reason'], 200)}"
+    at, cause = f"{gap['partition']}/{gap['offset']}", shown(gap["gap_kind"] or GapKind.OTHER, 40)
+    return f"{told(gap['created_at'])}  {gap['kind']} {at:12}  {cause:14}  {where}: {shown(gap['reason'], 200)}"
 
 
 def _number(value: int | None) -> str:

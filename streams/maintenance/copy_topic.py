@@ -39,7 +39,17 @@ from streams.kafka.topic import (
 )
 from streams.kafka.watermarks import TopicState, check_version, read_state
 from streams.maintenance.progress import Progress
-from streams.messages import CONTROL_KINDS, EVENT_KINDS, Gap, RepoEnd, Run, Watermark, decode_control, encode_control
+from streams.messages import (
+    CONTROL_KINDS,
+    EVENT_KINDS,
+    Gap,
+    GapKind,
+    RepoEnd,
+    Run,
+    Watermark,
+    decode_control,
+    encode_control,
+)
 from streams.settings import Settings
 
 #: Share of BACKFILL_MAX_MEMORY_MB for what was fetched, for open batches, and for what is not acknowledged: each.
@@ -282,7 +292,7 @@ class _Copy:
                     reason = f"{tp.topic}/{tp.partition} lost the offsets {position} to {start - 1} while it was copied"
                     self._tell(f"{reason} (retention): a gap")
                     gap = Gap(relay=self._mark.relay, run=self._mark.run, from_seq=None, to_seq=None, from_time=None,
-                              to_time=None, reason=reason)  # fmt: skip
+                              to_time=None, reason=reason, gap_kind=GapKind.LOST_IN_COPY)  # fmt: skip
                     self._held_back.append(encode_control(gap))
                     todo[tp] = start
             return {}

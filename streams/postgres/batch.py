@@ -23,6 +23,7 @@ from streams.messages import (
     Commit,
     DeadLetter,
     Gap,
+    LetterKind,
     Message,
     Run,
     Watermark,
@@ -263,8 +264,14 @@ def _bury(batch: Batch, message: Record, reason: str, event: Message | None = No
             "rkey": shown(commit.rkey, 512) if commit is not None else None,
             "reason": reason,
             "payload": payload(message.value),
+            "kind": LetterKind.MESSAGE if _has_our_key(message, event) else LetterKind.FOREIGN,
         }
     )
+
+
+def _has_our_key(message: Record, event: Message | None) -> bool:
+    """Return True where the key is the event's DID: then the letter can be tried again as this message."""
+    return event is not None and event.did is not None and is_did(event.did) and message.key == event.did.encode()
 
 
 def _envelope_refusal(event: Message, key: bytes) -> str | None:
@@ -451,8 +458,14 @@ def _control(batch: Batch, message: Record) -> None:
                 "did": _indexable(control.did),
                 "reason": shown(control.reason, 500) or "(no reason was given)",
                 "payload": payload(_unpacked(control.payload)),
+                "kind": _kind_of(control),
             }
         )
+
+
+def _kind_of(letter: DeadLetter) -> LetterKind | None:
+    """Return what the ingest says that its letter holds. Of a message it makes none: a foreign producer says so."""
+    return LetterKind.FOREIGN if letter.letter_kind is LetterKind.MESSAGE else letter.letter_kind
 
 
 def _unpacked(text: str) -> bytes:

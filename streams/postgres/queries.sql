@@ -25,8 +25,8 @@ WITH moved AS (
     WHERE topic = $1 AND consumer_group = $2 AND partition = $3 AND next_offset = $4
     RETURNING next_offset
 ), told AS (
-    INSERT INTO gaps (topic, partition, "offset", to_offset, reason)
-    SELECT $1, $3, $4, $5, $6 FROM moved
+    INSERT INTO gaps (topic, partition, "offset", to_offset, reason, kind)
+    SELECT $1, $3, $4, $5, $6, $7 FROM moved
     ON CONFLICT DO NOTHING
 )
 SELECT next_offset FROM moved;
@@ -221,7 +221,7 @@ AND ($7::timestamptz IS NULL OR l.created_at < $7);
 SELECT count(*), clock_timestamp() AS now FROM dead_letters AS l WHERE {matching};
 
 -- name: list_letters
-SELECT l.partition, l."offset", l.seq, l.did, l.collection, l.rkey, l.time, l.reason, l.created_at,
+SELECT l.partition, l."offset", l.seq, l.did, l.collection, l.rkey, l.time, l.kind, l.reason, l.created_at,
        coalesce(octet_length(l.payload), 0) AS bytes
 FROM dead_letters AS l WHERE {matching}
 ORDER BY l.created_at DESC, l.partition, l."offset" DESC LIMIT $8;
@@ -243,12 +243,12 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: lock_letters
-SELECT l.partition, l."offset", l.seq, l.did, l.collection, l.rkey, l.time, l.reason, l.payload, l.created_at
+SELECT l.partition, l."offset", l.seq, l.did, l.collection, l.rkey, l.time, l.reason, l.payload, l.created_at, l.kind
 FROM dead_letters AS l WHERE {matching} AND l."offset" > $8
 ORDER BY l."offset" LIMIT $9 FOR UPDATE;
 
 -- name: letter
-SELECT partition, "offset", seq, did, collection, rkey, time, reason, payload, created_at
+SELECT partition, "offset", seq, did, collection, rkey, time, reason, payload, created_at, kind
 FROM dead_letters WHERE topic = $1 AND partition = $2 AND "offset" = $3;
 
 -- name: delete_letters
@@ -260,8 +260,8 @@ FROM unnest($3::bigint[], $4::timestamptz[]) AS old ("offset", created_at)
 WHERE l.topic = $1 AND l.partition = $2 AND l."offset" = old."offset";
 
 -- name: put_back_letter
-INSERT INTO dead_letters (topic, partition, "offset", seq, reason, payload, created_at)
-VALUES ($1, $2, $3, $4, left($5, 500), $6, $7) ON CONFLICT DO NOTHING RETURNING true;
+INSERT INTO dead_letters (topic, partition, "offset", seq, reason, payload, created_at, kind)
+VALUES ($1, $2, $3, $4, left($5, 500), $6, $7, $8) ON CONFLICT DO NOTHING RETURNING true;
 
 -- name: lock_positions
 -- In the order of the partitions; a worker holds one at a time.
@@ -300,7 +300,8 @@ WHERE topic = $1 AND partition = $2 AND consumer_group = $3;
 
 -- name: list_gaps
 -- Relay gaps have no to_offset, the topic's own have one. NULL is not asked for.
-SELECT partition, "offset", to_offset, relay, run, from_seq, to_seq, from_time, to_time, reason, created_at
+SELECT partition, "offset", to_offset, relay, run, from_seq, to_seq, from_time, to_time, reason, created_at,
+       kind AS gap_kind
 FROM gaps
 WHERE topic = $1
   AND ($2::text IS NULL OR (to_offset IS NOT NULL) = ($2 = 'topic'))
@@ -690,7 +691,7 @@ CROSS JOIN LATERAL (
 ORDER BY l.created_at DESC, l.partition, l."offset" DESC LIMIT $2;
 
 -- name: status_gaps
-SELECT from_time, to_time, left(reason, 200) AS reason, created_at
+SELECT from_time, to_time, left(reason, 200) AS reason, created_at, kind
 FROM gaps WHERE topic = $1 ORDER BY created_at DESC, partition, "offset" DESC LIMIT 200;
 
 -- name: doctor

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 
 from streams.errors import MismatchError
+from streams.messages import GapKind
 from streams.postgres.database import Connection, Database
 from streams.postgres.processes import Pause, Seen, pause_of, processes
 from streams.postgres.queries import query
@@ -72,9 +74,13 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         dead_letters=counts[0]["dead_letters"] if counts else 0,
         gaps=counts[0]["gaps"] if counts else 0,
         letters=tuple(Letter(*row) for row in letters),
-        gap_rows=tuple(GapTimes(*row) for row in gaps),
+        gap_rows=tuple(_gap_times(row) for row in gaps),
         cursor=cursor[0]["cursor"] if cursor else None,
     )
+
+
+def _gap_times(row: Mapping[str, Any]) -> GapTimes:
+    return GapTimes(row["from_time"], row["to_time"], row["reason"], row["created_at"], GapKind(row["kind"]))
 
 
 async def _fetch(connection: Connection, name: str, *arguments: object) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from streams.messages import NOT_KEPT
+from streams.messages import GapKind
 from streams.status.coverage import GapTimes
 from streams.status.model import Letter, Process, Status
 from streams.text import shown, span
@@ -163,7 +163,7 @@ def _pace(status: Status, lag_grows: float | None) -> Iterator[str]:
 
 def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str]:
     fresh = [g for g in gaps if (at - g.written).total_seconds() < FRESH]
-    missed = [g for g in fresh if g.reason != NOT_KEPT]
+    missed = [g for g in fresh if g.kind is not GapKind.NOT_KEPT]
     if missed:
         gap = missed[0]
         yield (

@@ -427,7 +427,7 @@ async def test_a_jump_over_what_the_log_no_longer_holds_is_a_gap(stage: Stage) -
     with pytest.raises(Fenced):
         await stage.sink.jump(0, 10, 600)
     assert await stage.sink.positions({0}, {0: 3}) == {0: 500}
-    assert await stage.rows("gaps", '"offset", to_offset') == [(10, 500)]
+    assert await stage.rows("gaps", '"offset", to_offset, kind') == [(10, 500, "expired")]
 
 
 async def test_unwanted_collections_are_skipped(stage: Stage) -> None:

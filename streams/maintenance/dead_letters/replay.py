@@ -18,6 +18,7 @@ import asyncpg
 from streams.errors import DatabaseError, SettingsError
 from streams.maintenance.dead_letters.letter import Letter, Message, letter_of, unpack
 from streams.maintenance.dead_letters.store import Which, partitions, sql
+from streams.messages import LetterKind
 from streams.postgres.batch import Batch, BatchBuilder
 from streams.postgres.database import Connection, Database, longer
 from streams.postgres.queries import query
@@ -107,11 +108,11 @@ class Replayer:
         able = [letter for letter in letters if letter.obstacle is None]
         if able:
             await chunk.take_out(able)
-            messages = [letter for letter in able if letter.kind == "message"]
+            messages = [letter for letter in able if letter.kind is LetterKind.MESSAGE]
             if messages:
                 done.add(await self._messages(chunk, messages))
             for letter in able:
-                if letter.kind == "frame":
+                if letter.kind is LetterKind.FRAME:
                     done.add(await self._frame(chunk, letter))
             await chunk.count(done)
         return (letters[-1].offset if letters else None), done
@@ -205,7 +206,7 @@ class _Chunk:
         return bool(
             await self._connection.fetchval(
                 query("put_back_letter"), self._topic, self._partition, letter.offset, letter.seq, reason,
-                letter.payload, letter.created_at,
+                letter.payload, letter.created_at, letter.kind,
             )
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from streams.maintenance.dead_letters.letter import Letter
+from streams.messages import LetterKind
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
 from streams.text import shown, told
 
@@ -18,10 +19,10 @@ DUMPED: Final = 512
 DUMP_WIDTH: Final = 16
 
 _KINDS: Final = {
-    "message": "a message of the topic",
-    "frame": "a frame of the relay",
-    "operation": "what is left of an operation (its block, or the commit's blocks)",
-    "foreign": "a message of a foreign producer",
+    LetterKind.MESSAGE: "a message of the topic",
+    LetterKind.FRAME: "a frame of the relay",
+    LetterKind.OPERATION: "what is left of an operation (its block, or the commit's blocks)",
+    LetterKind.FOREIGN: "a message of a foreign producer",
 }
 
 
@@ -30,6 +31,7 @@ def description(letter: Letter) -> Iterator[str]:
     obstacle = letter.obstacle
     fields = {
         "at": f"partition {letter.partition}, offset {letter.offset}",
+        "kind": letter.kind,
         "reason": letter.reason,
         "did": letter.did,
         "collection": letter.collection,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.kafka.publisher import Publisher
-from streams.messages import DeadLetter, Gap, dead_payload
+from streams.messages import DeadLetter, Gap, GapKind, LetterKind, dead_payload
 from streams.protocol.events import (
     MAX_DID,
     MAX_REV,
@@ -272,8 +272,9 @@ class Intake:
     def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
         self.counts.dead += 1
         letter = DeadLetter(
-            relay=self.relay, run=self.run, seq=seq, did=did, reason=reason, payload=dead_payload(payload)
-        )
+            relay=self.relay, run=self.run, seq=seq, did=did, reason=reason, payload=dead_payload(payload),
+            letter_kind=LetterKind.FRAME if did is None else LetterKind.OPERATION,
+        )  # fmt: skip
         if self._doubt.proven:
             self.publisher.control(letter)
         else:
@@ -290,5 +291,6 @@ class Intake:
                 from_time=missing.from_time,
                 to_time=missing.to_time,
                 reason="the relay did not send these after a reconnect: its window moved past our position",
+                gap_kind=GapKind.WINDOW_MOVED,
             )
         )
