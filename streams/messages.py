@@ -14,6 +14,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from streams.errors import MismatchError
+
 #: Version of the topic's format, in every control message. A reader refuses a higher one.
 FORMAT_VERSION: Final = 1
 #: Longest payload kept of a frame that could not be decoded, in bytes.
@@ -217,12 +219,36 @@ class RepoEnd(Control, tag="repo_end"):
     scope: str
 
 
+class _Header(msgspec.Struct):
+    """What a control message of any version begins with."""
+
+    kind: str
+    run: int
+    version: int = FORMAT_VERSION
+
+
 ControlMessage = Watermark | Run | Gap | DeadLetter | RepoEnd
 
-#: Besides MsgspecError it raises UnicodeDecodeError and RecursionError.
+#: See UNDECODABLE.
 decode_message = msgspec.json.Decoder(Message).decode
 decode_control = msgspec.json.Decoder(ControlMessage).decode
 encode_control = msgspec.json.Encoder().encode
+#: What decoding raises for bytes that are not a message of ours (a deeply nested record ends its recursion).
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_decode_header: Final = msgspec.json.Decoder(_Header).decode
+
+
+def check_version(value: bytes) -> None:
+    """Refuse a control message of a newer format, which may not be readable as ours. Raises MismatchError."""
+    try:
+        version = _decode_header(value).version
+    except UNDECODABLE:
+        return
+    if version > FORMAT_VERSION:
+        said = version if version < 1 << 31 else "beyond any"  # a stranger's number may have thousands of digits
+        raise MismatchError(
+            f"The topic's format has version {said}, this program knows {FORMAT_VERSION}", "run a newer program."
+        )
 
 
 def dead_payload(raw: bytes) -> str:

@@ -13,6 +13,7 @@ import asyncpg
 from streams.errors import DatabaseError, HeldError, StreamsError
 from streams.kafka.groups import running_workers
 from streams.postgres.database import Database
+from streams.postgres.migrate import check_schema
 from streams.runtime.logs import print_anywhere, set_up_logging
 from streams.settings import Settings, load_settings
 from streams.text import shown
@@ -45,7 +46,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     database = Database(settings.database_dsn(), settings.sink_schema)
     try:
         await database.start()
-        await database.check()
+        await check_schema(database)
         yield database
     finally:
         await database.close()

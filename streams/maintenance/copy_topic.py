@@ -37,16 +37,18 @@ from streams.kafka.topic import (
     read_from,
     reader,
 )
-from streams.kafka.watermarks import TopicState, check_version, read_state
+from streams.kafka.watermarks import TopicState, read_state
 from streams.maintenance.progress import Progress
 from streams.messages import (
     CONTROL_KINDS,
     EVENT_KINDS,
+    UNDECODABLE,
     Gap,
     GapKind,
     RepoEnd,
     Run,
     Watermark,
+    check_version,
     decode_control,
     encode_control,
 )
@@ -59,15 +61,13 @@ CHUNK: Final = 4000
 #: Messages of a target's partitions that are looked at, to tell an unfinished copy from somebody else's topic.
 _LOOK: Final = 200
 _TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class _Envelope(msgspec.Struct):
+class _AnyMessage(msgspec.Struct):
     kind: str
-    version: int = 0
 
 
-_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
+_decode_any: Final = msgspec.json.Decoder(_AnyMessage).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,12 +317,10 @@ class _Copy:
     def _control(self, value: bytes | None) -> tuple[Lane | None, bytes | None]:
         """Where a message without a key goes, and as what; None: not now. Raises MismatchError for a newer format."""
         first = self._outlet.lanes[0]
+        check_version(value or b"")
         try:
-            envelope = _decode_envelope(value or b"")
-            if envelope.kind in CONTROL_KINDS:
-                check_version(envelope.version)
             control = decode_control(value or b"")
-        except _UNDECODABLE:
+        except UNDECODABLE:
             return first, value  # not ours: a dead letter there too
         if isinstance(control, Watermark):
             return None, None
@@ -356,6 +354,6 @@ class _Copy:
 
 def _is_ours(value: bytes | None) -> bool:
     try:
-        return _decode_envelope(value or b"").kind in EVENT_KINDS | CONTROL_KINDS
-    except _UNDECODABLE:
+        return _decode_any(value or b"").kind in EVENT_KINDS | CONTROL_KINDS
+    except UNDECODABLE:
         return False

@@ -18,8 +18,8 @@ import msgspec
 
 from streams.errors import MismatchError
 from streams.messages import (
-    FORMAT_VERSION,
     MAX_DEAD_PAYLOAD,
+    UNDECODABLE,
     Commit,
     DeadLetter,
     Gap,
@@ -27,6 +27,7 @@ from streams.messages import (
     Message,
     Run,
     Watermark,
+    check_version,
     decode_control,
     decode_message,
 )
@@ -51,17 +52,6 @@ MAX_REMEMBERED: Final = 10_000
 _STORED, _FILTERED, _INVALID = 1, 2, 3
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _NUMBER: Final = re.compile(rb'"(seq|time_us)": ?(\d{1,18})\b')
-#: What msgspec raises for bytes that are no message of ours (a deeply nested record ends its recursion).
-_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class _Version(msgspec.Struct):
-    kind: str
-    run: int
-    version: int
-
-
-_decode_version: Final = msgspec.json.Decoder(_Version).decode
 
 
 class Record(Protocol):
@@ -165,7 +155,7 @@ class BatchBuilder:
             batch.received += 1
             try:
                 event = decode_message(value or b"")
-            except _UNDECODABLE as error:
+            except UNDECODABLE as error:
                 _bury(batch, message, f"not an event of ours: {shown(str(error))}", _glimpse(message))
                 continue
             commit, did, time = event.commit, event.did, event.time_us
@@ -425,15 +415,13 @@ def _part(batch: Batch, event: dict[str, Any]) -> None:
 def _control(batch: Batch, message: Record) -> None:
     """A control message of the ingest. What is none, or is unknown, is a foreign producer's: a dead letter."""
     value = message.value or b""
+    check_version(value)
     try:
         control = decode_control(value)
-    except _UNDECODABLE as error:
-        _check_version(value)
+    except UNDECODABLE as error:
         batch.received += 1
         _bury(batch, message, f"not an event of ours: no key, and no control message: {shown(str(error))}")
         return
-    if control.version > FORMAT_VERSION:
-        _refuse_version(control.version)
     numbers = [v for v in msgspec.structs.astuple(control) if isinstance(v, int)]
     if b"\\u0000" in value or not all(-1 <= number <= MAX_TIME_US for number in numbers):
         batch.received += 1
@@ -474,23 +462,6 @@ def _unpacked(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return text.encode()
-
-
-def _check_version(value: bytes) -> None:
-    """Raise where the message is a control message of a newer format."""
-    try:
-        version = _decode_version(value).version
-    except _UNDECODABLE:
-        return
-    if version > FORMAT_VERSION:
-        _refuse_version(version)
-
-
-def _refuse_version(version: int) -> None:
-    said = version if version < 1 << 31 else "beyond any"  # a stranger's number may have thousands of digits
-    raise MismatchError(
-        f"The topic's format has version {said}, this program knows {FORMAT_VERSION}", "run a newer program."
-    )
 
 
 def _check_topic(batch: Batch, topic_id: str) -> None:

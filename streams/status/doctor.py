@@ -27,7 +27,8 @@ from streams.kafka.groups import members
 from streams.kafka.topic import describe_topic
 from streams.kafka.topic_limits import command, effective_configs, judge
 from streams.kafka.versions import OLDEST, is_too_old
-from streams.postgres.database import Connection, Database, NotMigratedError
+from streams.postgres.database import Connection, Database
+from streams.postgres.migrate import NotMigratedError, check_schema
 from streams.postgres.queries import query
 from streams.postgres.session import Pooling
 from streams.resources.cgroups import Cgroups, find_cgroups
@@ -253,7 +254,7 @@ async def postgres(settings: Settings) -> list[Finding]:
 
 async def _schema(database: Database) -> Finding:
     try:
-        await database.check()
+        await check_schema(database)
     except NotMigratedError as error:
         return _fault("schema", error, "warn")
     except MismatchError as error:

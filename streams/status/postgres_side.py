@@ -12,6 +12,7 @@ import msgspec
 from streams.errors import MismatchError
 from streams.messages import GapKind
 from streams.postgres.database import Connection, Database
+from streams.postgres.migrate import check_schema
 from streams.postgres.processes import Pause, Seen, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
@@ -44,7 +45,7 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
     topic, group = settings.kafka_topic, settings.sink_group
     schema: str | None = None
     try:
-        await database.check()
+        await check_schema(database)
     except MismatchError as error:
         schema = str(error)
 

@@ -23,6 +23,7 @@ from streams.kafka.topic_guard import TopicGuard
 from streams.kafka.topic_limits import check_limits
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.postgres.processes import Pause, pause_of
 from streams.protocol.collection_filter import compile_patterns
 from streams.resources.in_flight import Account
@@ -92,7 +93,7 @@ class Pipeline:
         await check_limits(settings, self._info)
         self._database = Database(dsn, settings.sink_schema, settings.backfill_max_concurrent + 2)
         await self._database.start()
-        await self._database.migrate()
+        await migrate_schema(self._database)
         self._heartbeat = Heartbeat(settings, "worker", self.state, self._on_pause)
         self._on_pause(await pause_of(self._database, settings.kafka_topic, settings.sink_group))
         self._sink = PostgresSink(

@@ -13,6 +13,7 @@ import pytest
 from streams.commands import prune
 from streams.kafka.topic import ensure_topic
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.conftest import SettingsFactory
 from tests.patience import PATIENCE
@@ -39,7 +40,7 @@ OLD_TOMBSTONES, OLD_OTHERS = 3 * 500 * 2, 10 * 10
 
 async def filled(made: Any) -> asyncpg.Connection[Any]:
     database = Database(made.database_dsn(), made.sink_schema)
-    await database.migrate()
+    await migrate_schema(database)
     await database.close()
     look: asyncpg.Connection[Any] = await asyncpg.connect(
         made.database_dsn(), server_settings={"search_path": made.sink_schema}

@@ -18,6 +18,7 @@ from streams.errors import MismatchError
 from streams.messages import NOT_KEPT, OLD_NOT_SHOWN
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
+from streams.postgres.migrate import check_schema, migrate_schema
 from streams.postgres.queries import cursor_table, migrations, query
 from streams.protocol.tid import tid_from_us
 from streams.sink_postgres import PostgresSink
@@ -103,8 +104,8 @@ async def build(dsn: str, schema: str, version: int) -> None:
 
 async def migrate(dsn: str, schema: str) -> None:
     database = Database(dsn, schema)
-    await database.migrate()
-    await database.check()
+    await migrate_schema(database)
+    await check_schema(database)
     await database.close()
 
 
@@ -221,7 +222,7 @@ async def goes_on(dsn: str, look: asyncpg.Connection[Any]) -> None:
 async def refused(dsn: str, schema: str) -> str:
     database = Database(dsn, schema)
     with pytest.raises(MismatchError) as caught:
-        await database.check()
+        await check_schema(database)
     await database.close()
     return str(caught.value)
 

@@ -25,6 +25,7 @@ from streams.maintenance.rebuild.schema import Begin, State, begin, both, hold, 
 from streams.maintenance.rebuild.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.messages import decode_message
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
+from streams.postgres.migrate import check_schema
 from streams.protocol.collection_filter import compile_patterns
 from streams.resources.machine import Machine
 from streams.resources.niceness import step_back
@@ -80,7 +81,7 @@ async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnSto
     rebuilt = Database(dsn, wanted.schema, settings.backfill_max_concurrent + 3)
     try:
         await live.start()
-        await live.check()
+        await check_schema(live)
         if wanted.swap and (done := await was_swapped(live, names)) is not None:
             tell(f"The swap was made already: {names.kept} is {done}. For another one give another --keep-as.")
             return

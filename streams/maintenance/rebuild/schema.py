@@ -15,7 +15,9 @@ from typing import Final
 import asyncpg
 
 from streams.errors import HeldError, MismatchError
-from streams.postgres.database import FOR_EVER, Connection, Database, NotOursError, unlimited
+from streams.postgres.database import FOR_EVER, Connection, Database, unlimited
+from streams.postgres.failures import NotOursError
+from streams.postgres.migrate import migrate_schema
 from streams.postgres.queries import query
 from streams.postgres.sql_text import literal, quoted
 from streams.text import shown
@@ -111,7 +113,7 @@ def _text(begins: Mapping[int, Begin]) -> str:
 
 async def begin(database: Database, state: State) -> None:
     """Make the schema, and write down what the rebuild must know of itself."""
-    await database.migrate()
+    await migrate_schema(database)
 
     async def call(connection: Connection) -> None:
         async with connection.transaction():
