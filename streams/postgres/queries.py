@@ -21,12 +21,17 @@ class Migration(NamedTuple):
 
 @cache
 def _queries() -> dict[str, str]:
-    parts = _NAME.split(_FILES.joinpath("queries.sql").read_text("utf-8"))
-    return {name: sql.strip().removesuffix(";") for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    found: dict[str, str] = {}
+    for file in _FILES.joinpath("queries").iterdir():
+        parts = _NAME.split(file.read_text("utf-8"))
+        for name, sql in zip(parts[1::2], parts[2::2], strict=True):
+            assert name not in found, f"two queries are called {name}"
+            found[name] = sql.strip().removesuffix(";")
+    return found
 
 
 def query(name: str) -> str:
-    """The query of that name in ``queries.sql``. Raises KeyError where there is none."""
+    """Return the query of that name; a query begins with ``-- name: …``. Raises KeyError where there is none."""
     return _queries()[name]
 
 
