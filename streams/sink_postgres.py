@@ -94,12 +94,8 @@ class PostgresSink:
 
     async def totals(self, partitions: set[int]) -> dict[int, Written]:
         """The totals and the watermark of each partition that has a row: what a table of progress begins with."""
-
-        async def call(connection: Connection) -> dict[int, Written]:
-            rows = await connection.fetch(query("positions"), self._topic, self._group, sorted(partitions))
-            return {row["partition"]: _totals(row) for row in rows}
-
-        return await self._database.run(call)
+        rows = await self._database.fetch("positions", self._topic, self._group, sorted(partitions))
+        return {row["partition"]: _totals(row) for row in rows}
 
     async def jump(self, partition: int, position: int, log_start: int) -> None:
         """Move a position that the log no longer holds to the log's start: what lies between is a row in ``gaps``.

@@ -11,7 +11,6 @@ from streams.commands.indexes import size
 from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.postgres.database import FOR_EVER, Connection, unlimited
-from streams.postgres.queries import query
 from streams.postgres.sql_text import quoted
 from streams.settings import Settings
 from streams.text import shown
@@ -39,7 +38,7 @@ def refresh(names: tuple[str, ...]) -> None:
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
-            there = await database.run(lambda connection: connection.fetch(query("aggregates")))
+            there = await database.fetch("aggregates")
             populated = {row["name"]: row["populated"] for row in there}
             unknown = [name for name in names if name not in populated]
             if unknown:
@@ -68,7 +67,7 @@ def status(*, as_json: bool) -> None:
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
-            rows = await database.run(lambda connection: connection.fetch(query("aggregates")))
+            rows = await database.fetch("aggregates")
         if as_json:
             click.echo(json.dumps([dict(row) for row in rows]))
             return

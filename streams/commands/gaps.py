@@ -11,8 +11,6 @@ import click
 from streams.commands import options
 from streams.commands.runner import open_database, run_command
 from streams.messages import GapKind
-from streams.postgres.database import Connection
-from streams.postgres.queries import query
 from streams.settings import Settings
 from streams.text import shown, told
 
@@ -49,14 +47,9 @@ def list_gaps(
 
     async def main(settings: Settings) -> None:
         which = (settings.kafka_topic, kind, partition, since, before)
-
-        async def call(connection: Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-            rows = await connection.fetch(query("list_gaps"), *which, limit)
-            return [_with_kind(dict(row)) for row in rows], [dict(r) for r in await connection.fetch(totals, *which)]
-
-        totals = query("total_of_gaps")
         async with open_database(settings) as database:
-            gaps, sums = await database.run(call)
+            gaps = [_with_kind(dict(row)) for row in await database.fetch("list_gaps", *which, limit)]
+            sums = [dict(row) for row in await database.fetch("total_of_gaps", *which)]
         if as_json:
             options.json_lines(gaps)
             return

@@ -16,8 +16,7 @@ from streams.errors import SettingsError
 from streams.kafka.client import admin_client, broker_error
 from streams.kafka.retention import topic_retention
 from streams.kafka.topic import find_topic
-from streams.postgres.database import Connection, Database
-from streams.postgres.queries import query
+from streams.postgres.database import Database
 from streams.settings import Settings
 
 #: Blocks of each table in one transaction: 8 KB each, so 8 MB of a table.
@@ -114,19 +113,10 @@ async def _check_retention(settings: Settings, days: float) -> None:
 async def _prune(database: Database, what: str, days: float, *, dry_run: bool, tell: _Progress | None) -> int:
     """How many rows there were, or are gone. Each batch is a transaction of its own."""
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-    statement = query(f"{'old' if dry_run else 'prune'}_{what}")
-    size = query("blocks_of_records" if what == "tombstones" else f"blocks_of_{what}")
-
-    async def blocks(connection: Connection) -> int:
-        return int(await connection.fetchval(size))
-
-    end, count = await database.run(blocks), 0
+    table = "records" if what == "tombstones" else what
+    end, count = int(await database.fetchval(f"blocks_of_{table}")), 0
     for first in range(0, end, BLOCKS):
-
-        async def batch(connection: Connection, first: int = first) -> int:
-            return int(await connection.fetchval(statement, before, first, first + BLOCKS))
-
-        count += await database.run(batch)
+        count += await database.fetchval(f"{'old' if dry_run else 'prune'}_{what}", before, first, first + BLOCKS)
         if tell is not None:
             tell.show(count, min(1.0, (first + BLOCKS) / end))
     if tell is not None:

@@ -105,7 +105,7 @@ def list_views(*, as_json: bool) -> None:
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
-            rows = await database.run(lambda connection: connection.fetch(query("views")))
+            rows = await database.fetch("views")
         if as_json:
             click.echo(json.dumps([dict(row) for row in rows]))
             return
@@ -129,7 +129,7 @@ def drop(name: str) -> None:
                 await _drop(connection, name)
 
         async with open_database(settings) as database:
-            if not await database.run(lambda connection: connection.fetchrow(query("relation_called"), name)):
+            if not await database.fetchrow("relation_called", name):
                 raise SettingsError(f"There is no view {shown(name)} in the schema {settings.sink_schema}.")
             await database.run(call)
         click.echo(f"dropped {shown(name)}")

@@ -50,10 +50,6 @@ class DatabasePoint:
 
 async def read_resume_point(database: Database, *, topic: str, service: str) -> DatabasePoint:
     """From where a topic without watermarks can be resumed; the cursor is read in the older form ``seq|n`` too."""
-
-    async def call(connection: Connection) -> DatabasePoint:
-        row = await connection.fetchrow(query("resume_point"), topic, service)
-        assert row is not None
-        return DatabasePoint(row["topic_id"], row["seq"], row["event_time"], row["run"], row["relay"])
-
-    return await database.run(call)
+    row = await database.fetchrow("resume_point", topic, service)
+    assert row is not None
+    return DatabasePoint(row["topic_id"], row["seq"], row["event_time"], row["run"], row["relay"])

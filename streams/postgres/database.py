@@ -12,13 +12,14 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
 from streams.environment.database_url import parse
 from streams.errors import DatabaseError
 from streams.postgres.failures import POOLER_STATES, ConnectionRefused, fatal, is_transient, one_line
+from streams.postgres.queries import query
 from streams.postgres.session import (
     MARGIN,
     STATEMENT_TIMEOUT,
@@ -147,6 +148,22 @@ class Database:
             if away_since is not None and time.monotonic() - away_since > 1:
                 log.log(self._level, "Postgres at %s is back after %.0f s.", self.place, time.monotonic() - away_since)
             return result
+
+    async def fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run a named query alone; returns its rows. Raises as ``run``."""
+        return await self.run(lambda connection: connection.fetch(query(name), *arguments))
+
+    async def fetchrow(self, name: str, *arguments: object) -> asyncpg.Record | None:
+        """Run a named query alone; returns its first row, or None. Raises as ``run``."""
+        return await self.run(lambda connection: connection.fetchrow(query(name), *arguments))
+
+    async def fetchval(self, name: str, *arguments: object) -> Any:  # noqa: ANN401 (as asyncpg)
+        """Run a named query alone; returns the first value of its first row, or None. Raises as ``run``."""
+        return await self.run(lambda connection: connection.fetchval(query(name), *arguments))
+
+    async def execute(self, name: str, *arguments: object) -> None:
+        """Run a named query alone. Raises as ``run``."""
+        await self.run(lambda connection: connection.execute(query(name), *arguments))
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

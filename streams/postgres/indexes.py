@@ -102,7 +102,7 @@ def of_profile(profile: str | None) -> tuple[Index, ...]:
 
 async def states(database: Database, indexes: tuple[Index, ...]) -> list[State]:
     """What is of each of them, in order."""
-    rows = await database.run(lambda c: c.fetch(query("index_states"), [index.name for index in indexes]))
+    rows = await database.fetch("index_states", [index.name for index in indexes])
     known = {row["name"]: row for row in rows}
     return [_state(index, known.get(index.name)) for index in indexes]
 

@@ -85,17 +85,12 @@ def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int
 
 async def standings(database: Database, topic: str, group: str) -> dict[int, Standing]:
     """Where the sink stands, of each partition that has a row."""
-
-    async def call(connection: Connection) -> dict[int, Standing]:
-        rows = await connection.fetch(query("cursor_sources"), topic, group)
-        return {
-            row["partition"]: Standing(
-                row["next_offset"], row["watermark_run"], row["watermark_seq"], row["watermark_time"]
-            )
-            for row in rows
-        }
-
-    return await database.run(call)
+    return {
+        row["partition"]: Standing(
+            row["next_offset"], row["watermark_run"], row["watermark_seq"], row["watermark_time"]
+        )
+        for row in await database.fetch("cursor_sources", topic, group)
+    }
 
 
 def lowest(held: Mapping[int, Standing], partitions: int) -> tuple[int, Standing] | None:
@@ -108,11 +103,7 @@ def lowest(held: Mapping[int, Standing], partitions: int) -> tuple[int, Standing
 
 async def cursors(database: Database) -> list[CursorRow]:
     """All services' rows, by name."""
-
-    async def call(connection: Connection) -> list[CursorRow]:
-        return [CursorRow(*row) for row in await connection.fetch(query("cursors"))]
-
-    return await database.run(call)
+    return [CursorRow(*row) for row in await database.fetch("cursors")]
 
 
 async def set_cursor(database: Database, service: str, seq: int) -> None:

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 _FILES: Final = resources.files("streams.postgres")
 _NAME: Final = re.compile(r"^-- name: (\w+)[ \t]*\n", re.MULTILINE)
+#: A query's name in braces stands for its text.
+_PART: Final = re.compile(r"\{(\w+)\}")
 
 
 class Migration(NamedTuple):
@@ -27,7 +29,7 @@ def _queries() -> dict[str, str]:
         for name, sql in zip(parts[1::2], parts[2::2], strict=True):
             assert name not in found, f"two queries are called {name}"
             found[name] = sql.strip().removesuffix(";")
-    return found
+    return {name: _PART.sub(lambda part: found.get(part[1], part[0]), sql) for name, sql in found.items()}
 
 
 def query(name: str) -> str:

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import asyncpg
 import msgspec
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
@@ -27,9 +26,8 @@ from streams.kafka.groups import members
 from streams.kafka.topic import describe_topic
 from streams.kafka.topic_limits import command, effective_configs, judge
 from streams.kafka.versions import OLDEST, is_too_old
-from streams.postgres.database import Connection, Database
+from streams.postgres.database import Database
 from streams.postgres.migrate import NotMigratedError, check_schema
-from streams.postgres.queries import query
 from streams.postgres.session import Pooling
 from streams.resources.cgroups import Cgroups, find_cgroups
 from streams.resources.memory_budgets import (
@@ -236,13 +234,9 @@ async def postgres(settings: Settings) -> list[Finding]:
     try:
         await database.start(timeout=5.0)
         before = time.time()
-
-        async def call(connection: Connection) -> asyncpg.Record:
-            row = await connection.fetchrow(query("doctor"), settings.sink_schema)
-            assert row is not None
-            return row
-
-        facts = dict(await database.run(call))
+        row = await database.fetchrow("doctor", settings.sink_schema)
+        assert row is not None
+        facts = dict(row)
         skew = facts["now"].timestamp() - (before + time.time()) / 2
         schema = await _schema(database)
         through = "" if database.pooling is Pooling.DIRECT else ", through a pooler that gives us sessions"

@@ -14,6 +14,7 @@ from streams.commands import prune
 from streams.kafka.topic import ensure_topic
 from streams.postgres.database import Database
 from streams.postgres.migrate import migrate_schema
+from streams.postgres.queries import query
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.conftest import SettingsFactory
 from tests.patience import PATIENCE
@@ -111,5 +112,5 @@ async def test_batches_pass_over_what_somebody_writes(
 
 
 QUERY_OF_A_BATCH = (
-    prune.query("prune_tombstones").replace("$1", "now()").replace("$2::bigint", "0").replace("$3::bigint", "7")
+    query("prune_tombstones").replace("$1", "now()").replace("$2::bigint", "0").replace("$3::bigint", "7")
 )

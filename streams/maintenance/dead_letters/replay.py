@@ -17,7 +17,7 @@ import asyncpg
 
 from streams.errors import DatabaseError, SettingsError
 from streams.maintenance.dead_letters.letter import Letter, Message, letter_of, unpack
-from streams.maintenance.dead_letters.store import Which, partitions, sql
+from streams.maintenance.dead_letters.store import Which, partitions
 from streams.messages import LetterKind
 from streams.postgres.batch import Batch, BatchBuilder
 from streams.postgres.database import Connection, Database, longer
@@ -169,7 +169,7 @@ class _Chunk:
         self._partition, self._base = partition, positions[partition]
 
     async def letters(self, which: Which, after: int, limit: int) -> list[Letter]:
-        rows = await self._connection.fetch(sql("lock_letters"), *astuple(which), after, limit)
+        rows = await self._connection.fetch(query("lock_letters"), *astuple(which), after, limit)
         return [letter_of(dict(row)) for row in rows]
 
     async def take_out(self, letters: Sequence[Letter]) -> None:

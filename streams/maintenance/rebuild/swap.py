@@ -63,11 +63,7 @@ async def was_swapped(database: Database, names: Names) -> str | None:
 
 async def check_objects(database: Database, names: Names) -> None:
     """Refuse a live schema that is bound to from outside, or holds what would stay behind. Raises MismatchError."""
-
-    async def call(connection: Connection) -> None:
-        await _check_objects(connection, names)
-
-    await database.run(call)
+    await database.run(lambda connection: _check_objects(connection, names))
 
 
 async def _check_objects(connection: Connection, names: Names) -> None:

@@ -1,7 +1,7 @@
 -- Dead letters: found, counted, purged and replayed.
 
 -- name: dead_letters_matching
--- The condition of the queries below, in the place that they leave for it: what is NULL is not asked for.
+-- The condition of the queries below. What is NULL is not asked for.
 l.topic = $1
 AND ($2::text IS NULL OR position(lower($2) IN lower(l.reason)) > 0)
 AND ($3::text IS NULL OR l.did = $3)
@@ -11,33 +11,33 @@ AND ($6::timestamptz IS NULL OR l.created_at >= $6)
 AND ($7::timestamptz IS NULL OR l.created_at < $7);
 
 -- name: count_letters
-SELECT count(*), clock_timestamp() AS now FROM dead_letters AS l WHERE {matching};
+SELECT count(*), clock_timestamp() AS now FROM dead_letters AS l WHERE {dead_letters_matching};
 
 -- name: list_letters
 SELECT l.partition, l."offset", l.seq, l.did, l.collection, l.rkey, l.time, l.kind, l.reason, l.created_at,
        coalesce(octet_length(l.payload), 0) AS bytes
-FROM dead_letters AS l WHERE {matching}
+FROM dead_letters AS l WHERE {dead_letters_matching}
 ORDER BY l.created_at DESC, l.partition, l."offset" DESC LIMIT $8;
 
 -- name: summarize_letters
 SELECT left(l.reason, 60) AS reason, count(*), min(l.created_at) AS first, max(l.created_at) AS last
-FROM dead_letters AS l WHERE {matching}
+FROM dead_letters AS l WHERE {dead_letters_matching}
 GROUP BY 1 ORDER BY 2 DESC, 1;
 
 -- name: partitions_of_letters
-SELECT DISTINCT l.partition FROM dead_letters AS l WHERE {matching} ORDER BY 1;
+SELECT DISTINCT l.partition FROM dead_letters AS l WHERE {dead_letters_matching} ORDER BY 1;
 
 -- name: purge_letters
 WITH gone AS (
     DELETE FROM dead_letters AS d
-    WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM dead_letters AS l WHERE {matching} LIMIT $8 FOR UPDATE SKIP LOCKED))
+    WHERE d.ctid = ANY (ARRAY(SELECT l.ctid FROM dead_letters AS l WHERE {dead_letters_matching} LIMIT $8 FOR UPDATE SKIP LOCKED))
     RETURNING 1
 )
 SELECT count(*) FROM gone;
 
 -- name: lock_letters
 SELECT l.partition, l."offset", l.seq, l.did, l.collection, l.rkey, l.time, l.reason, l.payload, l.created_at, l.kind
-FROM dead_letters AS l WHERE {matching} AND l."offset" > $8
+FROM dead_letters AS l WHERE {dead_letters_matching} AND l."offset" > $8
 ORDER BY l."offset" LIMIT $9 FOR UPDATE;
 
 -- name: letter
