@@ -18,7 +18,8 @@ import asyncpg
 
 from streams.errors import DatabaseError, MismatchError
 from streams.messages import GapKind
-from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
+from streams.postgres.apply import BatchArguments, apply_batch
+from streams.postgres.batch import Batch, BatchBuilder, Record, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
 from streams.runtime.drills import crash_point
@@ -130,27 +131,25 @@ class PostgresSink:
         """
         # (3) (4) Decode and merge: no I/O, no await.
         batch = self._builder.build(records, now_us=time.time_ns() // 1000)
-        columns = batch.columns()
-        head = (self._topic, partition, self._group, base, next_offset, batch.received, batch.topic_id, *_mark(batch))
-        arguments = (*head, *columns[:8], batch.extras())
+        arguments = BatchArguments(
+            self._topic, partition, self._group, base, next_offset,
+            batch.columns(), batch.extras(), batch.received, batch.topic_id, batch.watermark,
+        )  # fmt: skip
         failures: list[BaseException] = []
 
         crash_point("slice.before_apply")
 
         # (5) One statement, which is one transaction: a frozen worker holds none open.
-        async def call(connection: Connection, *mode: Sequence[object] | None) -> asyncpg.Record | None:
+        async def whole(connection: Connection, payloads: Sequence[str] | None = None) -> asyncpg.Record | None:
             async with longer(connection, failures) as timeout:
-                row = await connection.fetchrow(query("apply_batch"), *arguments, *mode, timeout=timeout)
+                row = await apply_batch(connection, arguments, payloads=payloads, timeout=timeout)
             # A commit whose answer was lost looks like a fence when it is repeated.
             return row or (await self._row(connection, partition) if failures else None)
-
-        async def whole(connection: Connection) -> asyncpg.Record | None:
-            return await call(connection, None, None)
 
         # A row that Postgres refuses costs one more call: the same, searched for such rows, in one transaction too.
         async def one_by_one(connection: Connection) -> asyncpg.Record | None:
             values = {record.offset: record.value for record in records}
-            return await call(connection, columns[8], [payload(values[offset]) for offset in columns[8]])
+            return await whole(connection, [payload(values[offset]) for offset in arguments.columns.offsets])
 
         try:
             try:
@@ -164,7 +163,7 @@ class PostgresSink:
         # (6) Committed, by this call or by the one whose answer was lost; or another worker was here.
         if row is None or row["next_offset"] != next_offset:
             raise Fenced(f"{self._topic}/{partition} does not stand at {base} any more")
-        return self._written(partition, base, row, batch, columns)
+        return self._written(row, batch, arguments)
 
     async def _one_by_one(
         self,
@@ -192,8 +191,9 @@ class PostgresSink:
             "Set SINK_GROUP and SINK_SCHEMA to new ones.",
         )
 
-    def _written(self, partition: int, base: int, row: asyncpg.Record, batch: Batch, columns: Columns) -> Written:
-        """What the write did: the totals' difference to what they were at ``base``, where a lost answer did not say."""
+    def _written(self, row: asyncpg.Record, batch: Batch, arguments: BatchArguments) -> Written:
+        """Return what the write did: where a lost answer did not say it, the totals less what they were before."""
+        partition, base = arguments.partition, arguments.base
         totals = _totals(row)
         if "batch_applied" in row:
             applied, dead = row["batch_applied"], row["batch_dead"]
@@ -209,17 +209,11 @@ class PostgresSink:
             applied=applied,
             skipped=received - applied - dead,
             dead=dead,
-            by_collection=Counter(columns[1]),
+            by_collection=Counter(arguments.columns.collections),
             replaced=batch.replaced,
         )
         self._last[partition] = (row["next_offset"], written)
         return written
-
-
-def _mark(batch: Batch) -> tuple[int | None, int | None, int | None]:
-    """The batch's watermark as run, seq and time (µs)."""
-    mark = batch.watermark
-    return (None, None, None) if mark is None else (mark.run, mark.seq, mark.time)
 
 
 def _totals(row: asyncpg.Record) -> Written:

@@ -12,7 +12,7 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -67,7 +67,22 @@ class Record(Protocol):
 
 #: did, collection, rkey, rev, cid, record (JSON), seq, time (µs), offset; cid and record are None for a tombstone.
 Row = tuple[str, str, str, str, str | None, str | None, int | None, int, int]
-Columns = list[tuple[Any, ...]]
+
+
+class RecordColumns(NamedTuple):
+    """Record rows as columns, in the order of ``Row``."""
+
+    dids: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    rkeys: tuple[str, ...] = ()
+    revs: tuple[str, ...] = ()
+    cids: tuple[str | None, ...] = ()
+    bodies: tuple[str | None, ...] = ()
+    seqs: tuple[int | None, ...] = ()
+    times: tuple[int, ...] = ()
+    offsets: tuple[int, ...] = ()
+
+
 #: What was said last of an account, in each sequence of the relay.
 States = dict[tuple[str, int | None], dict[str, Any]]
 
@@ -102,10 +117,10 @@ class Batch:
     #: Stage of the next record of an account, where it is not the first.
     stage_of: dict[str, int] = field(default_factory=dict)
 
-    def columns(self) -> Columns:
-        """The record rows as columns: stage by stage, in key order. The last column is the offset."""
+    def columns(self) -> RecordColumns:
+        """Return the record rows as columns: stage by stage, in key order."""
         rows = [row for stage in self.stages for row in sorted(stage.rows.values())]
-        return list(zip(*rows, strict=True)) if rows else [()] * 9
+        return RecordColumns(*zip(*rows, strict=True))
 
     def extras(self) -> str | None:
         """Everything but the records, as the JSON that ``apply_batch`` reads; None where there is nothing else."""

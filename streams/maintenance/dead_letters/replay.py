@@ -19,6 +19,7 @@ from streams.errors import DatabaseError, SettingsError
 from streams.maintenance.dead_letters.letter import Letter, Message, letter_of, unpack
 from streams.maintenance.dead_letters.store import Which, partitions
 from streams.messages import LetterKind
+from streams.postgres.apply import BatchArguments, apply_batch
 from streams.postgres.batch import Batch, BatchBuilder
 from streams.postgres.database import Connection, Database, longer
 from streams.postgres.queries import query
@@ -180,11 +181,11 @@ class _Chunk:
     async def apply(self, batch: Batch, payloads: dict[int, str]) -> tuple[int, int]:
         """Apply a batch row by row, the position unchanged: versions applied, and letters written again."""
         columns = batch.columns()
-        one_by_one = (columns[8], [payloads[offset] for offset in columns[8]]) if columns[8] else (None, None)
-        head = (self._topic, self._partition, self._group, self._base, self._base, 0, None, None, None, None)
-        row = await self._connection.fetchrow(
-            query("apply_batch"), *head, *columns[:8], batch.extras(), *one_by_one, timeout=self._timeout
+        arguments = BatchArguments(
+            self._topic, self._partition, self._group, self._base, self._base, columns, batch.extras()
         )
+        of_records = [payloads[offset] for offset in columns.offsets] or None
+        row = await apply_batch(self._connection, arguments, payloads=of_records, timeout=self._timeout)
         assert row is not None, "the position is locked"
         self._applied += row["batch_applied"]
         self._dead += row["batch_dead"]
