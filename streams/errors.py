@@ -64,7 +64,7 @@ class HeldError(StreamsError):
 
 
 class DiskError(StreamsError):
-    """What was asked for does not fit on the broker's disk."""
+    """The broker's disk is too small for what was asked for."""
 
     exit_code = 8
 

@@ -31,7 +31,7 @@ CURSOR_LOST: Final = (
 
 
 class GapKind(StrEnum):
-    """What a gap is. Its ``reason`` says it to people."""
+    """The kind of a gap. Its ``reason`` says it to people."""
 
     #: Asked for, and the relay keeps no events that old.
     NOT_KEPT = "not_kept"
@@ -56,7 +56,7 @@ class GapKind(StrEnum):
 
 
 class LetterKind(StrEnum):
-    """What a dead letter holds. Its writer says so, never its payload: that may be made to look like anything."""
+    """The content of a dead letter. Its writer tells it, never its payload: that may be made to look like anything."""
 
     #: A message of the topic that the sink could not apply; its key is the letter's DID.
     MESSAGE = "message"
@@ -136,7 +136,7 @@ CONTROL_KINDS: Final = frozenset({"watermark", "run", "gap", "dead_letter", "rep
 
 
 class Control(msgspec.Struct, tag_field="kind", kw_only=True):
-    """What every control message carries. ``run`` is the ingest's start in µs; positions compare as (run, seq)."""
+    """The fields of every control message. ``run`` is the ingest's start in µs; positions compare as (run, seq)."""
 
     version: int = FORMAT_VERSION
     relay: str
@@ -220,7 +220,7 @@ class RepoEnd(Control, tag="repo_end"):
 
 
 class _Header(msgspec.Struct):
-    """What a control message of any version begins with."""
+    """The fields of a control message of any version."""
 
     kind: str
     run: int
@@ -252,7 +252,7 @@ def check_version(value: bytes) -> None:
 
 
 def dead_payload(raw: bytes) -> str:
-    """``raw`` as a DeadLetter's payload."""
+    """Return ``raw`` as a DeadLetter's payload."""
     return base64.b64encode(raw[:MAX_DEAD_PAYLOAD]).decode("ascii")
 
 

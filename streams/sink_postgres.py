@@ -48,7 +48,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did, and where the partition stands after it. received = applied + skipped + dead, in both."""
+    """The effect of a write, and where the partition stands after it. received = applied + skipped + dead, in both."""
 
     received: int = 0
     applied: int = 0
@@ -79,7 +79,7 @@ class PostgresSink:
         self._last: dict[int, tuple[int, Written]] = {}
 
     async def positions(self, partitions: set[int], default: Mapping[int, int]) -> dict[int, int]:
-        """The next offset of each partition; one that has no row gets one at its ``default``, if it has that."""
+        """Return the next offset of each partition; one without a row gets one at its ``default``, if it has that."""
 
         async def call(connection: Connection) -> dict[int, int]:
             crash_point("positions.before")
@@ -94,7 +94,7 @@ class PostgresSink:
         return await self._database.run(call)
 
     async def totals(self, partitions: set[int]) -> dict[int, Written]:
-        """The totals and the watermark of each partition that has a row: what a table of progress begins with."""
+        """Return the totals and the watermark of each partition that has a row."""
         rows = await self._database.fetch("positions", self._topic, self._group, sorted(partitions))
         return {row["partition"]: _totals(row) for row in rows}
 

@@ -63,7 +63,7 @@ def refresh(names: tuple[str, ...]) -> None:
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(*, as_json: bool) -> None:
-    """Whether they were filled yet, and how large they are."""
+    """Show whether they were filled yet, and how large they are."""
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:

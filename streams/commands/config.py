@@ -41,7 +41,7 @@ def show(*, as_json: bool) -> None:
             for row in rows:
                 click.echo(f"{row.name:<{names}}  {_value(row):<{values}}  {row.source}")
             if neighbours := names_of_neighbours():
-                click.echo(f"Not read, for they are no settings of ours: {', '.join(neighbours)}")
+                click.echo(f"Not read, because these are not settings of ours: {', '.join(neighbours)}")
 
     run_command(main)
 

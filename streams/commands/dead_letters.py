@@ -184,7 +184,7 @@ def _write(path: Path, payload: bytes) -> None:
 
 
 def _agreed(question: str) -> bool:
-    """What a person says; nobody to ask says no."""
+    """Return True where the person at the terminal agrees; False where there is nobody to ask."""
     try:
         return click.confirm(question)
     except click.Abort:

@@ -80,7 +80,7 @@ def drop_indexes(profile: str | None) -> None:
 @_profile
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(profile: str | None, *, as_json: bool) -> None:
-    """What there is: missing, building, invalid (an interrupted build) or ready; and how large."""
+    """Show each index: missing, building, invalid (an interrupted build) or ready; and its size."""
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
@@ -96,17 +96,17 @@ def status(profile: str | None, *, as_json: bool) -> None:
 
 
 def size(number: int) -> str:
-    """Bytes, for people."""
+    """Return a size for people."""
     return f"{number / 1_048_576:.1f} MB"
 
 
 def percent(state: State) -> str:
-    """How far a build is, where that is known."""
+    """Return how far a build is, where that is known."""
     return "" if state.percent is None else f" {state.percent:.0f} %"
 
 
 def waiting(state: State) -> str:
-    """For whom a build waits, if for anybody."""
+    """Return whose transaction a build waits for, if it waits."""
     return "" if state.waits_for is None else f" (waits for the transaction of pid {state.waits_for} to end)"
 
 

@@ -71,7 +71,7 @@ def resume() -> None:
 
 
 def _who() -> str:
-    """Who asks: the user and the machine."""
+    """Return who asks: the user and the machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -40,7 +40,7 @@ class _Days(click.FloatRange):
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         days = float(super().convert(value, param, ctx))
         if math.isnan(days):  # it is in every range
-            self.fail(f"{value!r} is no number of days.", param, ctx)
+            self.fail(f"{value!r} is not a number of days.", param, ctx)
         return days
 
 
@@ -111,7 +111,7 @@ async def _check_retention(settings: Settings, days: float) -> None:
 
 
 async def _prune(database: Database, what: str, days: float, *, dry_run: bool, tell: _Progress | None) -> int:
-    """How many rows there were, or are gone. Each batch is a transaction of its own."""
+    """Delete old rows, or count them (``dry_run``); returns how many. Each batch is a transaction of its own."""
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     table = "records" if what == "tombstones" else what
     end, count = int(await database.fetchval(f"blocks_of_{table}")), 0

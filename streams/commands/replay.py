@@ -80,7 +80,7 @@ async def _resolved(settings: Settings, info: TopicInfo, start: StartAt) -> Reso
 
 
 def _chosen(offsets: Mapping[int, int], only: tuple[int, ...], info: TopicInfo) -> dict[int, int]:
-    """The partitions that are meant. Raises SettingsError for one that is not there."""
+    """Return the partitions that are meant. Raises SettingsError for one that is not there."""
     for partition in only:
         if partition not in offsets:
             raise SettingsError(f"--partition {partition}: the topic has 0 to {info.partitions - 1}.")

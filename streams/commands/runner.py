@@ -42,7 +42,7 @@ def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> 
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database of the settings, checked to hold our schema. Raises DatabaseError, MismatchError, SettingsError."""
+    """Open the database, checked to hold our schema. Raises DatabaseError, MismatchError, SettingsError."""
     database = Database(settings.database_dsn(), settings.sink_schema)
     try:
         await database.start()
@@ -53,7 +53,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 async def refuse_while_workers_run(settings: Settings, *, force: bool, why: str) -> None:
-    """Raises HeldError where workers of our group run, unless forced; BrokerError."""
+    """Refuse to go on while workers of our group run, unless forced. Raises HeldError, BrokerError."""
     if force:
         return
     workers = await running_workers(settings)

@@ -72,7 +72,7 @@ _decode_any: Final = msgspec.json.Decoder(_AnyMessage).decode
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy did. ``mark`` is where the ingest goes on."""
+    """The result of a copy. ``mark`` is where the ingest goes on."""
 
     target: TopicInfo
     messages: int
@@ -111,7 +111,7 @@ async def copy_topic(
 async def _target_settings(
     settings: Settings, info: TopicInfo, name: str, partitions: int | None, retention_hours: int | None
 ) -> Settings:
-    """The settings under which the target is written. It keeps its events as long as the source does."""
+    """Return the settings under which the target is written. It keeps its events as long as the source does."""
     if retention_hours is None:
         async with admin_client(settings) as admin:
             retention = await topic_retention(admin, info.name)
@@ -128,7 +128,7 @@ async def _target_settings(
 
 
 class _Lock:
-    """Whether a topic is still ours to write."""
+    """Holds a topic: nobody else writes it."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -226,7 +226,7 @@ class _Copy:
 
     # -- reading
     async def _copy(self) -> None:
-        """Everything from the source's start to its end as it is now."""
+        """Copy everything from the source's start to its end as it is now."""
         share = max(64 * 1024, min(1024 * 1024, self._share // self._source.partitions))
         sizes = {"partition_bytes": share, "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
         async with reader(self._settings, self._source.partitions, **sizes) as (consumer, tps):
@@ -278,7 +278,7 @@ class _Copy:
     async def _fetch(
         self, consumer: AIOKafkaConsumer, todo: dict[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, Any]:
-        """The next messages. What retention took from before our position is a gap of the copy."""
+        """Return the next messages. What retention took from before our position is a gap of the copy."""
         try:
             found: dict[TopicPartition, Any] = await consumer.getmany(timeout_ms=1000, max_records=CHUNK)
             return found
@@ -298,7 +298,7 @@ class _Copy:
             return {}
 
     def _take(self, messages: Sequence[Any], end: int) -> None:
-        """The hot path: each message into the open batch of its partition."""
+        """Put each message into the open batch of its partition. The hot path."""
         outlet = self._outlet
         now_ms = time.time_ns() // 1_000_000
         for message in messages:
@@ -315,7 +315,7 @@ class _Copy:
             outlet.add(lane, key, value, now_ms, message.headers)
 
     def _control(self, value: bytes | None) -> tuple[Lane | None, bytes | None]:
-        """Where a message without a key goes, and as what; None: not now. Raises MismatchError for a newer format."""
+        """Return where a message without a key goes, and as what; None: not now. Raises MismatchError."""
         first = self._outlet.lanes[0]
         check_version(value or b"")
         try:
@@ -334,14 +334,14 @@ class _Copy:
 
     # -- writing
     async def _finish(self) -> None:
-        """The rest, and what was held back."""
+        """Write the rest, and what was held back."""
         await self._outlet.settle()
         for value in self._held_back:
             self._outlet.add_control(value, 0)
         await self._outlet.settle()
 
     async def _write_marks(self, mark: Watermark, there: Container[int]) -> None:
-        """One watermark for each partition that has none. Everything is acknowledged already."""
+        """Write a watermark to each partition that has none. Everything is acknowledged already."""
         for lock in self._locks:
             lock.check()
         value = encode_control(mark)

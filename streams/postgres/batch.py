@@ -55,7 +55,7 @@ _NUMBER: Final = re.compile(rb'"(seq|time_us)": ?(\d{1,18})\b')
 
 
 class Record(Protocol):
-    """What is needed of a Kafka record."""
+    """A Kafka record, as far as the sink reads it."""
 
     @property
     def offset(self) -> int: ...  # noqa: D102
@@ -123,7 +123,7 @@ class Batch:
         return RecordColumns(*zip(*rows, strict=True))
 
     def extras(self) -> str | None:
-        """Everything but the records, as the JSON that ``apply_batch`` reads; None where there is nothing else."""
+        """Return everything but the records, as the JSON that ``apply_batch`` reads; None where that is nothing."""
         extras: dict[str, Any] = {}
         if self.handles:
             extras["handles"] = list(self.handles.values())
@@ -153,7 +153,7 @@ class BatchBuilder:
         self._fates: dict[str, int] = {}
 
     def build(self, records: Sequence[Record], now_us: int) -> Batch:  # noqa: PLR0912, PLR0915 (no calls on the hot path)
-        """The batch of consecutive messages of one partition; ``now_us`` is the present in µs since the epoch.
+        """Return the batch of consecutive messages of one partition; ``now_us`` is the present in µs since the epoch.
 
         Raises MismatchError where the topic's format is newer than this program, or two topics' messages are mixed.
         """
@@ -224,7 +224,7 @@ class BatchBuilder:
         return batch
 
     def _judge(self, collection: str) -> int:
-        """Whether records of the collection are stored; the answer is remembered."""
+        """Return what becomes of the collection's records; the answer is remembered."""
         if not is_nsid(collection):
             return _INVALID
         fate = _STORED if self._keep is None or self._keep(collection) else _FILTERED
@@ -235,17 +235,17 @@ class BatchBuilder:
 
 
 def payload(value: bytes | None) -> str:
-    """A message's value as a dead letter's payload: base64, cut to MAX_DEAD_PAYLOAD bytes."""
+    """Return a message's value as a dead letter's payload: base64, cut to MAX_DEAD_PAYLOAD bytes."""
     return base64.b64encode((value or b"")[:MAX_DEAD_PAYLOAD]).decode("ascii")
 
 
 def _indexable(did: str | None) -> str | None:
-    """A dead letter's account: looked up by an index, which holds no longer text than a DID."""
+    """Return a dead letter's account, where it is a DID: the index that finds it holds no longer text."""
     return did if did is not None and is_did(did) else None
 
 
 def _glimpse(message: Record) -> Message:
-    """What a message that cannot be decoded says of itself: whose it is, for erasure; and which one, for replays."""
+    """Return what can be read of a message that cannot be decoded: its account, for erasure; its seq, for replays."""
     did = (message.key or b"").decode("utf-8", "replace")
     found = {match[1]: int(match[2]) for match in _NUMBER.finditer((message.value or b"")[:4096])}
     return Message("", did if is_did(did) else None, found.get(b"time_us"), found.get(b"seq"))
@@ -280,7 +280,7 @@ def _has_our_key(message: Record, event: Message | None) -> bool:
 
 
 def _envelope_refusal(event: Message, key: bytes) -> str | None:
-    """Why an event's envelope is not taken, or None."""
+    """Return why an event's envelope is refused, or None."""
     if event.did is None or not is_did(event.did):
         return "not an event of ours: no valid DID"
     if event.did.encode() != key:
@@ -296,16 +296,16 @@ def _envelope_refusal(event: Message, key: bytes) -> str | None:
 
 
 def _refusal(event: Message, commit: Commit, key: bytes) -> str | None:  # noqa: PLR0911 (one a reason)
-    """Why a commit is not taken, or None where only our own clock was behind."""
+    """Return why a commit is refused, or None where only our own clock was behind."""
     reason = _envelope_refusal(event, key)
     if reason is not None:
         return reason
     if not is_nsid(commit.collection):
-        return "the collection is no NSID"
+        return "the collection is not a valid NSID"
     if not is_rkey(commit.rkey):
         return "the rkey is not valid"
     if not is_tid(commit.rev):
-        return f"the rev {shown(commit.rev, 20)!r} is no TID"
+        return f"the rev {shown(commit.rev, 20)!r} is not a valid TID"
     if commit.rev > tid_from_us((event.time_us or 0) + MAX_AHEAD_US, MAX_CLOCK_ID):
         return f"the rev {commit.rev} is more than an hour in the future"
     size = len(event.did or "") + len(commit.collection) + len(commit.rkey)
@@ -315,7 +315,7 @@ def _refusal(event: Message, commit: Commit, key: bytes) -> str | None:  # noqa:
 
 
 def _bad_record(commit: Commit, body: str | None) -> str:
-    """Why a create or update without a usable record or CID is not taken."""
+    """Return why a create or update without a usable record or CID is refused."""
     if body is None:
         return "the record is not UTF-8"
     if body[:1] != "{":
@@ -324,7 +324,7 @@ def _bad_record(commit: Commit, body: str | None) -> str:
 
 
 def _other_event(batch: Batch, message: Record, event: Message, latest_rev: str) -> None:
-    """An identity, account or sync event, or none of ours."""
+    """Add an identity, account or sync event; bury anything else."""
     reason = _envelope_refusal(event, message.key or b"")
     body = event.identity or event.account or event.sync
     if reason is None and event.kind not in ("identity", "account", "sync"):
@@ -344,7 +344,7 @@ def _other_event(batch: Batch, message: Record, event: Message, latest_rev: str)
 
 
 def _base(batch: Batch, event: Message, claimed: int) -> dict[str, Any]:
-    """Whose event it is, and by what it is ordered: its seq in its sequence, and between sequences the believed time.
+    """Return an event's account and its order: by seq in one sequence, by the believed time between sequences.
 
     Without a place (of an older version, or a foreign producer) what it claims, in µs, is all that is known.
     """
@@ -356,7 +356,7 @@ def _base(batch: Batch, event: Message, claimed: int) -> dict[str, Any]:
 
 
 def _latest(time_us: int) -> str:
-    """The latest rev that an event of this time may name."""
+    """Return the latest rev that an event of this time may name."""
     return tid_from_us(time_us + MAX_AHEAD_US, MAX_CLOCK_ID)
 
 
@@ -378,7 +378,7 @@ def _keep_later(rows: States, row: dict[str, Any]) -> None:
 
 
 def _identity(batch: Batch, base: dict[str, Any], handle: str | None) -> str | None:
-    """An event without a handle says nothing that we store: it is skipped."""
+    """Add a handle. An event without one says nothing that we store: it is skipped."""
     if handle is not None:
         if len(handle) > MAX_HANDLE or "\0" in handle:
             return "the handle is not valid"
@@ -398,7 +398,7 @@ def _account(batch: Batch, base: dict[str, Any], active: bool, status: str | Non
 
 
 def _deletion(base: dict[str, Any], claimed: int) -> dict[str, Any]:
-    """A deletion, and how far it reaches: to what it claims, and no further than its place in the stream.
+    """Return a deletion and how far it reaches: to the time that it claims, but not beyond its place in the stream.
 
     Records that it has overtaken have a lower seq; where that can be told it reaches a little further.
     """
@@ -411,7 +411,7 @@ def _deletion(base: dict[str, Any], claimed: int) -> dict[str, Any]:
 
 def _sync(batch: Batch, base: dict[str, Any], rev: str, latest_rev: str) -> str | None:
     if not is_tid(rev):
-        return f"the rev {shown(rev, 20)!r} is no TID"
+        return f"the rev {shown(rev, 20)!r} is not a valid TID"
     if rev > latest_rev:
         return f"the rev {rev} is more than an hour in the future"
     _part(batch, {**base, "kind": "sync", "rev": rev})
@@ -419,7 +419,7 @@ def _sync(batch: Batch, base: dict[str, Any], rev: str, latest_rev: str) -> str 
 
 
 def _part(batch: Batch, event: dict[str, Any]) -> None:
-    """The account's records that come after this event are of its next stage."""
+    """Put the account's records that come after this event into its next stage."""
     stage = batch.stage_of.get(event["did"], 0) + 1
     batch.stage_of[event["did"]] = stage
     if stage == len(batch.stages):
@@ -428,7 +428,7 @@ def _part(batch: Batch, event: dict[str, Any]) -> None:
 
 
 def _control(batch: Batch, message: Record) -> None:
-    """A control message of the ingest. What is none, or is unknown, is a foreign producer's: a dead letter."""
+    """Add a control message. One that is not the ingest's comes from a foreign producer: it becomes a dead letter."""
     value = message.value or b""
     check_version(value)
     try:
@@ -472,7 +472,7 @@ def _kind_of(letter: DeadLetter) -> LetterKind | None:
 
 
 def _unpacked(text: str) -> bytes:
-    """A payload's bytes; what is no base64 is kept as it is."""
+    """Return a payload's bytes; text that is not base64 is kept as it is."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:

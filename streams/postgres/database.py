@@ -71,7 +71,7 @@ class Database:
 
     @property
     def place(self) -> str:
-        """Where the database is, for messages: no user, no password."""
+        """Return where the database is, for messages: without user and password."""
         return self._address.place
 
     async def start(self, timeout: float | None = None) -> None:
@@ -167,7 +167,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        """One of our connections. After anything but an error that Postgres reported, it is not used again."""
+        """Lend a connection. After any error but one that Postgres reported, it is not used again."""
         async with self._slots:
             connection = self._idle.pop() if self._idle else await self._connect()
             known = False
@@ -194,7 +194,7 @@ class Database:
         return session
 
     def _checked(self, function: Callable[[Connection], Awaitable[T]]) -> Callable[[Connection], Awaitable[T]]:
-        """The function, called only where the session is still ours: a pooler may have given us another since."""
+        """Return the function, which first checks that the session is ours: a pooler may have given us another."""
 
         async def call(connection: Connection) -> T:
             await check_session(connection, self.place)
@@ -204,13 +204,13 @@ class Database:
 
 
 def unlimited(connection: Connection) -> contextlib.AbstractAsyncContextManager[None]:
-    """A statement in here (with ``timeout=FOR_EVER``) takes as long as it takes, and ends when its client is gone."""
+    """Let a statement (with ``timeout=FOR_EVER``) take as long as it needs. It ends when its client is gone."""
     return _limited(connection, 0)
 
 
 @contextlib.asynccontextmanager
 async def longer(connection: Connection, failures: Sequence[BaseException]) -> AsyncIterator[float | None]:
-    """A statement in here may take longer each time that the server ended it for its length; yields its ``timeout``.
+    """Give a statement more time each time that the server ended it for its length; yields its ``timeout``.
 
     It grows, and is never without end: so a database that is frozen in the middle of it is noticed.
     """
@@ -226,7 +226,7 @@ async def longer(connection: Connection, failures: Sequence[BaseException]) -> A
 
 @contextlib.asynccontextmanager
 async def _limited(connection: Connection, seconds: float) -> AsyncIterator[None]:
-    """A statement in here takes so long at most (0: as long as it takes), and ends when its client is gone."""
+    """Limit a statement to so many seconds (0: no limit). It ends when its client is gone."""
     await connection.execute(
         f"SET statement_timeout = {seconds * 1000:.0f}; SET client_connection_check_interval = '1s'"
     )
@@ -252,7 +252,7 @@ async def _version(connection: Connection) -> None:
 async def _while_wanted(
     function: Callable[[Connection], Awaitable[T]], connection: Connection, keep_going: Callable[[], bool]
 ) -> T:
-    """The function's result; a call that hangs is dropped when nobody wants it any more."""
+    """Return the function's result; drop a call that hangs when its caller no longer wants it."""
     call = asyncio.ensure_future(function(connection))
     try:
         done, _ = await asyncio.wait({call}, timeout=ABANDON_AFTER)
@@ -269,7 +269,7 @@ async def _while_wanted(
 
 
 async def _sleep(seconds: float, keep_going: Callable[[], bool]) -> None:
-    """Wait, but not longer than somebody wants us to. Raises Abandoned."""
+    """Wait while the caller wants us to. Raises Abandoned."""
     end = time.monotonic() + seconds
     while True:
         if not keep_going():

@@ -84,7 +84,7 @@ def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int
 
 
 async def standings(database: Database, topic: str, group: str) -> dict[int, Standing]:
-    """Where the sink stands, of each partition that has a row."""
+    """Return where the sink stands, for each partition that has a row."""
     return {
         row["partition"]: Standing(
             row["next_offset"], row["watermark_run"], row["watermark_seq"], row["watermark_time"]
@@ -94,7 +94,7 @@ async def standings(database: Database, topic: str, group: str) -> dict[int, Sta
 
 
 def lowest(held: Mapping[int, Standing], partitions: int) -> tuple[int, Standing] | None:
-    """The partition whose watermark the cursor is: the lowest, where each has one of the same run. Else None."""
+    """Return the partition whose watermark the cursor is: the lowest, where each has one of the same run. Else None."""
     marked = [(n, row) for n, row in held.items() if row.seq is not None and n < partitions]
     if len(marked) < partitions or len({row.run for _, row in marked}) != 1:
         return None
@@ -102,7 +102,7 @@ def lowest(held: Mapping[int, Standing], partitions: int) -> tuple[int, Standing
 
 
 async def cursors(database: Database) -> list[CursorRow]:
-    """All services' rows, by name."""
+    """Return all services' rows, by name."""
     return [CursorRow(*row) for row in await database.fetch("cursors")]
 
 

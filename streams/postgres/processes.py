@@ -31,7 +31,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Self:
-    """Who a process is. ``kind``: worker or ingest."""
+    """The identity of a process. ``kind``: worker or ingest."""
 
     id: uuid.UUID
     kind: str
@@ -64,12 +64,12 @@ async def beat(database: Database, me: Self, state: bytes) -> Pause | None:
 
 
 async def last_beat(database: Database, process: uuid.UUID) -> None:
-    """The process ends in order."""
+    """Write that the process ends in order."""
     await database.execute("last_beat", process)
 
 
 async def processes(database: Database, topic: str, group: str, down_after: float) -> list[Seen]:
-    """The processes of a deployment, those that are there first."""
+    """Return the processes of a deployment, those that are there first."""
     return [Seen(**dict(row)) for row in await database.fetch("processes", topic, group, down_after)]
 
 
@@ -79,7 +79,7 @@ async def count_workers(database: Database, topic: str, group: str, down_after: 
 
 
 async def pause_of(database: Database, topic: str, group: str) -> Pause | None:
-    """The pause that holds, if any."""
+    """Return the pause that holds, if any."""
     return _pause(await database.fetchrow("pause_of", topic, group))
 
 

@@ -39,13 +39,13 @@ def query(name: str) -> str:
 
 @cache
 def cursor_table() -> str:
-    """The statement that creates ``firehose_cursor``."""
+    """Return the statement that creates ``firehose_cursor``."""
     return _FILES.joinpath("cursor_table.sql").read_text("utf-8")
 
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """All migrations, in order."""
+    """Return all migrations, in order."""
     files = sorted(
         (file for file in _FILES.joinpath("migrations").iterdir() if file.name.endswith(".sql")), key=lambda f: f.name
     )

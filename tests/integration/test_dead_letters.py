@@ -145,7 +145,7 @@ async def test_letters_of_the_ingest(stage: Stage) -> None:  # noqa: F811
     await stage.write(letter(frame("#commit", two | {"rev": "none"}), seq=19))
     assert await replayer(stage).replay(ALL) == Replayed(dead=1)
     [(did, reason)] = await stage.rows("dead_letters", "did, reason")
-    assert (did, reason) == (None, "the rev 'none' is no TID (and 1 more)")
+    assert (did, reason) == (None, "the rev 'none' is not a valid TID (and 1 more)")
     await stage.look.execute("DELETE FROM dead_letters")
     await stage.look.execute("ALTER TABLE records ADD CONSTRAINT poison CHECK (rkey <> 'b')")
     await stage.write(letter(frames[0], seq=20))
@@ -315,7 +315,7 @@ async def test_the_commands(filled: Any, settings_environment: dict[str, str], t
     )
     assert plain.code == 0, plain.errors
     assert "50 of 61; --limit shows more." in plain.output
-    assert re.search(r"0/59 +message +did:plc:a+/a.b.c/\S+: the rev '\S+' is no TID", plain.output)
+    assert re.search(r"0/59 +message +did:plc:a+/a.b.c/\S+: the rev '\S+' is not a valid TID", plain.output)
     assert re.search(r"59 × the rev", plain.output)
     rows = [json.loads(line) for line in as_json.output.splitlines()]
     assert [row["offset"] for row in rows] == [9, 8, 7, 6, 5, 4, 3]

@@ -122,8 +122,8 @@ FUTURE = tid_from_us(NOW + 3601 * model.SECOND)
 @pytest.mark.parametrize(
     ("event", "says"),
     [
-        (with_commit(rev="now"), "no TID"),
-        (with_commit(rev="z" * 13), "no TID"),
+        (with_commit(rev="now"), "not a valid TID"),
+        (with_commit(rev="z" * 13), "not a valid TID"),
         (with_commit(rev=FUTURE), "an hour in the future"),
         (with_commit(rkey="a/b"), "rkey"),
         (with_commit(rkey="a\0"), "rkey"),

@@ -36,7 +36,7 @@ class Letter:
 
     @property
     def obstacle(self) -> str | None:
-        """Why it cannot be replayed; None where it can."""
+        """Return why it cannot be replayed; None where it can."""
         if self.kind is LetterKind.FOREIGN:
             return NO_KEY
         if self.kind is LetterKind.OPERATION:
@@ -47,7 +47,7 @@ class Letter:
 
     @property
     def encoded(self) -> str:
-        """The payload in base64."""
+        """Return the payload in base64."""
         return base64.b64encode(self.payload).decode("ascii")
 
 
@@ -60,19 +60,19 @@ class Message(NamedTuple):
 
 
 class Unpacked(NamedTuple):
-    """What a frame gives now: its messages, and why some of its operations still give none."""
+    """The messages of a frame, and why some of its operations still give none."""
 
     messages: list[Message]
     bad: list[str]
 
 
 def letter_of(row: Mapping[str, Any]) -> Letter:
-    """The letter of a row with these columns."""
+    """Return the letter of a row with these columns."""
     return Letter(**{**row, "payload": row["payload"] or b"", "kind": LetterKind(row["kind"])})
 
 
 def unpack(letter: Letter, keep: Callable[[str], bool] | None) -> Unpacked:
-    """The messages of a frame that the ingest could not decode; a frame without a time has 0."""
+    """Return the messages of a frame that the ingest could not decode; a frame without a time has 0."""
     try:
         kind, body = split_frame(letter.payload)
         if kind in SKIPPED_TYPES:

@@ -31,7 +31,7 @@ CHUNK: Final = 200
 
 @dataclass
 class Replayed:
-    """What became of letters. ``kept``: those that cannot be replayed, by the reason why."""
+    """The outcome of a replay. ``kept``: letters that cannot be replayed, by the reason why."""
 
     applied: int = 0
     skipped: int = 0
@@ -40,7 +40,7 @@ class Replayed:
 
     @property
     def replayed(self) -> int:
-        """Letters that were tried again."""
+        """Return how many letters were tried again."""
         return self.applied + self.skipped + self.dead
 
     def add(self, other: Replayed) -> None:
@@ -85,7 +85,7 @@ class Replayer:
         return total
 
     async def _chunk(self, which: Which, after: int) -> tuple[int | None, Replayed]:
-        """The next letters of a partition: the last one's offset (None: there was none), and what became of them."""
+        """Replay the next letters of a partition; returns the last one's offset (None: none) and the outcome."""
         failures: list[BaseException] = []
 
         async def call(connection: Connection) -> tuple[int | None, Replayed]:
@@ -119,7 +119,7 @@ class Replayer:
         return (letters[-1].offset if letters else None), done
 
     async def _messages(self, chunk: _Chunk, letters: Sequence[Letter]) -> Replayed:
-        """As the slice that they would have been."""
+        """Apply messages as the slice that they would have been."""
         messages = [Message(letter.offset, (letter.did or "").encode(), letter.payload) for letter in letters]
         batch = self._builder.build(messages, time.time_ns() // 1000)
         applied, dead = await chunk.apply(batch, {letter.offset: letter.encoded for letter in letters})
@@ -127,7 +127,7 @@ class Replayer:
         return Replayed(applied, len(letters) - applied - dead, dead)
 
     async def _frame(self, chunk: _Chunk, letter: Letter) -> Replayed:
-        """The events of one frame. It counts as one: dead for as long as one of its operations is."""
+        """Apply the events of one frame. It counts as one letter, dead for as long as one of its operations is."""
         unpacked = unpack(letter, self._keep_in_topic)
         batch = self._builder.build(unpacked.messages, time.time_ns() // 1000)
         bad = [*unpacked.bad, *(dead["reason"] for dead in batch.dead)]
@@ -192,17 +192,17 @@ class _Chunk:
         return row["batch_applied"], row["batch_dead"]
 
     async def keep_age(self, letters: Sequence[Letter]) -> None:
-        """Those that are dead again are as old as before."""
+        """Give letters that are dead again the age that they had."""
         offsets, ages = [letter.offset for letter in letters], [letter.created_at for letter in letters]
         await self._connection.execute(query("keep_age_of_letters"), self._topic, self._partition, offsets, ages)
 
     async def refusal(self, letter: Letter) -> str | None:
-        """What Postgres said of a row of the frame, where it refused one."""
+        """Return why Postgres refused a row of the frame, where it did."""
         row = await self._connection.fetchrow(query("letter"), self._topic, self._partition, letter.offset)
         return None if row is None else str(row["reason"])
 
     async def put_back(self, letter: Letter, reason: str) -> bool:
-        """The frame again, for another reason; False where the same one is held already."""
+        """Write the frame again, with another reason; returns False where the same one is held already."""
         await self._connection.execute(query("delete_letters"), self._topic, self._partition, [letter.offset])
         return bool(
             await self._connection.fetchval(
@@ -212,7 +212,7 @@ class _Chunk:
         )  # fmt: skip
 
     async def count(self, done: Replayed) -> None:
-        """What was dead is what it became; ``apply_batch`` has counted versions and letters on top of that."""
+        """Move the replayed letters from `dead` to what they became, less what ``apply_batch`` has already counted."""
         await self._connection.execute(
             query("count_replayed"), self._topic, self._partition, self._group,
             done.applied - self._applied, done.dead - self._dead - self._taken,

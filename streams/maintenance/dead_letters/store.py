@@ -15,7 +15,7 @@ PURGE_CHUNK: Final = 10_000
 
 @dataclass(frozen=True)
 class Which:
-    """Which letters are meant: each condition holds where it is not None. ``reason`` is a part of it, in any case."""
+    """A choice of letters: a condition that is not None must hold. ``reason`` is a part of it, in any case."""
 
     topic: str
     reason: str | None = None
@@ -27,29 +27,29 @@ class Which:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing but the topic is asked for."""
+        """Return True where nothing but the topic is asked for."""
         return not any(value is not None for value in astuple(self)[1:])
 
 
 async def count(database: Database, which: Which) -> tuple[int, datetime]:
-    """How many letters there are, and the server's time then."""
+    """Return how many letters there are, and the server's time then."""
     row = await database.fetchrow("count_letters", *astuple(which))
     assert row is not None
     return row["count"], row["now"]
 
 
 async def newest(database: Database, which: Which, limit: int) -> list[dict[str, Any]]:
-    """The letters that were written last, without their payloads but with their ``bytes``."""
+    """Return the letters that were written last, without their payloads but with their ``bytes``."""
     return [dict(row) for row in await database.fetch("list_letters", *astuple(which), limit)]
 
 
 async def by_reason(database: Database, which: Which) -> list[dict[str, Any]]:
-    """How many there are of each reason (its first 60 characters), the most first; when the first and last came."""
+    """Return how many letters have each reason (60 characters of it), the most first, and their first and last time."""
     return [dict(row) for row in await database.fetch("summarize_letters", *astuple(which))]
 
 
 async def find(database: Database, topic: str, partition: int, offset: int) -> Letter | None:
-    """One letter, with its payload."""
+    """Return one letter, with its payload."""
     row = await database.fetchrow("letter", topic, partition, offset)
     return None if row is None else letter_of(dict(row))
 
@@ -63,5 +63,5 @@ async def purge(database: Database, which: Which) -> int:
 
 
 async def partitions(database: Database, which: Which) -> list[int]:
-    """In which partitions there are letters."""
+    """Return the partitions that have letters."""
     return [row[0] for row in await database.fetch("partitions_of_letters", *astuple(which))]

@@ -14,7 +14,7 @@ from streams.text import shown, told
 #: Most lines of a payload, and characters of one.
 LINES: Final = 200
 WIDTH: Final = 500
-#: Bytes of a payload that is no text, as a dump of so many a line.
+#: Bytes of a payload that is not text, as a dump of so many a line.
 DUMPED: Final = 512
 DUMP_WIDTH: Final = 16
 
@@ -27,7 +27,7 @@ _KINDS: Final = {
 
 
 def description(letter: Letter) -> Iterator[str]:
-    """The lines."""
+    """Yield the lines that describe a letter."""
     obstacle = letter.obstacle
     fields = {
         "at": f"partition {letter.partition}, offset {letter.offset}",
@@ -53,7 +53,7 @@ def description(letter: Letter) -> Iterator[str]:
 
 
 def _readable(payload: bytes) -> Iterator[str]:
-    """JSON, the parts of a frame, text, or bytes: whatever it is first."""
+    """Yield the payload as JSON, as the parts of a frame, as text, or as bytes: the first that it is."""
     try:
         yield from _pretty(json.loads(payload))
         return
@@ -78,7 +78,7 @@ def _pretty(value: object) -> Iterator[str]:
 
 
 def _bytes(value: Any) -> str:  # noqa: ANN401
-    """What JSON has no form for."""
+    """Return a text for what JSON has no form for."""
     return f"({len(value):,} bytes)" if isinstance(value, bytes) else type(value).__name__
 
 

@@ -28,18 +28,18 @@ UNEXPLAINED: Final = "the topic should hold it"
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found: rows by (table, kind, reason), and some of them as lines."""
+    """The differences: rows by (table, kind, reason), and some of them as lines."""
 
     found: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
     def lacking(self, *reasons: str) -> int:
-        """How many rows, or versions of rows, the rebuilt schema lacks for one of these reasons."""
+        """Return how many rows, or versions of rows, the rebuilt schema lacks for one of these reasons."""
         return sum(n for (_, kind, reason), n in self.found.items() if kind in _LACKING and reason in reasons)
 
 
 def is_before(did: str, time_us: int | None, seq: int | None, begins: Mapping[int, Begin], partitions: int) -> bool:
-    """Whether an event of the account, at that time and seq, came before the rebuild's beginning in its partition."""
+    """Return True where an event of the account, at that time and seq, is before the rebuild's beginning."""
     first = begins.get(partition_for(did.encode(), partitions))
     if first is None or first.offset == 0:
         return False

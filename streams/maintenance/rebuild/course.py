@@ -56,7 +56,7 @@ _LOOK: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for. ``starts`` None: from the topic's earliest messages."""
+    """A rebuild as it was asked for. ``starts`` None: from the topic's earliest messages."""
 
     schema: str
     group: str | None = None
@@ -97,7 +97,7 @@ async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnSto
 
 
 def _names(settings: Settings, wanted: Wanted) -> Names:
-    """The names, checked. Raises SettingsError."""
+    """Return the names, checked. Raises SettingsError."""
     live = settings.sink_schema
     today = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
     kept = wanted.keep_as or f"{live[:50]}_old_{today}"
@@ -128,7 +128,7 @@ class _Rebuild:
         self._state: State
 
     async def run(self, on_stop: OnStop | None) -> None:
-        """From the schema's first row, or from where it stands, to the end."""
+        """Rebuild from the schema's first row, or from where it stands, to the end."""
         step_back(self._settings)
         share = max(64 * 1024, self._settings.memory_bytes // MEMORY_SHARE // self._info.partitions)
         sizes = {"partition_bytes": min(share, 1 << 20), "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
@@ -159,7 +159,7 @@ class _Rebuild:
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:
-        """Nobody else fills the schema meanwhile."""
+        """Keep others from filling the schema meanwhile."""
         have = asyncio.Event()
         task = asyncio.create_task(hold(self._rebuilt, self._names.rebuilt, have.set))
         ready = asyncio.create_task(have.wait())
@@ -176,7 +176,7 @@ class _Rebuild:
     # -- where it stands
 
     async def _stand(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> State:
-        """The state of the rebuild, begun here where it was not. Raises MismatchError."""
+        """Return the state of the rebuild; begin it where it was not. Raises MismatchError."""
         names, wanted = self._names, self._wanted
         state = await standing(self._rebuilt, names.live, names.rebuilt)
         if state is None:
@@ -202,7 +202,7 @@ class _Rebuild:
         return state
 
     async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, Begin]:
-        """Where each partition begins, and the first event there where something is before it."""
+        """Return where each partition begins, and the first event there where something is before it."""
         starts: dict[TopicPartition, int] = await consumer.beginning_offsets(tps)
         if self._wanted.starts is None:
             offsets = {tp.partition: start for tp, start in starts.items()}
@@ -217,7 +217,7 @@ class _Rebuild:
         return found
 
     async def _refuse_later_beginning(self, state: State) -> None:
-        """A topic that begins later than the live schema's first record cannot replace it. Raises MismatchError."""
+        """Refuse a topic that begins later than the live schema's first record. Raises MismatchError."""
         cut = [begin for begin in state.begins.values() if begin.offset]
         if not cut:
             return
@@ -400,7 +400,7 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
 
 
 async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:
-    """The first event at or behind the offset: what is older than it is of before the beginning."""
+    """Return the first event at or behind the offset: what is older than it came before the beginning."""
     read_from(consumer, {tp: offset})
     silence = Silence(consumer)
     looked = 0

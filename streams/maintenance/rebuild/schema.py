@@ -45,7 +45,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a rebuild knows of itself. ``begins`` by partition; one that is missing began at 0."""
+    """The state of a rebuild, as its schema holds it. ``begins`` by partition; one that is missing began at 0."""
 
     topic: str
     group: str
@@ -56,7 +56,7 @@ class State:
 
 
 def both(name: str, live: str, rebuilt: str) -> str:
-    """The query of that name, with the two schemas' names in the place of ``live`` and ``rebuilt``."""
+    """Return the query of that name, with the two schemas' names in the place of ``live`` and ``rebuilt``."""
     names = {"live": quoted(live), "rebuilt": quoted(rebuilt)}
     return _NAMED.sub(lambda found: names[found.group(1)], query(name))
 
@@ -79,7 +79,7 @@ async def hold(database: Database, schema: str, held: Callable[[], object]) -> N
 
 
 async def standing(database: Database, live: str, schema: str) -> State | None:
-    """The state of a rebuild that was begun; None where nothing is in the schema. Raises MismatchError for others'."""
+    """Return the state of a rebuild that was begun; None for an empty schema. Raises MismatchError for another's."""
 
     async def call(connection: Connection) -> State | None:
         row = await connection.fetchrow(query("rebuild_there"), schema)
