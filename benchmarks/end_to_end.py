@@ -28,7 +28,7 @@ from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
 from streams.simulator.compare import compare
 from streams.simulator.oracle import load_oracle
-from streams.status.lag import StandingReader, standing_reader
+from streams.status.lag import LagReader, lag_reader
 
 #: Seconds that one run may take.
 LIMIT = 300.0
@@ -106,7 +106,7 @@ async def measure(settings: Settings, stack: Stack | None, events: int) -> dict[
     info = await ensure_topic(settings)
     worker, ingest, start = WorkerProcess(settings), IngestProcess(settings), Start()
     try:
-        async with standing_reader(settings, info) as reader:
+        async with lag_reader(settings, info) as reader:
             await worker.start()
             await _until_assigned(reader, info.partitions)
             await ingest.start(start)
@@ -131,7 +131,7 @@ async def measure(settings: Settings, stack: Stack | None, events: int) -> dict[
     return {"events": events, "seconds": seconds, "cpu": cpu.spent()}
 
 
-async def _until_assigned(reader: StandingReader, partitions: int) -> None:
+async def _until_assigned(reader: LagReader, partitions: int) -> None:
     end = time.monotonic() + 60
     while len(await reader.positions()) < partitions:
         if time.monotonic() > end:
@@ -139,7 +139,7 @@ async def _until_assigned(reader: StandingReader, partitions: int) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _until_applied(reader: StandingReader, events: int, start: Start, cpu: Cpu) -> float:
+async def _until_applied(reader: LagReader, events: int, start: Start, cpu: Cpu) -> float:
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
         await asyncio.sleep(0.1)

@@ -26,7 +26,7 @@ from streams.postgres.session import reading
 from streams.settings import Settings, load_settings
 from streams.simulator.compare import compare
 from streams.simulator.oracle import load_oracle
-from streams.status.lag import StandingReader, standing_reader
+from streams.status.lag import LagReader, lag_reader
 
 MB = 1 << 20
 
@@ -92,7 +92,7 @@ async def take_in(settings: Settings, events: int) -> Figures:
         await ingest.stop()
 
 
-async def write_out(settings: Settings, reader: StandingReader, events: int) -> Figures:
+async def write_out(settings: Settings, reader: LagReader, events: int) -> Figures:
     """The worker alone, from its start with the topic full to the topic's end."""
     worker = WorkerProcess(settings)
     await worker.start()
@@ -127,7 +127,7 @@ async def measure(settings: Settings, url: str, oracle: Path, events: int, limit
     )  # fmt: skip
     info = await ensure_topic(settings)
     ingest = await take_in(settings, events)
-    async with standing_reader(settings, info) as reader:
+    async with lag_reader(settings, info) as reader:
         worker = await write_out(settings, reader, events)
     async with reading(settings.database_dsn(), settings.sink_schema) as connection:
         problems = await compare(connection, settings.sink_schema, load_oracle(oracle))

@@ -257,7 +257,7 @@ def dead_payload(raw: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class StreamPosition:
     """A place in the relay's sequence: everything with a lower or equal seq is done. See ``Watermark``."""
 
     seq: int

@@ -19,7 +19,7 @@ import asyncpg
 from streams.errors import DatabaseError, MismatchError
 from streams.messages import GapKind
 from streams.postgres.apply import BatchArguments, apply_batch
-from streams.postgres.batch import Batch, BatchBuilder, Record, payload
+from streams.postgres.batch import Batch, BatchBuilder, TopicRecord, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
 from streams.runtime.drills import crash_point
@@ -38,7 +38,7 @@ class Revoked(Fenced):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class AppliedWatermark:
     """A watermark: every event of the run up to ``seq`` is applied. ``time`` is its frame's time."""
 
     run: int
@@ -62,7 +62,7 @@ class Written:
     by_collection: Mapping[str, int] = field(default_factory=dict)
     #: Records in which a NUL became U+FFFD.
     replaced: int = 0
-    watermark: Position | None = None
+    watermark: AppliedWatermark | None = None
 
 
 class PostgresSink:
@@ -121,7 +121,7 @@ class PostgresSink:
         partition: int,
         base: int,
         next_offset: int,
-        records: Sequence[Record],
+        records: Sequence[TopicRecord],
         still_ours: Callable[[], bool] = lambda: True,
     ) -> Written:
         """Apply the slice from ``base`` to ``next_offset``, or nothing.
@@ -223,5 +223,5 @@ def _totals(row: asyncpg.Record) -> Written:
         total_applied=row["applied"],
         total_skipped=row["skipped"],
         total_dead=row["dead"],
-        watermark=None if run is None else Position(run, row["watermark_seq"], row["watermark_time"]),
+        watermark=None if run is None else AppliedWatermark(run, row["watermark_seq"], row["watermark_time"]),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from streams.resources.others import Other
-from streams.status.model import Counted, Letter, Partition, Process, Rates, Status, Stretch
+from streams.status.model import Counted, Partition, Process, Rates, RecentLetter, Status, Stretch
 from streams.status.process import IngestState, Machine, Memory, WorkerState
 from streams.ui.web.figures import Durations, Held, IngestFigures, WorkerFigures
 from streams.ui.web.history import SLOTS, History, Sample
@@ -94,7 +94,7 @@ def status(**changes: Any) -> Status:
             )
         ),
         last_letters=tuple(
-            Letter(p, 500_000 + p, before(minutes=4 + 9 * p), "did:plc:6fbqm2oftzwkrdhsm5fvi7dp", POST, reason)
+            RecentLetter(p, 500_000 + p, before(minutes=4 + 9 * p), "did:plc:6fbqm2oftzwkrdhsm5fvi7dp", POST, reason)
             for p, reason in enumerate((
                 "the block has another hash than its CID", "Postgres refuses it: nested deeper than 6,000 levels",
                 "the rev is more than an hour ahead",
@@ -129,7 +129,7 @@ def hostile() -> Status:
     return status(
         relay=HOSTILE[1],
         collections=tuple(Counted(text, 10_000 - n) for n, text in enumerate(HOSTILE)),
-        last_letters=tuple(Letter(n, n, NOW, text, text, text) for n, text in enumerate(HOSTILE)),
+        last_letters=tuple(RecentLetter(n, n, NOW, text, text, text) for n, text in enumerate(HOSTILE)),
         troubles=HOSTILE,
         coverage=(
             Stretch("gap", before(hours=2), before(hours=1), HOSTILE[0]),

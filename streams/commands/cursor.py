@@ -12,7 +12,7 @@ from streams.commands.runner import open_database, refuse_while_workers_run, run
 from streams.errors import MismatchError
 from streams.kafka.client import broker_error
 from streams.kafka.topic import find_topic, reader
-from streams.postgres.positions import CursorRow, Standing, cursors, lowest, set_cursor, standings
+from streams.postgres.positions import CursorRow, PartitionPosition, cursors, lowest, set_cursor, sink_positions
 from streams.settings import Settings
 from streams.text import shown, told
 
@@ -39,7 +39,7 @@ def show() -> None:
         ends = await _ends(settings)
         async with open_database(settings) as database:
             rows = await cursors(database)
-            held = await standings(database, settings.kafka_topic, settings.sink_group)
+            held = await sink_positions(database, settings.kafka_topic, settings.sink_group)
         for row in rows:
             click.echo(_row(row, ours=row.service == settings.cursor_service))
         if settings.cursor_service not in {row.service for row in rows}:
@@ -67,7 +67,7 @@ def set_row(seq: int, *, force: bool) -> None:
         ends = await _ends(settings)
         async with open_database(settings) as database:
             await refuse_while_workers_run(settings, force=force, why="they write the row every second")
-            held = await standings(database, settings.kafka_topic, settings.sink_group)
+            held = await sink_positions(database, settings.kafka_topic, settings.sink_group)
             low = lowest(held, len(ends) or len(held))
             if low is not None and low[1].seq is not None and seq > low[1].seq and not force:
                 raise MismatchError(
@@ -104,7 +104,7 @@ def _row(row: CursorRow, *, ours: bool) -> str:
     return f"{mark} {shown(row.service, 60)}: {cursor}, of {_utc(row.time)}, written {_utc(row.updated_at)}"
 
 
-def _partition(topic: str, partition: int, held: Standing | None, end: int | None) -> str:
+def _partition(topic: str, partition: int, held: PartitionPosition | None, end: int | None) -> str:
     name = f"{topic}/{partition}"
     if held is None:
         return f"{name}: nothing read yet, the topic ends at {end}"
@@ -113,7 +113,7 @@ def _partition(topic: str, partition: int, held: Standing | None, end: int | Non
     return f"{name}: at {held.next_offset} {lag}; {mark}"
 
 
-def _source(held: Mapping[int, Standing], partitions: int) -> str:
+def _source(held: Mapping[int, PartitionPosition], partitions: int) -> str:
     low = lowest(held, partitions) if partitions else None
     if low is None:
         return "No common position: not every partition has a watermark of the same run, so the row is not written."

@@ -15,7 +15,7 @@ from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.maintenance.dead_letters import store
 from streams.maintenance.dead_letters.replay import Replayed, Replayer
-from streams.maintenance.dead_letters.store import Which
+from streams.maintenance.dead_letters.store import LetterFilter
 from streams.maintenance.dead_letters.text import description
 from streams.messages import LetterKind
 from streams.protocol.collection_filter import compile_patterns
@@ -58,7 +58,7 @@ _FILTERS: Final = (
 
 
 def _filtered(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a Which."""
+    """Give a command the options of a LetterFilter."""
     for option in reversed(_FILTERS):
         function = option(function)
     return function
@@ -78,7 +78,7 @@ def list_letters(limit: int, *, summary: bool, as_json: bool, **which: Any) -> N
     """The letters, the newest first, and how many there are of each reason."""
 
     async def main(settings: Settings) -> None:
-        asked = Which(settings.kafka_topic, **which)
+        asked = LetterFilter(settings.kafka_topic, **which)
         async with open_database(settings) as database:
             rows = [] if summary else await store.newest(database, asked, limit)
             reasons = await store.by_reason(database, asked)
@@ -138,7 +138,7 @@ def replay(*, as_json: bool, **which: Any) -> None:  # noqa: ANN401
                 compile_patterns(settings.ingest_collections),
             )
             progress = _Progress()
-            asked = Which(settings.kafka_topic, **which)
+            asked = LetterFilter(settings.kafka_topic, **which)
             done = await replayer.replay(asked, (lambda _: None) if as_json else progress.tell)
         if as_json:
             options.json_lines([_counts(done)])
@@ -158,7 +158,7 @@ def purge(*, everything: bool, yes: bool, **which: Any) -> None:  # noqa: ANN401
     """Delete letters for good. Their bytes are nowhere else once the topic and the relay have forgotten them."""
 
     async def main(settings: Settings) -> int:
-        asked = Which(settings.kafka_topic, **which)
+        asked = LetterFilter(settings.kafka_topic, **which)
         if asked.everything != everything:
             raise SettingsError("Say which letters, for example --before 2026-01-31; or --all, and nothing else.")
         async with open_database(settings) as database:

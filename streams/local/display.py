@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from streams.settings import Settings, read_stack_state
 from streams.sources.firehose.relay import relay_name
-from streams.status.lag import Holdings, SinkStanding
+from streams.status.lag import Holdings, SinkLag
 from streams.status.process import order_text
 from streams.text import shown
 from streams.ui.terminal.config import redacted
@@ -29,7 +29,7 @@ class Display:
     def __init__(self, settings: Settings) -> None:
         self._ingest: dict[str, Any] = {}
         self._begin = time.monotonic()
-        self._first: SinkStanding | None = None
+        self._first: SinkLag | None = None
         self._samples: deque[tuple[float, int]] = deque()
         self._moved = (self._begin, self._begin)
         self._said = 0.0
@@ -59,7 +59,7 @@ class Display:
             more = " ".join(f"{k}={v}" for k, v in line.items() if k not in {"event", "level", "timestamp"})
             self._tell(shown(f"{event} {more}".strip(), 400))
 
-    def show(self, standing: SinkStanding) -> None:
+    def show(self, standing: SinkLag) -> None:
         """Show both."""
         now = time.monotonic()
         if self._first is None:
@@ -118,7 +118,7 @@ class Display:
             self._bars = None
 
 
-def summary(settings: Settings, standing: SinkStanding, holdings: Holdings, display: Display) -> str:
+def summary(settings: Settings, standing: SinkLag, holdings: Holdings, display: Display) -> str:
     """What a person wants to know when it is done."""
     ingest = display.ingest
     rows = sum(count for _, count in holdings.collections)

@@ -25,7 +25,7 @@ from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_ne
 from streams.sources.firehose.handshake import NotNow
 from streams.sources.firehose.looking import look
 from streams.sources.firehose.relay import relay_name
-from streams.status.lag import StandingReader, standing_reader
+from streams.status.lag import LagReader, lag_reader
 
 _EXAMPLES = """examples:
   make run                                          the last day of the default relay
@@ -115,7 +115,7 @@ async def _supervise(target: Target) -> int:
     await check_limits(settings, info, quiet=True)  # before two processes say the same
     asked_to_stop = asyncio.Event()
     on_stop_signals(asked_to_stop.set)
-    async with standing_reader(settings, info) as reader:
+    async with lag_reader(settings, info) as reader:
         display = Display(settings)
         ingest, worker = IngestProcess(settings), WorkerProcess(settings)
         try:
@@ -139,7 +139,7 @@ async def _supervise(target: Target) -> int:
 
 
 async def _watch(
-    reader: StandingReader, ingest: IngestProcess, worker: WorkerProcess, display: Display, asked: asyncio.Event
+    reader: LagReader, ingest: IngestProcess, worker: WorkerProcess, display: Display, asked: asyncio.Event
 ) -> bool:
     """Until all that the ingest took is in Postgres (True), one of the two fails (False), or we are asked to stop."""
     while not asked.is_set():

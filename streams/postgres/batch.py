@@ -54,7 +54,7 @@ _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _NUMBER: Final = re.compile(rb'"(seq|time_us)": ?(\d{1,18})\b')
 
 
-class Record(Protocol):
+class TopicRecord(Protocol):
     """A Kafka record, as far as the sink reads it."""
 
     @property
@@ -152,7 +152,7 @@ class BatchBuilder:
         self._keep = keep
         self._fates: dict[str, int] = {}
 
-    def build(self, records: Sequence[Record], now_us: int) -> Batch:  # noqa: PLR0912, PLR0915 (no calls on the hot path)
+    def build(self, records: Sequence[TopicRecord], now_us: int) -> Batch:  # noqa: PLR0912, PLR0915 (no calls on the hot path)
         """Return the batch of consecutive messages of one partition; ``now_us`` is the present in µs since the epoch.
 
         Raises MismatchError where the topic's format is newer than this program, or two topics' messages are mixed.
@@ -244,7 +244,7 @@ def _indexable(did: str | None) -> str | None:
     return did if did is not None and is_did(did) else None
 
 
-def _glimpse(message: Record) -> Message:
+def _glimpse(message: TopicRecord) -> Message:
     """Return what can be read of a message that cannot be decoded: its account, for erasure; its seq, for replays."""
     did = (message.key or b"").decode("utf-8", "replace")
     found = {match[1]: int(match[2]) for match in _NUMBER.finditer((message.value or b"")[:4096])}
@@ -255,7 +255,7 @@ def _did(event: dict[str, Any]) -> str:
     return str(event["did"])
 
 
-def _bury(batch: Batch, message: Record, reason: str, event: Message | None = None) -> None:
+def _bury(batch: Batch, message: TopicRecord, reason: str, event: Message | None = None) -> None:
     """Make the message a dead letter, with what is known of it."""
     commit = event.commit if event is not None else None
     seq, time = (event.seq, event.time_us) if event is not None else (None, None)
@@ -274,7 +274,7 @@ def _bury(batch: Batch, message: Record, reason: str, event: Message | None = No
     )
 
 
-def _has_our_key(message: Record, event: Message | None) -> bool:
+def _has_our_key(message: TopicRecord, event: Message | None) -> bool:
     """Return True where the key is the event's DID: then the letter can be tried again as this message."""
     return event is not None and event.did is not None and is_did(event.did) and message.key == event.did.encode()
 
@@ -323,7 +323,7 @@ def _bad_record(commit: Commit, body: str | None) -> str:
     return "not an event of ours: no CID" if commit.cid is None else "the CID is not valid"
 
 
-def _other_event(batch: Batch, message: Record, event: Message, latest_rev: str) -> None:
+def _other_event(batch: Batch, message: TopicRecord, event: Message, latest_rev: str) -> None:
     """Add an identity, account or sync event; bury anything else."""
     reason = _envelope_refusal(event, message.key or b"")
     body = event.identity or event.account or event.sync
@@ -427,7 +427,7 @@ def _part(batch: Batch, event: dict[str, Any]) -> None:
     batch.stages[stage].events.append(event)
 
 
-def _control(batch: Batch, message: Record) -> None:
+def _control(batch: Batch, message: TopicRecord) -> None:
     """Add a control message. One that is not the ingest's comes from a foreign producer: it becomes a dead letter."""
     value = message.value or b""
     check_version(value)

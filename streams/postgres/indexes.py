@@ -78,7 +78,7 @@ PROFILES: Final = ("appview", "analytics")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class IndexState:
     """The state of an index: missing, building, invalid (its build was interrupted) or ready.
 
     ``waits_for``: the pid of the session in Postgres whose transaction a build waits for.
@@ -100,21 +100,21 @@ def of_profile(profile: str | None) -> tuple[Index, ...]:
     return tuple(index for index in INDEXES if profile is None or profile in index.profiles)
 
 
-async def states(database: Database, indexes: tuple[Index, ...]) -> list[State]:
+async def states(database: Database, indexes: tuple[Index, ...]) -> list[IndexState]:
     """Return the state of each index, in the order given."""
     rows = await database.fetch("index_states", [index.name for index in indexes])
     known = {row["name"]: row for row in rows}
     return [_state(index, known.get(index.name)) for index in indexes]
 
 
-def _state(index: Index, row: asyncpg.Record | None) -> State:
+def _state(index: Index, row: asyncpg.Record | None) -> IndexState:
     if row is None:
-        return State(index, "missing", 0)
+        return IndexState(index, "missing", 0)
     if row["building"]:
         total = row["total"] or 0
         percent = min(100.0, 100.0 * row["done"] / total) if total else None
-        return State(index, "building", row["size"], percent, row["waits_for"])
-    return State(index, "ready" if row["valid"] else "invalid", row["size"])
+        return IndexState(index, "building", row["size"], percent, row["waits_for"])
+    return IndexState(index, "ready" if row["valid"] else "invalid", row["size"])
 
 
 async def create(database: Database, index: Index, watch: Watch) -> float:

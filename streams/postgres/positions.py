@@ -30,7 +30,7 @@ class CursorRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionPosition:
     """A partition of the sink: its next offset and its last watermark."""
 
     next_offset: int
@@ -83,17 +83,17 @@ def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int
     return Moved(back, tuple(stayed))
 
 
-async def standings(database: Database, topic: str, group: str) -> dict[int, Standing]:
+async def sink_positions(database: Database, topic: str, group: str) -> dict[int, PartitionPosition]:
     """Return where the sink stands, for each partition that has a row."""
     return {
-        row["partition"]: Standing(
+        row["partition"]: PartitionPosition(
             row["next_offset"], row["watermark_run"], row["watermark_seq"], row["watermark_time"]
         )
         for row in await database.fetch("cursor_sources", topic, group)
     }
 
 
-def lowest(held: Mapping[int, Standing], partitions: int) -> tuple[int, Standing] | None:
+def lowest(held: Mapping[int, PartitionPosition], partitions: int) -> tuple[int, PartitionPosition] | None:
     """Return the partition whose watermark the cursor is: the lowest, where each has one of the same run. Else None."""
     marked = [(n, row) for n, row in held.items() if row.seq is not None and n < partitions]
     if len(marked) < partitions or len({row.run for _, row in marked}) != 1:

@@ -13,7 +13,7 @@ from streams.postgres.queries import query
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ProcessRow:
     """A process as its row says; ``state`` is its JSON. ``seconds_ago`` it was last seen, by the database's clock."""
 
     id: uuid.UUID
@@ -30,7 +30,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Self:
+class ProcessIdentity:
     """The identity of a process. ``kind``: worker or ingest."""
 
     id: uuid.UUID
@@ -52,7 +52,7 @@ class Pause:
     asked_at: dt.datetime
 
 
-async def beat(database: Database, me: Self, state: bytes) -> Pause | None:
+async def beat(database: Database, me: ProcessIdentity, state: bytes) -> Pause | None:
     """Write what a process says of itself (JSON); returns the pause that it must keep."""
 
     async def call(connection: Connection) -> Pause | None:
@@ -68,9 +68,9 @@ async def last_beat(database: Database, process: uuid.UUID) -> None:
     await database.execute("last_beat", process)
 
 
-async def processes(database: Database, topic: str, group: str, down_after: float) -> list[Seen]:
+async def processes(database: Database, topic: str, group: str, down_after: float) -> list[ProcessRow]:
     """Return the processes of a deployment, those that are there first."""
-    return [Seen(**dict(row)) for row in await database.fetch("processes", topic, group, down_after)]
+    return [ProcessRow(**dict(row)) for row in await database.fetch("processes", topic, group, down_after)]
 
 
 async def count_workers(database: Database, topic: str, group: str, down_after: float) -> int:

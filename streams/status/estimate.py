@@ -24,7 +24,7 @@ LOOK_EVERY: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Remaining:
     """What is still to be applied. ``pending``: messages in Kafka; ``to_head``: seqs up to the run's head."""
 
     pending: int
@@ -36,7 +36,7 @@ class Left:
         return max(self.pending, self.to_head or 0)
 
 
-def estimate(left: Left, settings: Settings) -> str | None:
+def estimate(left: Remaining, settings: Settings) -> str | None:
     """Return what is left, how long that takes, and what is the limit; None where nothing is left."""
     if not left.events:
         return None
@@ -71,14 +71,14 @@ async def say_estimates(settings: Settings, info: TopicInfo, database: Database)
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _left(settings: Settings, info: TopicInfo, database: Database, run: Any) -> Left:  # noqa: ANN401 (a row)
-    rows = {row["partition"]: row for row in await database.fetch("standing", info.name, settings.sink_group)}
+async def _left(settings: Settings, info: TopicInfo, database: Database, run: Any) -> Remaining:  # noqa: ANN401 (a row)
+    rows = {row["partition"]: row for row in await database.fetch("sink_positions", info.name, settings.sink_group)}
     async with reader(settings, info.partitions) as (consumer, tps):
         ends, begins = await consumer.end_offsets(tps), await consumer.beginning_offsets(tps)
     positions = {tp: rows[tp.partition]["next_offset"] if tp.partition in rows else begins[tp] for tp in tps}
     pending = sum(max(ends[tp] - max(positions[tp], begins[tp]), 0) for tp in tps)
     if run is None or run["head_seq"] is None:
-        return Left(pending)
+        return Remaining(pending)
     marks = [row["watermark_seq"] for row in rows.values() if row["watermark_run"] == run["run"]]
     lowest = min(marks) if len(marks) == info.partitions else run["from_seq"] - 1
-    return Left(pending, max(run["head_seq"] - lowest, 0))
+    return Remaining(pending, max(run["head_seq"] - lowest, 0))

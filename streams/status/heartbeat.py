@@ -21,7 +21,7 @@ import msgspec
 from streams import __version__
 from streams.errors import SettingsError, StreamsError
 from streams.postgres.database import Database
-from streams.postgres.processes import Pause, Self, beat, count_workers, last_beat
+from streams.postgres.processes import Pause, ProcessIdentity, beat, count_workers, last_beat
 from streams.settings import Settings
 from streams.status.process import BEAT_SECONDS, DOWN_AFTER, IngestState, WorkerState
 from streams.text import shown
@@ -53,7 +53,7 @@ class Heartbeat:
         self._on_workers = on_workers
         self._pause: Pause | None = None
         self._written = False
-        self._me = Self(
+        self._me = ProcessIdentity(
             id=uuid.uuid4(), kind=kind, topic=settings.kafka_topic, group=settings.sink_group,
             host=socket.gethostname(), pid=os.getpid(), version=__version__,
         )  # fmt: skip

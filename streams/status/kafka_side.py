@@ -24,7 +24,7 @@ from streams.kafka.topic import assign_paused, describe_topic
 from streams.kafka.watermarks import last_watermark
 from streams.postgres.database import Database
 from streams.settings import Settings
-from streams.status.lag import SinkStanding, StandingReader
+from streams.status.lag import LagReader, SinkLag
 from streams.status.model import Counted
 from streams.status.table_counts import Changelog
 from streams.text import as_time
@@ -38,7 +38,7 @@ _FETCH_BYTES: Final = 256 * 1024
 class Told(msgspec.Struct, frozen=True):
     """What Kafka says, and where the sink stands against it."""
 
-    standing: SinkStanding
+    standing: SinkLag
     members: tuple[str, ...] | None
     collections: tuple[Counted, ...]
     newest: dt.datetime | None
@@ -97,9 +97,9 @@ class KafkaSide:
     async def told(self, database: Database, reported: dt.datetime | None) -> Told:
         """All answers. ``reported``: up to when the ingest says that it is."""
         assert self._admin is not None
-        standing = SinkStanding((), 0, 0, 0, 0)
+        standing = SinkLag((), 0, 0, 0, 0)
         if self._consumer is not None:
-            standing = await StandingReader(self._settings, database, self._consumer, self._tps).sink()
+            standing = await LagReader(self._settings, database, self._consumer, self._tps).sink()
         return Told(
             standing,
             await self._members(self._admin),

@@ -20,7 +20,7 @@ from streams.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionStanding:
+class PartitionLag:
     """One partition: ``next_offset`` is what the sink applies next; the log is from ``begin`` to before ``end``."""
 
     partition: int
@@ -37,13 +37,13 @@ class PartitionStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class SinkStanding:
+class SinkLag:
     """All partitions, and the sums of their counts. received = applied + skipped + dead.
 
     ``odd_claims``: events about accounts whose time is more than an hour from that of their place in the stream.
     """
 
-    partitions: tuple[PartitionStanding, ...]
+    partitions: tuple[PartitionLag, ...]
     received: int
     applied: int
     skipped: int
@@ -74,8 +74,8 @@ class Holdings:
     cursor: str | None
 
 
-class StandingReader:
-    """Reads while it is open; see ``standing_reader``."""
+class LagReader:
+    """Reads while it is open; see ``lag_reader``."""
 
     def __init__(
         self, settings: Settings, database: Database, consumer: AIOKafkaConsumer, tps: list[TopicPartition]
@@ -85,7 +85,7 @@ class StandingReader:
         self._consumer = consumer
         self._tps = tps
 
-    async def sink(self) -> SinkStanding:
+    async def sink(self) -> SinkLag:
         """Where the sink stands now. A schema that is not there yet stands at nothing."""
         ends = await self._consumer.end_offsets(self._tps)
         begins = await self._consumer.beginning_offsets(self._tps)
@@ -94,7 +94,7 @@ class StandingReader:
         for tp in self._tps:
             row = rows.get(tp.partition)
             partitions.append(
-                PartitionStanding(
+                PartitionLag(
                     tp.partition,
                     begins[tp],
                     row["next_offset"] if row else begins[tp],
@@ -105,7 +105,7 @@ class StandingReader:
             )
         counts = ("received", "applied", "skipped", "dead", "odd_claims")
         sums = [sum(row[name] for row in rows.values()) for name in counts]
-        return SinkStanding(tuple(partitions), *sums)
+        return SinkLag(tuple(partitions), *sums)
 
     async def positions(self) -> dict[int, int]:
         """The next offset of every partition that the sink has ever been given."""
@@ -113,7 +113,7 @@ class StandingReader:
 
     async def _offsets(self) -> list[Any]:
         try:
-            return await self._database.fetch("standing", self._settings.kafka_topic, self._settings.sink_group)
+            return await self._database.fetch("sink_positions", self._settings.kafka_topic, self._settings.sink_group)
         except MismatchError:  # the worker has not made it yet
             return []
 
@@ -139,12 +139,12 @@ class StandingReader:
 
 
 @asynccontextmanager
-async def standing_reader(settings: Settings, info: TopicInfo) -> AsyncIterator[StandingReader]:
+async def lag_reader(settings: Settings, info: TopicInfo) -> AsyncIterator[LagReader]:
     """A reader with its own connections. Raises BrokerError, DatabaseError."""
     database = Database(settings.database_dsn(), settings.sink_schema, 1)
     try:
         await database.start()
         async with reader(settings, info.partitions) as (consumer, tps):
-            yield StandingReader(settings, database, consumer, tps)
+            yield LagReader(settings, database, consumer, tps)
     finally:
         await database.close()

@@ -61,7 +61,7 @@ class Counted(msgspec.Struct, frozen=True):
     count: int
 
 
-class Letter(msgspec.Struct, frozen=True):
+class RecentLetter(msgspec.Struct, frozen=True):
     """One of the last dead letters. Everything but place and time is a stranger's."""
 
     partition: int
@@ -123,6 +123,6 @@ class Status(msgspec.Struct, frozen=True):
     processes: tuple[Process, ...]
     coverage: tuple[Stretch, ...]
     collections: tuple[Counted, ...]
-    last_letters: tuple[Letter, ...]
+    last_letters: tuple[RecentLetter, ...]
     troubles: tuple[str, ...]
     odd_claims: int = 0

@@ -13,11 +13,11 @@ from streams.errors import MismatchError
 from streams.messages import GapKind
 from streams.postgres.database import Connection, Database
 from streams.postgres.migrate import check_schema
-from streams.postgres.processes import Pause, Seen, pause_of, processes
+from streams.postgres.processes import Pause, ProcessRow, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
 from streams.status.coverage import GapTimes
-from streams.status.model import Letter
+from streams.status.model import RecentLetter
 from streams.status.process import DOWN_AFTER
 
 #: Dead letters that are shown.
@@ -30,12 +30,12 @@ class Rows(msgspec.Struct, frozen=True):
     """What Postgres holds, beside the offsets."""
 
     schema: str | None
-    seen: list[Seen]
+    seen: list[ProcessRow]
     pause: Pause | None
     runs: list[Any]
     dead_letters: int
     gaps: int
-    letters: tuple[Letter, ...]
+    letters: tuple[RecentLetter, ...]
     gap_rows: tuple[GapTimes, ...]
     cursor: str | None
 
@@ -62,7 +62,7 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         ]
 
     runs, counts, letters, gaps, cursor = await database.run(call)
-    seen: list[Seen] = []
+    seen: list[ProcessRow] = []
     pause: Pause | None = None
     with contextlib.suppress(MismatchError):  # a schema from before they were
         seen = of_interest(await processes(database, topic, group, DOWN_AFTER))
@@ -74,7 +74,7 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         runs=runs,
         dead_letters=counts[0]["dead_letters"] if counts else 0,
         gaps=counts[0]["gaps"] if counts else 0,
-        letters=tuple(Letter(*row) for row in letters),
+        letters=tuple(RecentLetter(*row) for row in letters),
         gap_rows=tuple(_gap_times(row) for row in gaps),
         cursor=cursor[0]["cursor"] if cursor else None,
     )
@@ -91,7 +91,7 @@ async def _fetch(connection: Connection, name: str, *arguments: object) -> list[
         return []
 
 
-def of_interest(seen: list[Seen]) -> list[Seen]:
+def of_interest(seen: list[ProcessRow]) -> list[ProcessRow]:
     """Those that are there; the last of a kind of which none is; workers that did not end in order, for a while."""
     kept, kinds = [], {one.kind for one in seen if one.alive}
     for one in seen:

@@ -23,12 +23,12 @@ from streams import __version__
 from streams.errors import DatabaseError
 from streams.kafka.client import explained
 from streams.postgres.database import Database
-from streams.postgres.processes import Seen
+from streams.postgres.processes import ProcessRow
 from streams.runtime.rates import Speeds
 from streams.settings import Settings
 from streams.status.coverage import Times, stretches
 from streams.status.kafka_side import KafkaSide, Told
-from streams.status.lag import SinkStanding
+from streams.status.lag import SinkLag
 from streams.status.model import Partition, Paused, Process, Rates, Status
 from streams.status.postgres_side import Rows, read_rows
 from streams.status.process import IngestState, WorkerState, plan_text
@@ -176,7 +176,7 @@ def seconds_left(lag: int, rates: Rates, ingest_left: float | None, *, all_read:
     return max((lag + to_come) / rates.postgres, ingest_left or 0.0)
 
 
-def _partitions(standing: SinkStanding, found: tuple[Process, ...]) -> tuple[Partition, ...]:
+def _partitions(standing: SinkLag, found: tuple[Process, ...]) -> tuple[Partition, ...]:
     holders = {
         number: f"{process.host}:{process.pid}"
         for process in found
@@ -192,7 +192,7 @@ def _partitions(standing: SinkStanding, found: tuple[Process, ...]) -> tuple[Par
     )  # fmt: skip
 
 
-def _process(seen: Seen) -> Process:
+def _process(seen: ProcessRow) -> Process:
     """The process of a row, with what it said where this version can read it."""
     worker: WorkerState | None = None
     ingest: IngestState | None = None

@@ -13,7 +13,7 @@ import msgspec
 
 from streams.messages import GapKind
 from streams.status.coverage import GapTimes
-from streams.status.model import Letter, Process, Status
+from streams.status.model import Process, RecentLetter, Status
 from streams.text import shown, span
 
 #: Seconds that a gap or a dead letter counts as a trouble.
@@ -175,7 +175,7 @@ def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str
         yield f"The relay did not keep what was asked for: {_moment(gap.begin)} to {_moment(gap.end)} is not covered."
 
 
-def _letters(at: dt.datetime, letters: Sequence[Letter], count: int) -> Iterator[str]:
+def _letters(at: dt.datetime, letters: Sequence[RecentLetter], count: int) -> Iterator[str]:
     if letters and (at - letters[0].at).total_seconds() < FRESH:
         yield (
             f"A dead letter: {shown(letters[0].reason, 200)}{_more(count)}: faust -A streams.agents dead-letters list."

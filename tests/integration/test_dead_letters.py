@@ -16,7 +16,7 @@ import pytest
 from streams.maintenance.dead_letters import letter as letters
 from streams.maintenance.dead_letters import replay
 from streams.maintenance.dead_letters.replay import Replayed, Replayer
-from streams.maintenance.dead_letters.store import Which
+from streams.maintenance.dead_letters.store import LetterFilter
 from streams.messages import DeadLetter, Gap, GapKind, dead_payload, encode_control
 from streams.postgres.database import Database
 from streams.sink_postgres import PostgresSink
@@ -32,7 +32,7 @@ DID, OTHER = model.DIDS[:2]
 #: Rows with these rkeys are refused, by a constraint as an operator may have added one.
 POISON = "ALTER TABLE {} ADD CONSTRAINT poison CHECK (rkey !~ '^bad')"
 CURE = "ALTER TABLE {} DROP CONSTRAINT poison"
-ALL = Which("t")
+ALL = LetterFilter("t")
 
 
 @pytest.fixture

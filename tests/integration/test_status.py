@@ -9,7 +9,7 @@ import pytest
 from streams.errors import BrokerError, DatabaseError
 from streams.kafka.topic import ensure_topic
 from streams.postgres.database import Database
-from streams.postgres.processes import Self, beat, last_beat
+from streams.postgres.processes import ProcessIdentity, beat, last_beat
 from streams.status.reader import status_reader
 from tests.conftest import SettingsFactory, migrated
 
@@ -40,7 +40,7 @@ async def test_processes_that_are_there_and_the_last_that_are_not(settings: Sett
     database = Database(made.database_dsn(), made.sink_schema, 1)
     ids = [uuid.uuid4() for _ in range(3)]
     for number, one in enumerate(ids):
-        me = Self(one, "worker", made.kafka_topic, made.sink_group, "far.example", number + 1, "9.9.9")
+        me = ProcessIdentity(one, "worker", made.kafka_topic, made.sink_group, "far.example", number + 1, "9.9.9")
         await beat(database, me, b'{"a state": "of another version"}')
     await last_beat(database, ids[0])
     await database.close()

@@ -9,13 +9,13 @@ from pydantic import SecretStr
 
 from streams.local.display import Display, summary
 from streams.settings import Settings
-from streams.status.lag import Holdings, SinkStanding
+from streams.status.lag import Holdings, SinkLag
 
 
 def said(folder: Path, dsn: str) -> list[str]:
     made = Settings(_env_file=None, local_dir=folder, database_url=SecretStr(dsn))  # type: ignore[call-arg]
     holdings = Holdings((("app.bsky.feed.like", 5),), 1, None, None, (), (), None)
-    return summary(made, SinkStanding((), 5, 5, 0, 0), holdings, Display(made)).splitlines()
+    return summary(made, SinkLag((), 5, 5, 0, 0), holdings, Display(made)).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -38,5 +38,5 @@ def test_the_summary_says_what_was_passed_over(tmp_path: Path) -> None:
     made = Settings(_env_file=None, local_dir=tmp_path, database_url=SecretStr("postgresql://h/d"))  # type: ignore[call-arg]
     display = Display(made)
     display.heard({"event": "done", "passed_over": 49, "out_of_order": 1})
-    text = summary(made, SinkStanding((), 5, 5, 0, 0), Holdings((), 1, None, None, (), (), None), display)
+    text = summary(made, SinkLag((), 5, 5, 0, 0), Holdings((), 1, None, None, (), (), None), display)
     assert "  the relay     49 sent again and passed over, 1 out of order\n" in text

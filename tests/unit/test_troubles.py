@@ -12,11 +12,11 @@ from rich.console import Console
 
 from streams import __version__
 from streams.messages import GapKind
-from streams.postgres.processes import Seen
+from streams.postgres.processes import ProcessRow
 from streams.resources.others import Other
 from streams.runtime.rates import Speeds
 from streams.status.coverage import GapTimes
-from streams.status.model import Counted, Letter, Partition, Paused, Process, Rates, Status, Stretch
+from streams.status.model import Counted, Partition, Paused, Process, Rates, RecentLetter, Status, Stretch
 from streams.status.postgres_side import of_interest
 from streams.status.process import IngestState, Machine, Memory, WorkerState, ingest_mode
 from streams.status.reader import seconds_left
@@ -125,7 +125,10 @@ DOWN = worker(alive=False, seen_at=ago(180))
             "The relay did not keep what was asked for",
             told(beside(gaps=(GapTimes(ago(9), ago(8), "old", NOW, GapKind.NOT_KEPT),))),
         ),
-        ("A dead letter: bad (and 2 more)", told(last_letters=(Letter(0, 1, NOW, None, None, "bad"),), dead_letters=3)),
+        (
+            "A dead letter: bad (and 2 more)",
+            told(last_letters=(RecentLetter(0, 1, NOW, None, None, "bad"),), dead_letters=3),
+        ),
         ("it was re-created", told(partitions=(Partition(0, 0, 10, 9, 0, 5, NOW, None),))),
         ("5 messages left the topic", told(partitions=(Partition(0, 10, 5, 19, 9, 5, NOW, None),))),
         ("There is no topic", told(beside(topic="There is no topic t yet."))),
@@ -151,7 +154,7 @@ def test_strangers_strings_cannot_write_to_the_terminal() -> None:
         relay=EVIL,
         cursor=EVIL,
         collections=(Counted(EVIL, 1),),
-        last_letters=(Letter(0, 1, NOW, EVIL, EVIL, EVIL),),
+        last_letters=(RecentLetter(0, 1, NOW, EVIL, EVIL, EVIL),),
         coverage=(Stretch("covered", ago(100), NOW, EVIL),),
         paused=Paused(NOW, EVIL, EVIL, True),
         processes=(worker(host=EVIL, version=EVIL), ingest(why=EVIL, mode="no relay")),
@@ -255,8 +258,8 @@ def test_whether_the_head_is_reached(
 
 
 def test_who_is_shown() -> None:
-    def seen(kind: str, pid: int, *, alive: bool, ended: bool = False, before: float = 20.0) -> Seen:
-        return Seen(
+    def seen(kind: str, pid: int, *, alive: bool, ended: bool = False, before: float = 20.0) -> ProcessRow:
+        return ProcessRow(
             id=None, kind=kind, host="h", pid=pid, version="1", started_at=NOW, seen_at=NOW,  # type: ignore[arg-type]
             ended_at=NOW if ended else None, state="{}", alive=alive, seconds_ago=before,
         )  # fmt: skip

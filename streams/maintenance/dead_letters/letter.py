@@ -51,7 +51,7 @@ class Letter:
         return base64.b64encode(self.payload).decode("ascii")
 
 
-class Message(NamedTuple):
+class LetterMessage(NamedTuple):
     """A message as the topic had it."""
 
     offset: int
@@ -62,7 +62,7 @@ class Message(NamedTuple):
 class Unpacked(NamedTuple):
     """The messages of a frame, and why some of its operations still give none."""
 
-    messages: list[Message]
+    messages: list[LetterMessage]
     bad: list[str]
 
 
@@ -81,4 +81,6 @@ def unpack(letter: Letter, keep: Callable[[str], bool] | None) -> Unpacked:
     except (FrameError, ErrorFrame) as error:
         return Unpacked([], [str(error)])
     key = events.did.encode()
-    return Unpacked([Message(letter.offset, key, value) for value in events.values], [b.reason for b in events.bad])
+    return Unpacked(
+        [LetterMessage(letter.offset, key, value) for value in events.values], [b.reason for b in events.bad]
+    )

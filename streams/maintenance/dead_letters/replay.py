@@ -16,8 +16,8 @@ from typing import Final
 import asyncpg
 
 from streams.errors import DatabaseError, SettingsError
-from streams.maintenance.dead_letters.letter import Letter, Message, letter_of, unpack
-from streams.maintenance.dead_letters.store import Which, partitions
+from streams.maintenance.dead_letters.letter import Letter, LetterMessage, letter_of, unpack
+from streams.maintenance.dead_letters.store import LetterFilter, partitions
 from streams.messages import LetterKind
 from streams.postgres.apply import BatchArguments, apply_batch
 from streams.postgres.batch import Batch, BatchBuilder
@@ -66,7 +66,7 @@ class Replayer:
         self._builder = BatchBuilder(keep)
         self._keep_in_topic = keep_in_topic
 
-    async def replay(self, which: Which, tell: Callable[[Replayed], None] = lambda _: None) -> Replayed:
+    async def replay(self, which: LetterFilter, tell: Callable[[Replayed], None] = lambda _: None) -> Replayed:
         """Replay all that are meant, chunk by chunk, each in a transaction; ``tell`` hears of the sum after each.
 
         What is killed in the middle has lost and doubled nothing: the next call goes on. Raises SettingsError where the
@@ -84,7 +84,7 @@ class Replayer:
                 tell(total)
         return total
 
-    async def _chunk(self, which: Which, after: int) -> tuple[int | None, Replayed]:
+    async def _chunk(self, which: LetterFilter, after: int) -> tuple[int | None, Replayed]:
         """Replay the next letters of a partition; returns the last one's offset (None: none) and the outcome."""
         failures: list[BaseException] = []
 
@@ -101,7 +101,7 @@ class Replayer:
                 "this is a fault of this program, please report it.",
             ) from error
 
-    async def _replay(self, chunk: _Chunk, which: Which, after: int) -> tuple[int | None, Replayed]:
+    async def _replay(self, chunk: _Chunk, which: LetterFilter, after: int) -> tuple[int | None, Replayed]:
         assert which.partition is not None
         await chunk.lock(which.partition)
         letters = await chunk.letters(which, after, CHUNK)
@@ -120,7 +120,7 @@ class Replayer:
 
     async def _messages(self, chunk: _Chunk, letters: Sequence[Letter]) -> Replayed:
         """Apply messages as the slice that they would have been."""
-        messages = [Message(letter.offset, (letter.did or "").encode(), letter.payload) for letter in letters]
+        messages = [LetterMessage(letter.offset, (letter.did or "").encode(), letter.payload) for letter in letters]
         batch = self._builder.build(messages, time.time_ns() // 1000)
         applied, dead = await chunk.apply(batch, {letter.offset: letter.encoded for letter in letters})
         await chunk.keep_age(letters)
@@ -169,7 +169,7 @@ class _Chunk:
             )
         self._partition, self._base = partition, positions[partition]
 
-    async def letters(self, which: Which, after: int, limit: int) -> list[Letter]:
+    async def letters(self, which: LetterFilter, after: int, limit: int) -> list[Letter]:
         rows = await self._connection.fetch(query("lock_letters"), *astuple(which), after, limit)
         return [letter_of(dict(row)) for row in rows]
 

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from streams.kafka.topic import partition_for
-from streams.maintenance.rebuild.schema import Begin, both
+from streams.maintenance.rebuild.schema import PartitionStart, both
 from streams.maintenance.rebuild.swap import Names
 from streams.postgres.database import FOR_EVER, Connection
 from streams.text import shown
@@ -38,7 +38,9 @@ class Comparison:
         return sum(n for (_, kind, reason), n in self.found.items() if kind in _LACKING and reason in reasons)
 
 
-def is_before(did: str, time_us: int | None, seq: int | None, begins: Mapping[int, Begin], partitions: int) -> bool:
+def is_before(
+    did: str, time_us: int | None, seq: int | None, begins: Mapping[int, PartitionStart], partitions: int
+) -> bool:
     """Return True where an event of the account, at that time and seq, is before the rebuild's beginning."""
     first = begins.get(partition_for(did.encode(), partitions))
     if first is None or first.offset == 0:
@@ -52,7 +54,7 @@ def is_before(did: str, time_us: int | None, seq: int | None, begins: Mapping[in
 async def compare(
     connection: Connection,
     names: Names,
-    begins: Mapping[int, Begin],
+    begins: Mapping[int, PartitionStart],
     partitions: int,
     keep: Callable[[str], bool] | None,
 ) -> Comparison:
@@ -80,7 +82,7 @@ async def compare(
 
 
 def _reason(
-    row: asyncpg.Record, begins: Mapping[int, Begin], partitions: int, keep: Callable[[str], bool] | None
+    row: asyncpg.Record, begins: Mapping[int, PartitionStart], partitions: int, keep: Callable[[str], bool] | None
 ) -> str:
     if row["kind"] not in _LACKING:
         return ""

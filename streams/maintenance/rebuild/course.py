@@ -21,7 +21,17 @@ from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, 
 from streams.kafka.topic_guard import TopicGuard
 from streams.maintenance.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
 from streams.maintenance.rebuild.fill import Filler, Stopped
-from streams.maintenance.rebuild.schema import Begin, State, begin, both, hold, pass_over, seed, standing, take_over
+from streams.maintenance.rebuild.schema import (
+    PartitionStart,
+    RebuildState,
+    begin,
+    both,
+    hold,
+    pass_over,
+    rebuild_state,
+    seed,
+    take_over,
+)
 from streams.maintenance.rebuild.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.messages import decode_message
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
@@ -55,7 +65,7 @@ _LOOK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RebuildRequest:
     """A rebuild as it was asked for. ``starts`` None: from the topic's earliest messages."""
 
     schema: str
@@ -67,7 +77,7 @@ class Wanted:
     keep_as: str | None = None
 
 
-async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnStop | None = None) -> None:
+async def rebuild(settings: Settings, wanted: RebuildRequest, tell: Tell, on_stop: OnStop | None = None) -> None:
     """Do what is wanted, or go on with it. ``on_stop`` is told what ends it, with its position saved.
 
     Raises StreamsError: MismatchError where the comparison finds rows missing, or the swap is refused.
@@ -96,7 +106,7 @@ async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnSto
         await live.close()
 
 
-def _names(settings: Settings, wanted: Wanted) -> Names:
+def _names(settings: Settings, wanted: RebuildRequest) -> Names:
     """Return the names, checked. Raises SettingsError."""
     live = settings.sink_schema
     today = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
@@ -117,15 +127,15 @@ class _Rebuild:
     """One run of the command."""
 
     def __init__(
-        self, settings: Settings, wanted: Wanted, names: Names, info: TopicInfo, databases: tuple[Database, Database],
-        *, tell: Tell,
+        self, settings: Settings, wanted: RebuildRequest, names: Names, info: TopicInfo,
+        databases: tuple[Database, Database], *, tell: Tell,
     ) -> None:  # fmt: skip
         self._settings, self._wanted, self._names, self._info, self._tell = settings, wanted, names, info, tell
         self._live, self._rebuilt = databases
         self._keep = compile_patterns(settings.backfill_collections)
         self._began = time.monotonic()
         self._filler: Filler
-        self._state: State
+        self._state: RebuildState
 
     async def run(self, on_stop: OnStop | None) -> None:
         """Rebuild from the schema's first row, or from where it stands, to the end."""
@@ -175,13 +185,13 @@ class _Rebuild:
 
     # -- where it stands
 
-    async def _stand(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> State:
+    async def _stand(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> RebuildState:
         """Return the state of the rebuild; begin it where it was not. Raises MismatchError."""
         names, wanted = self._names, self._wanted
-        state = await standing(self._rebuilt, names.live, names.rebuilt)
+        state = await rebuild_state(self._rebuilt, names.live, names.rebuilt)
         if state is None:
             begins = await self._begins(consumer, tps)
-            state = State(names.topic, names.rebuilt_group, names.live, begins, wanted.seed, seeded=False)
+            state = RebuildState(names.topic, names.rebuilt_group, names.live, begins, wanted.seed, seeded=False)
             if wanted.swap and not wanted.seed:
                 await self._refuse_later_beginning(state)
             await begin(self._rebuilt, state)
@@ -201,7 +211,7 @@ class _Rebuild:
         self._tell(f"{names.rebuilt} was begun already: going on from its own positions.{ignored}")
         return state
 
-    async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, Begin]:
+    async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, PartitionStart]:
         """Return where each partition begins, and the first event there where something is before it."""
         starts: dict[TopicPartition, int] = await consumer.beginning_offsets(tps)
         if self._wanted.starts is None:
@@ -212,11 +222,11 @@ class _Rebuild:
         found = {}
         for tp in tps:
             offset = offsets[tp.partition]
-            found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else Begin(0)
+            found[tp.partition] = await _first_event(consumer, tp, offset, ends[tp]) if offset else PartitionStart(0)
             consumer.pause(tp)
         return found
 
-    async def _refuse_later_beginning(self, state: State) -> None:
+    async def _refuse_later_beginning(self, state: RebuildState) -> None:
         """Refuse a topic that begins later than the live schema's first record. Raises MismatchError."""
         cut = [begin for begin in state.begins.values() if begin.offset]
         if not cut:
@@ -249,7 +259,7 @@ class _Rebuild:
             rows = await seed(self._rebuilt, names.live, names.group, self._wanted_still)
             self._tell(f"{rows:,} rows copied.")
             crash_point("rebuild.after_seed")
-            seeded = await standing(self._rebuilt, names.live, names.rebuilt)
+            seeded = await rebuild_state(self._rebuilt, names.live, names.rebuilt)
             assert seeded is not None
             self._state = seeded
         await filler.start(self._state.begins)
@@ -399,7 +409,7 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
         await end_tasks([task])
 
 
-async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> Begin:
+async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> PartitionStart:
     """Return the first event at or behind the offset: what is older than it came before the beginning."""
     read_from(consumer, {tp: offset})
     silence = Silence(consumer)
@@ -414,5 +424,5 @@ async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: i
             with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 event = decode_message(message.value)
                 if event.time_us is not None:
-                    return Begin(offset, event.time_us, event.seq)
-    return Begin(offset)
+                    return PartitionStart(offset, event.time_us, event.seq)
+    return PartitionStart(offset)

@@ -18,7 +18,7 @@ from faust.types import TP
 
 from streams.errors import HeldError
 from streams.maintenance.progress import Progress
-from streams.maintenance.rebuild.schema import Begin
+from streams.maintenance.rebuild.schema import PartitionStart
 from streams.sink_postgres import Fenced, PostgresSink, Written
 from streams.worker.lanes import Lanes
 from streams.worker.slices import Slice, rewound, split
@@ -66,7 +66,7 @@ class Filler:
     ) -> None:
         self._consumer, self._sink, self._throttle, self._tell = consumer, sink, throttle, tell
         self._passed = passed
-        self._begins: Mapping[int, Begin] = {}
+        self._begins: Mapping[int, PartitionStart] = {}
         self._lanes = Lanes(self, sink, throttle, on_written=self._on_written, on_fault=self.fail)
         self._tps: dict[int, TopicPartition] = {tp.partition: tp for tp in consumer.assignment()}
         self._read: dict[int, int] = {}
@@ -131,7 +131,7 @@ class Filler:
         if self._stopping:
             raise Stopped
 
-    async def start(self, begins: Mapping[int, Begin]) -> None:
+    async def start(self, begins: Mapping[int, PartitionStart]) -> None:
         """Go to the schema's positions, and where it has none to ``begins``. Raises MismatchError for a shorter log."""
         self._begins = begins
         tps = list(self._tps.values())

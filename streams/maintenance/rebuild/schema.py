@@ -30,7 +30,7 @@ LOCK_LOOK: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class PartitionStart:
     """Where a rebuild began in a partition; ``time`` (µs) and ``seq`` are those of the first event there, if any.
 
     Of what is below ``covered`` the seed has the rows; what is below ``passed`` was therefore not read.
@@ -44,13 +44,13 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RebuildState:
     """The state of a rebuild, as its schema holds it. ``begins`` by partition; one that is missing began at 0."""
 
     topic: str
     group: str
     live: str
-    begins: Mapping[int, Begin]
+    begins: Mapping[int, PartitionStart]
     seed: bool
     seeded: bool
 
@@ -78,10 +78,10 @@ async def hold(database: Database, schema: str, held: Callable[[], object]) -> N
     await database.run(call)
 
 
-async def standing(database: Database, live: str, schema: str) -> State | None:
+async def rebuild_state(database: Database, live: str, schema: str) -> RebuildState | None:
     """Return the state of a rebuild that was begun; None for an empty schema. Raises MismatchError for another's."""
 
-    async def call(connection: Connection) -> State | None:
+    async def call(connection: Connection) -> RebuildState | None:
         row = await connection.fetchrow(query("rebuild_there"), schema)
         assert row is not None
         if not row["there"]:
@@ -102,16 +102,16 @@ async def standing(database: Database, live: str, schema: str) -> State | None:
         raise MismatchError(f"The schema {schema} is not ours", "give another --schema.") from None
 
 
-def _state(row: asyncpg.Record) -> State:
-    begins = {int(partition): Begin(**begin) for partition, begin in json.loads(row["begins"]).items()}
-    return State(row["topic"], row["consumer_group"], row["live"], begins, row["seed"], row["seeded"])
+def _state(row: asyncpg.Record) -> RebuildState:
+    begins = {int(partition): PartitionStart(**begin) for partition, begin in json.loads(row["begins"]).items()}
+    return RebuildState(row["topic"], row["consumer_group"], row["live"], begins, row["seed"], row["seeded"])
 
 
-def _text(begins: Mapping[int, Begin]) -> str:
+def _text(begins: Mapping[int, PartitionStart]) -> str:
     return json.dumps({str(partition): asdict(begin) for partition, begin in begins.items()})
 
 
-async def begin(database: Database, state: State) -> None:
+async def begin(database: Database, state: RebuildState) -> None:
     """Make the schema, and write down what the rebuild must know of itself."""
     await migrate_schema(database)
 

@@ -1,6 +1,6 @@
 -- What `status`, `doctor`, the pages and `gaps` ask.
 
--- name: standing
+-- name: sink_positions
 -- Where the sink stands, a row a partition.
 SELECT partition, next_offset, watermark_run, watermark_seq, watermark_time, received, applied, skipped, dead, odd_claims
 FROM sink_offsets WHERE topic = $1 AND consumer_group = $2;

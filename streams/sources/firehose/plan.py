@@ -17,7 +17,7 @@ from streams.messages import (
     OLD_NOT_SHOWN,
     Gap,
     GapKind,
-    Position,
+    StreamPosition,
     Watermark,
 )
 from streams.sources.firehose.seek import Absence, Sighting
@@ -130,7 +130,7 @@ def blind_gap(relay: str, run: int, asked_from: int | None, now: int) -> Gap:
     )  # fmt: skip
 
 
-def reset_gap(relay: str, run: int, last: Position, to_time: int | None, why: str) -> Gap:
+def reset_gap(relay: str, run: int, last: StreamPosition, to_time: int | None, why: str) -> Gap:
     """The gap between a sequence, read up to ``last``, and the one that began after it."""
     return Gap(
         relay=relay, run=run, from_seq=last.seq + 1, to_seq=None, from_time=last.time, to_time=to_time,

@@ -16,7 +16,7 @@ import structlog
 
 from streams.errors import RelayError
 from streams.kafka.publisher import Publisher
-from streams.messages import Position, Run, Watermark
+from streams.messages import Run, StreamPosition, Watermark
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.events import frame_seq
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
@@ -118,7 +118,7 @@ class RunReader:
         start = self.start
         self.continuity = _continuity(start, self._memory)
 
-        def watermark(position: Position) -> Watermark:
+        def watermark(position: StreamPosition) -> Watermark:
             return Watermark(
                 relay=self._relay, run=start.run, topic_id=self.topic_id, seq=position.seq, time=position.time,
                 median=position.median, spread=position.spread, event=position.event, sequence=start.sequence,
@@ -140,11 +140,11 @@ class RunReader:
                     publisher.control(gap)
         publisher.mark_with(watermark, self._position)
 
-    def _position(self) -> Position:
+    def _position(self) -> StreamPosition:
         """Up to where the run was given to the publisher."""
         continuity = self.continuity
         last = continuity.reference
-        return Position(continuity.position, continuity.time, last.time, last.spread, continuity.event)
+        return StreamPosition(continuity.position, continuity.time, last.time, last.spread, continuity.event)
 
     def go_back(self, publisher: Publisher) -> None:
         """The next publisher begins at the last watermark that Kafka has, whatever was reached after it."""

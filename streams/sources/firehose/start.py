@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from streams.messages import Gap, Position, Watermark
+from streams.messages import Gap, StreamPosition, Watermark
 from streams.protocol.tid import MAX_TIME_US
 from streams.sources.firehose.looking import (
     EXPECTED,
@@ -44,7 +44,7 @@ class RunStart:
 
     run: int
     mode: Mode
-    position: Position
+    position: StreamPosition
     known: bool
     #: The run in which this sequence of the relay began: see ``plan.sequence_of``.
     sequence: int
@@ -104,7 +104,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
             tails=tails,
         )
     if window.live and head is not None:  # the head was seen; it is not taken
-        position = Position(head.seq, None)
+        position = StreamPosition(head.seq, None)
         start = RunStart(run, decision.mode, position, True, run, decision.target, head, head, live=True)
         first: Sighting | None = head
     else:
@@ -114,7 +114,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
             first = await find_start(asker, oldest, head, decision.target)
         # A relay that began anew may still hold the old sequence, whose seqs are higher: it is asked for everything.
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
-        position = Position(begin, None)
+        position = StreamPosition(begin, None)
         start = RunStart(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
     start.heads, start.tails, start.held = heads, tails, decision.held
     start.sequence = sequence_of(decision.held, relay, run, first, head)
@@ -124,10 +124,10 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
     return start
 
 
-def _position(last: Watermark) -> Position:
+def _position(last: Watermark) -> StreamPosition:
     """Return the position of a watermark. Its times may be those of a wrong clock: see ``ResetWitnesses.believed``."""
     median = _held(last.median if last.median is not None else last.time)
-    return Position(last.seq, _held(last.time), median, last.spread, last.event)
+    return StreamPosition(last.seq, _held(last.time), median, last.spread, last.event)
 
 
 def _held(time: int | None) -> int | None:
