@@ -23,7 +23,7 @@ from streams.postgres.batch import Batch, BatchBuilder, TopicRecord, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
 from streams.runtime.drills import crash_point
-from streams.text import shown
+from streams.text import printable
 
 #: SQLSTATE that ``apply_batch`` raises where the topic is another than the one whose position is stored.
 RECREATED: Final = "AT001"
@@ -177,7 +177,7 @@ class PostgresSink:
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the slice of {self._topic} at offset {base} as a whole ({error.sqlstate}: "
-                f"{shown(str(error))})",
+                f"{printable(str(error))})",
                 "this is a fault of this program, please report it.",
             ) from error
 
@@ -186,8 +186,8 @@ class PostgresSink:
 
     def _recreated(self, batch: Batch) -> MismatchError:
         return MismatchError(
-            f"The topic {self._topic} was re-created (its id is {shown(batch.topic_id or '')} now): what {self._group} "
-            "has applied is of the old one.",
+            f"The topic {self._topic} was re-created (its id is {printable(batch.topic_id or '')} now): what "
+            f"{self._group} has applied is of the old one.",
             "Set SINK_GROUP and SINK_SCHEMA to new ones.",
         )
 

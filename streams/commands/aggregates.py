@@ -13,7 +13,7 @@ from streams.errors import SettingsError
 from streams.postgres.database import FOR_EVER, Connection, unlimited
 from streams.postgres.sql_text import quoted
 from streams.settings import Settings
-from streams.text import shown
+from streams.text import printable
 
 _EPILOG = """\b
 Examples:
@@ -43,7 +43,7 @@ def refresh(names: tuple[str, ...]) -> None:
             unknown = [name for name in names if name not in populated]
             if unknown:
                 known = ", ".join(sorted(populated)) or "none"
-                raise SettingsError(f"There is no materialized view {shown(unknown[0])} (there are: {known}).")
+                raise SettingsError(f"There is no materialized view {printable(unknown[0])} (there are: {known}).")
             for name in names or tuple(populated):
                 began = time.monotonic()
 
@@ -55,7 +55,7 @@ def refresh(names: tuple[str, ...]) -> None:
                     return int(await connection.fetchval(f"SELECT count(*) FROM {quoted(name)}"))  # noqa: S608 (quoted)
 
                 rows = await database.run(call)
-                click.echo(f"{shown(name)}: {rows} rows, {time.monotonic() - began:.1f} s")
+                click.echo(f"{printable(name)}: {rows} rows, {time.monotonic() - began:.1f} s")
 
     run_command(main)
 
@@ -73,6 +73,6 @@ def status(*, as_json: bool) -> None:
             return
         for row in rows:
             state = f"about {row['rows']} rows, {size(row['size'])}" if row["populated"] else "empty: refresh it"
-            click.echo(f"{shown(row['name']):16}{state}")
+            click.echo(f"{printable(row['name']):16}{state}")
 
     run_command(main)

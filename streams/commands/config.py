@@ -8,7 +8,7 @@ from streams.commands.options import as_json as json_option
 from streams.commands.options import json_lines
 from streams.commands.runner import run_command
 from streams.settings import Settings, names_of_neighbours, places, read_stack_state
-from streams.text import shown
+from streams.text import printable
 from streams.ui.terminal.config import Shown, shown_settings
 
 _EPILOG = """\b
@@ -47,4 +47,4 @@ def show(*, as_json: bool) -> None:
 
 
 def _value(row: Shown) -> str:
-    return "-" if row.value is None else shown(row.value, 300)
+    return "-" if row.value is None else printable(row.value, 300)

@@ -20,7 +20,7 @@ from streams.maintenance.dead_letters.text import description
 from streams.messages import LetterKind
 from streams.protocol.collection_filter import compile_patterns
 from streams.settings import Settings
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 #: Seconds between two lines of progress.
 TELL_EVERY: Final = 5.0
@@ -90,7 +90,7 @@ def list_letters(limit: int, *, summary: bool, as_json: bool, **which: Any) -> N
         total = sum(reason["count"] for reason in reasons)
         click.echo(f"{total:,} in all." if summary else options.more(len(rows), total))
         for reason in reasons if summary else reasons[:10]:
-            click.echo(f"{reason['count']:>9,} × {shown(reason['reason'])} (last {told(reason['last'])})")
+            click.echo(f"{reason['count']:>9,} × {printable(reason['reason'])} (last {format_time(reason['last'])})")
         if not summary and len(reasons) > 10:
             click.echo(f"          and {len(reasons) - 10:,} more reasons: --summary has them all.")
 
@@ -194,9 +194,9 @@ def _agreed(question: str) -> bool:
 
 def _line(row: dict[str, Any]) -> str:
     at = f"{row['partition']}/{row['offset']}"
-    place = "/".join(shown(row[name], 80) for name in ("did", "collection", "rkey") if row[name] is not None) or "-"
-    kind = shown(row["kind"] or LetterKind.FOREIGN, 40)
-    return f"{told(row['created_at'])}  {at:12}  {kind:9}  {place}: {shown(row['reason'], 200)}"
+    place = "/".join(printable(row[name], 80) for name in ("did", "collection", "rkey") if row[name] is not None) or "-"
+    kind = printable(row["kind"] or LetterKind.FOREIGN, 40)
+    return f"{format_time(row['created_at'])}  {at:12}  {kind:9}  {place}: {printable(row['reason'], 200)}"
 
 
 def _counts(done: Replayed) -> dict[str, Any]:

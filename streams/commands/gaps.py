@@ -12,7 +12,7 @@ from streams.commands import options
 from streams.commands.runner import open_database, run_command
 from streams.messages import GapKind
 from streams.settings import Settings
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 _EPILOG = """\b
 Examples:
@@ -71,10 +71,12 @@ def _line(gap: Mapping[str, Any]) -> str:
         where = f"offsets {gap['offset']} to {gap['to_offset'] - 1}"
     else:
         seqs = f"seq {_number(gap['from_seq'])} to {_number(gap['to_seq'])}"
-        times = f"{told(gap['from_time'])} to {told(gap['to_time'])}"
-        where = f"{seqs}, {times}, of {shown(gap['relay'] or '-', 60)}"
-    at, cause = f"{gap['partition']}/{gap['offset']}", shown(gap["gap_kind"] or GapKind.OTHER, 40)
-    return f"{told(gap['created_at'])}  {gap['kind']} {at:12}  {cause:14}  {where}: {shown(gap['reason'], 200)}"
+        times = f"{format_time(gap['from_time'])} to {format_time(gap['to_time'])}"
+        where = f"{seqs}, {times}, of {printable(gap['relay'] or '-', 60)}"
+    at, cause = f"{gap['partition']}/{gap['offset']}", printable(gap["gap_kind"] or GapKind.OTHER, 40)
+    return (
+        f"{format_time(gap['created_at'])}  {gap['kind']} {at:12}  {cause:14}  {where}: {printable(gap['reason'], 200)}"
+    )
 
 
 def _number(value: int | None) -> str:

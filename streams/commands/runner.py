@@ -16,7 +16,7 @@ from streams.postgres.database import Database
 from streams.postgres.migrate import check_schema
 from streams.runtime.logs import print_anywhere, set_up_logging
 from streams.settings import Settings, load_settings
-from streams.text import shown
+from streams.text import printable
 
 
 def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:
@@ -33,7 +33,9 @@ def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> 
         sys.stderr.write(f"{error}\n")
         code = error.exit_code
     except asyncpg.PostgresError as error:
-        sys.stderr.write(f"Postgres refuses a value ({error.sqlstate}: {shown(str(error), 300)}): see what it names.\n")
+        sys.stderr.write(
+            f"Postgres refuses a value ({error.sqlstate}: {printable(str(error), 300)}): see what it names.\n"
+        )
         code = DatabaseError.exit_code
     except KeyboardInterrupt:
         code = 130

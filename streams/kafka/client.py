@@ -28,7 +28,7 @@ from aiokafka.errors import (
 from streams.errors import BrokerError
 from streams.runtime.waiting import SAY_EVERY
 from streams.settings import Settings
-from streams.text import shown
+from streams.text import printable
 
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ def broker_error(settings: Settings, error: BaseException) -> BrokerError:
     if isinstance(error, _REFUSED):
         return BrokerError(
             f"Kafka at {where} refuses us",
-            f"are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right ({shown(str(error), 300)})?",
+            f"are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right ({printable(str(error), 300)})?",
         )
     if is_away(error) and settings.kafka_bootstrap_servers is None:
         return BrokerError(

@@ -33,7 +33,7 @@ from streams.messages import (
 )
 from streams.protocol.syntax import is_did, is_nsid, is_rkey
 from streams.protocol.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
-from streams.text import shown
+from streams.text import printable
 
 #: A rev may be so far ahead of both the frame's time and ours, in µs; further, it would block its key for ever.
 MAX_AHEAD_US: Final = 3_600_000_000
@@ -171,7 +171,7 @@ class BatchBuilder:
             try:
                 event = decode_message(value or b"")
             except UNDECODABLE as error:
-                _bury(batch, message, f"not an event of ours: {shown(str(error))}", _glimpse(message))
+                _bury(batch, message, f"not an event of ours: {printable(str(error))}", _glimpse(message))
                 continue
             commit, did, time = event.commit, event.did, event.time_us
             if commit is None or did is None or time is None or event.kind != "commit":
@@ -210,7 +210,7 @@ class BatchBuilder:
                     _bury(batch, message, _bad_record(commit, body), event)
                     continue
                 if commit.operation not in ("create", "update"):
-                    _bury(batch, message, f"unknown operation {shown(commit.operation)!r}", event)
+                    _bury(batch, message, f"unknown operation {printable(commit.operation)!r}", event)
                     continue
                 # Most records hold no backslash; jsonb cannot hold a NUL.
                 if "\\" in body and "\\u0000" in body:
@@ -265,8 +265,8 @@ def _bury(batch: Batch, message: TopicRecord, reason: str, event: Message | None
             "seq": seq if seq is not None and 0 <= seq <= MAX_SEQ else None,
             "time": time if time is not None and 0 <= time <= MAX_TIME_US else None,
             "did": _indexable(event.did) if event is not None else None,
-            "collection": shown(commit.collection, 512) if commit is not None else None,
-            "rkey": shown(commit.rkey, 512) if commit is not None else None,
+            "collection": printable(commit.collection, 512) if commit is not None else None,
+            "rkey": printable(commit.rkey, 512) if commit is not None else None,
             "reason": reason,
             "payload": payload(message.value),
             "kind": LetterKind.MESSAGE if _has_our_key(message, event) else LetterKind.FOREIGN,
@@ -305,7 +305,7 @@ def _refusal(event: Message, commit: Commit, key: bytes) -> str | None:  # noqa:
     if not is_rkey(commit.rkey):
         return "the rkey is not valid"
     if not is_tid(commit.rev):
-        return f"the rev {shown(commit.rev, 20)!r} is not a valid TID"
+        return f"the rev {printable(commit.rev, 20)!r} is not a valid TID"
     if commit.rev > tid_from_us((event.time_us or 0) + MAX_AHEAD_US, MAX_CLOCK_ID):
         return f"the rev {commit.rev} is more than an hour in the future"
     size = len(event.did or "") + len(commit.collection) + len(commit.rkey)
@@ -328,7 +328,7 @@ def _other_event(batch: Batch, message: TopicRecord, event: Message, latest_rev:
     reason = _envelope_refusal(event, message.key or b"")
     body = event.identity or event.account or event.sync
     if reason is None and event.kind not in ("identity", "account", "sync"):
-        reason = f"not an event of ours: kind {shown(event.kind)!r}"
+        reason = f"not an event of ours: kind {printable(event.kind)!r}"
     elif reason is None and (body is None or body.did != event.did or getattr(event, event.kind) is not body):
         reason = f"not an event of ours: {event.kind} without its body"
     if reason is None and event.time_us is not None:
@@ -411,7 +411,7 @@ def _deletion(base: dict[str, Any], claimed: int) -> dict[str, Any]:
 
 def _sync(batch: Batch, base: dict[str, Any], rev: str, latest_rev: str) -> str | None:
     if not is_tid(rev):
-        return f"the rev {shown(rev, 20)!r} is not a valid TID"
+        return f"the rev {printable(rev, 20)!r} is not a valid TID"
     if rev > latest_rev:
         return f"the rev {rev} is more than an hour in the future"
     _part(batch, {**base, "kind": "sync", "rev": rev})
@@ -435,7 +435,7 @@ def _control(batch: Batch, message: TopicRecord) -> None:
         control = decode_control(value)
     except UNDECODABLE as error:
         batch.received += 1
-        _bury(batch, message, f"not an event of ours: no key, and no control message: {shown(str(error))}")
+        _bury(batch, message, f"not an event of ours: no key, and no control message: {printable(str(error))}")
         return
     numbers = [v for v in msgspec.structs.astuple(control) if isinstance(v, int)]
     if b"\\u0000" in value or not all(-1 <= number <= MAX_TIME_US for number in numbers):
@@ -459,7 +459,7 @@ def _control(batch: Batch, message: TopicRecord) -> None:
                 "offset": message.offset,
                 "seq": control.seq,
                 "did": _indexable(control.did),
-                "reason": shown(control.reason, 500) or "(no reason was given)",
+                "reason": printable(control.reason, 500) or "(no reason was given)",
                 "payload": payload(_unpacked(control.payload)),
                 "kind": _kind_of(control),
             }

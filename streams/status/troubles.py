@@ -14,7 +14,7 @@ import msgspec
 from streams.messages import GapKind
 from streams.status.coverage import GapTimes
 from streams.status.model import Process, RecentLetter, Status
-from streams.text import shown, span
+from streams.text import printable, span
 
 #: Seconds that a gap or a dead letter counts as a trouble.
 FRESH: Final = 86_400.0
@@ -105,7 +105,7 @@ def _last(status: Status, kind: str) -> str:
         return "none ever reported"
     last = max(gone, key=lambda p: p.seen_at)
     ago = span(max((status.at - last.seen_at).total_seconds(), 0.0))
-    return f"the last one {'ended' if last.ended_at else 'was seen'} {ago} ago on {shown(last.host)}"
+    return f"the last one {'ended' if last.ended_at else 'was seen'} {ago} ago on {printable(last.host)}"
 
 
 def _positions(status: Status) -> Iterator[str]:
@@ -125,9 +125,9 @@ def _positions(status: Status) -> Iterator[str]:
 def _pause(status: Status) -> Iterator[str]:
     if (pause := status.paused) is not None:
         what = "The workers and the ingest are" if pause.ingest else "The workers are"
-        why = f" ({shown(pause.reason, 200)})" if pause.reason else ""
+        why = f" ({printable(pause.reason, 200)})" if pause.reason else ""
         yield (
-            f"{what} paused since {pause.since:%Y-%m-%d %H:%M:%S}Z by {shown(pause.by)}{why}: "
+            f"{what} paused since {pause.since:%Y-%m-%d %H:%M:%S}Z by {printable(pause.by)}{why}: "
             "faust -A streams.agents resume ends that."
         )
 
@@ -136,10 +136,10 @@ def _processes(status: Status) -> Iterator[str]:
     for process in (p for p in status.processes if p.alive):
         name = process_name(process)
         if process.version != status.version:
-            yield f"The {name} has version {shown(process.version, 30)}, and this is {status.version}."
+            yield f"The {name} has version {printable(process.version, 30)}, and this is {status.version}."
         state = process.worker or process.ingest
         if state is not None and state.mode in _BAD_MODES:
-            yield f"The {name} waits ({state.mode}): {shown(state.why, 300)}"
+            yield f"The {name} waits ({state.mode}): {printable(state.why, 300)}"
 
 
 def _pace(status: Status, lag_grows: float | None) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str
     if missed:
         gap = missed[0]
         yield (
-            f"A gap of {_moment(gap.begin)} to {_moment(gap.end)}: {shown(gap.reason, 200)}"
+            f"A gap of {_moment(gap.begin)} to {_moment(gap.end)}: {printable(gap.reason, 200)}"
             f"{_more(count)}: faust -A streams.agents gaps list."
         )
     elif fresh:
@@ -177,9 +177,8 @@ def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str
 
 def _letters(at: dt.datetime, letters: Sequence[RecentLetter], count: int) -> Iterator[str]:
     if letters and (at - letters[0].at).total_seconds() < FRESH:
-        yield (
-            f"A dead letter: {shown(letters[0].reason, 200)}{_more(count)}: faust -A streams.agents dead-letters list."
-        )
+        reason = printable(letters[0].reason, 200)
+        yield f"A dead letter: {reason}{_more(count)}: faust -A streams.agents dead-letters list."
 
 
 def reaches_head(moment: dt.datetime | None, status: Status) -> bool:
@@ -211,7 +210,7 @@ def replaced(processes: Sequence[Process]) -> frozenset[Process]:
 
 def process_name(process: Process) -> str:
     """``worker on HOST (pid 42)``."""
-    return f"{process.kind} on {shown(process.host)} (pid {process.pid})"
+    return f"{process.kind} on {printable(process.host)} (pid {process.pid})"
 
 
 def _more(count: int) -> str:
@@ -227,4 +226,4 @@ def _number(count: int, what: str) -> str:
 
 
 def _hosts(hosts: Sequence[str]) -> str:
-    return ", ".join(sorted({shown(host) for host in hosts}))
+    return ", ".join(sorted({printable(host) for host in hosts}))

@@ -23,7 +23,7 @@ from streams.postgres.apply import BatchArguments, apply_batch
 from streams.postgres.batch import Batch, BatchBuilder
 from streams.postgres.database import Connection, Database, longer
 from streams.postgres.queries import query
-from streams.text import shown
+from streams.text import printable
 
 #: Letters in one transaction: a payload has at most 256 KB, so 50 MB.
 CHUNK: Final = 200
@@ -97,7 +97,7 @@ class Replayer:
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the letters of {which.topic}/{which.partition} after offset {after} as a whole "
-                f"({error.sqlstate}: {shown(str(error))})",
+                f"({error.sqlstate}: {printable(str(error))})",
                 "this is a fault of this program, please report it.",
             ) from error
 

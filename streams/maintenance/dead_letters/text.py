@@ -9,7 +9,7 @@ from typing import Any, Final
 from streams.maintenance.dead_letters.letter import Letter
 from streams.messages import LetterKind
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 #: Most lines of a payload, and characters of one.
 LINES: Final = 200
@@ -37,13 +37,13 @@ def description(letter: Letter) -> Iterator[str]:
         "collection": letter.collection,
         "rkey": letter.rkey,
         "seq": letter.seq,
-        "time": told(letter.time),
-        "written": told(letter.created_at),
+        "time": format_time(letter.time),
+        "written": format_time(letter.created_at),
         "holds": f"{_KINDS[letter.kind]}, {len(letter.payload):,} bytes",
         "replay": "can be tried" if obstacle is None else f"not possible: {obstacle}",
     }
     for name, value in fields.items():
-        yield f"{name:12}{'-' if value is None else shown(str(value), 3000)}"
+        yield f"{name:12}{'-' if value is None else printable(str(value), 3000)}"
     yield ""
     lines = _readable(letter.payload)
     for _, line in zip(range(LINES), lines, strict=False):
@@ -69,12 +69,12 @@ def _readable(payload: bytes) -> Iterator[str]:
         text = None if b"\0" in payload else payload.decode("utf-8")
     except UnicodeDecodeError:
         text = None
-    yield from _dump(payload) if text is None else (shown(line, WIDTH + 1) for line in text.splitlines())
+    yield from _dump(payload) if text is None else (printable(line, WIDTH + 1) for line in text.splitlines())
 
 
 def _pretty(value: object) -> Iterator[str]:
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_bytes)
-    return (shown(line, WIDTH + 1) for line in text.splitlines())
+    return (printable(line, WIDTH + 1) for line in text.splitlines())
 
 
 def _bytes(value: Any) -> str:  # noqa: ANN401

@@ -13,7 +13,7 @@ from streams.kafka.topic import partition_for
 from streams.maintenance.rebuild.schema import PartitionStart, both
 from streams.maintenance.rebuild.swap import Names
 from streams.postgres.database import FOR_EVER, Connection
-from streams.text import shown
+from streams.text import printable
 
 #: Differences that are shown of each kind and reason.
 SHOWN: Final = 5
@@ -99,10 +99,10 @@ def _because(reason: str) -> str:
 
 
 def _line(table: str, row: asyncpg.Record, reason: str) -> str:
-    name = "/".join(shown(row[part]) for part in ("did", "collection", "rkey") if row[part] is not None)
+    name = "/".join(printable(row[part]) for part in ("did", "collection", "rkey") if row[part] is not None)
     kind = row["kind"]
     if kind == "different":
         kind = f"different in {row['columns']}"
     elif table == "records" and kind in ("older", "newer"):
-        kind = f"{kind}: rev {shown(row['rev'])}, live {shown(row['live_rev'])}"
+        kind = f"{kind}: rev {printable(row['rev'])}, live {printable(row['live_rev'])}"
     return f"{table}, {kind}: {name}{_because(reason)}"

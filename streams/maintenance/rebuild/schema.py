@@ -20,7 +20,7 @@ from streams.postgres.failures import NotOursError
 from streams.postgres.migrate import migrate_schema
 from streams.postgres.queries import query
 from streams.postgres.sql_text import literal, quoted
-from streams.text import shown
+from streams.text import printable
 
 _NAMED: Final = re.compile(r"(?<![\w.])(live|rebuilt)(?=\.|'::| GRANT)")
 #: Seconds for which the lock of a process that was just killed is waited for.
@@ -184,7 +184,7 @@ async def take_over(
             await rebuilt.run(call, keep_going=keep_going)
         except asyncpg.PostgresError as error:  # what the rows themselves forbid: all else has its sentence already
             raise MismatchError(
-                f"The {what} of {live.schema} cannot be made in {rebuilt.schema} ({shown(str(error), 300)})",
+                f"The {what} of {live.schema} cannot be made in {rebuilt.schema} ({printable(str(error), 300)})",
                 f"drop it in {live.schema}, swap, and make it again.",
             ) from None
 

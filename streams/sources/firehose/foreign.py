@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from streams.errors import RelayError
-from streams.text import shown
+from streams.text import printable
 
 #: So many odd messages, and not one frame of the firehose, are enough.
 ENOUGH: Final = 8
@@ -69,7 +69,7 @@ class Doubt:
 
     def type(self, kind: str) -> None:
         """A frame of a type came that the firehose does not have."""
-        self._note(Seems.LABELER.value if kind == _LABELS else f"{Seems.OTHER_TYPES.value} ({shown(kind, 40)})")
+        self._note(Seems.LABELER.value if kind == _LABELS else f"{Seems.OTHER_TYPES.value} ({printable(kind, 40)})")
 
     def binary(self, data: bytes) -> None:
         """A message came that is no frame."""

@@ -28,7 +28,7 @@ from streams.protocol.tid import is_tid, us_from_tid
 from streams.sources.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.sources.firehose.sequence.arrivals import Missing, Verdict
 from streams.sources.firehose.sequence.continuity import Continuity
-from streams.text import shown
+from streams.text import printable
 
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
@@ -247,7 +247,7 @@ class Intake:
             self.counts.unreadable += 1
             if seq is not None and seq == self.continuity.position:  # it proves that nothing is missing
                 self.continuity.see(seq, *event_identity(kind, body, data), None)
-            self._bury(seq, None, f"unknown frame type {shown(kind)}", data)
+            self._bury(seq, None, f"unknown frame type {printable(kind)}", data)
             self._doubt.type(kind)
             return False
         return True

@@ -36,7 +36,7 @@ from streams.sources.firehose.handshake import (
     meaning,
     redirected,
 )
-from streams.text import shown
+from streams.text import printable
 
 #: Largest message in bytes. The protocol allows 5 MB; what is larger but arrives still gets its dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024
@@ -121,7 +121,7 @@ class _Connection(ClientConnection):
             if sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG:
                 self.ended.set_exception(OversizedMessage(sent.reason))
                 return
-            code, reason = self.protocol.close_code, shown(self.protocol.close_reason or "")
+            code, reason = self.protocol.close_code, printable(self.protocol.close_reason or "")
             if code == CloseCode.POLICY_VIOLATION and reason == FUTURE_CURSOR:  # without the error frame before it
                 self.ended.set_exception(ErrorFrame(FUTURE_CURSOR, ""))
                 return
@@ -257,10 +257,10 @@ async def _connect(address: str, bound: type[_Connection], relay: str, max_size:
         ) from None
     except (InvalidProxy, ImportError) as error:
         raise RelayError(
-            f"The proxy that the environment names cannot be used ({shown(str(error))})", "unset it, or correct it."
+            f"The proxy that the environment names cannot be used ({printable(str(error))})", "unset it, or correct it."
         ) from None
     except InvalidHandshake as error:
-        raise ConnectionError(shown(str(error))) from None
+        raise ConnectionError(printable(str(error))) from None
     except socket.gaierror as error:
         raise ConnectionError(f"its host name is not known: {error.strerror}") from None
     assert isinstance(connection, _Connection)
@@ -271,12 +271,12 @@ def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
     """What to raise where no TLS comes about."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refusal(
-            f"The certificate of the relay {relay} is not accepted ({shown(error.verify_message)})",
+            f"The certificate of the relay {relay} is not accepted ({printable(error.verify_message)})",
             "check RELAY_URL, the clock, and the authorities that this machine trusts (SSL_CERT_FILE).",
         )
     if error.reason == "WRONG_VERSION_NUMBER":
         return Refusal(f"The relay at {relay} speaks no TLS on this port", "write ws:// in RELAY_URL, or another port.")
-    return ConnectionError(f"TLS: {shown(str(error.reason or error))}")
+    return ConnectionError(f"TLS: {printable(str(error.reason or error))}")
 
 
 def _headers(response: Response) -> dict[str, str]:
@@ -290,4 +290,4 @@ def _headers(response: Response) -> dict[str, str]:
 def _public(address: str) -> str:
     """An address without its login and its query: in both there may be secrets."""
     parts = urlsplit(address)
-    return shown(f"{parts.scheme}://{relay_name(address)}{parts.path}", 200)
+    return printable(f"{parts.scheme}://{relay_name(address)}{parts.path}", 200)
