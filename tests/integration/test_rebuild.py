@@ -294,7 +294,7 @@ async def test_what_the_topic_has_forgotten_is_taken_from_the_live_one(world: Wo
     with pytest.raises(MismatchError, match="--seed-from-live"):
         await world.rebuild(swap=True)
     said = await world.rebuild(compare=True)  # nothing that the topic should hold is missing
-    assert "(it is of before where the rebuild began)" in said
+    assert "(it is older than the point where the rebuild begins)" in said
     with pytest.raises(MismatchError, match="--seed-from-live"):
         await world.rebuild(swap=True)
     with pytest.raises(MismatchError, match="begun without --seed-from-live"):

@@ -22,7 +22,7 @@ _LACKING: Final = ("missing", "older")
 
 PURGED: Final = "its account was deleted"
 FILTERED: Final = "BACKFILL_COLLECTIONS leaves it out"
-BEFORE: Final = "it is of before where the rebuild began"
+BEFORE: Final = "it is older than the point where the rebuild begins"
 UNEXPLAINED: Final = "the topic should hold it"
 
 
