@@ -19,6 +19,7 @@ import asyncpg
 from streams.local.postgres import Postgres
 from streams.postgres.database import Database
 from streams.postgres.indexes import INDEXES, PREFIX
+from streams.postgres.migrate import migrate_schema
 from streams.postgres.session import reading
 
 SCHEMA: Final = "firehose"
@@ -172,7 +173,7 @@ class Bench:
 async def measure(dsn: str, rows: int) -> None:
     """Fill, measure, print."""
     database = Database(dsn, SCHEMA, 1)
-    await database.migrate()
+    await migrate_schema(database)
     await database.close()
     async with reading(dsn, SCHEMA) as connection:
         await connection.execute("SET jit = off")

@@ -95,7 +95,7 @@ async def consume(printer: Printer, group: str, collection: str, *, from_beginni
     try:
         if settings.kafka_topic not in await consumer.topics():
             raise SettingsError(
-                f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC, or make one with `make demo`."
+                f"There is no topic {settings.kafka_topic}", "set KAFKA_TOPIC, or make one with `make demo`."
             )
         consumer.subscribe([settings.kafka_topic])
         taken, placed = 0, set[TopicPartition]()

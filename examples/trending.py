@@ -93,7 +93,7 @@ async def report(settings: Settings, hours: float, top: int) -> dict[str, Any]:
     ):
         until: datetime | None = await connection.fetchval(COVERED_UNTIL)
         if until is None:
-            raise SettingsError(f"The schema {settings.sink_schema} is empty: `make run` fills it.")
+            raise SettingsError(f"The schema {settings.sink_schema} is empty", "`make run` fills it.")
         since = until - timedelta(hours=hours)
         posts, tags, accounts = [
             [dict(row) for row in await connection.fetch(query, since, until, top)]

@@ -1,4 +1,4 @@
-"""The faults that end a process: each carries a sentence for the operator and an exit code.
+"""The faults that end a process: each says what happened and how to mend it, and has an exit code.
 
 The table of exit codes in the README is tested against this module.
 """
@@ -9,9 +9,22 @@ from typing import ClassVar
 
 
 class StreamsError(Exception):
-    """An unrecoverable fault. ``str(error)`` is one sentence that says what to do."""
+    """An unrecoverable fault: what happened, and how the operator can mend it, where that is known.
+
+    ``str(error)`` joins the two: with a colon, or as two sentences where ``what`` ends as one.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(what, mend)
+        self.what = what
+        self.mend = mend
+
+    def __str__(self) -> str:
+        if not self.mend:
+            return self.what
+        return f"{self.what}{' ' if self.what.endswith(('.', '?')) else ': '}{self.mend}"
 
 
 class SettingsError(StreamsError):
@@ -51,7 +64,7 @@ class HeldError(StreamsError):
 
 
 class DiskError(StreamsError):
-    """What was asked for does not fit on the broker's disk."""
+    """The broker's disk is too small for what was asked for."""
 
     exit_code = 8
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Literal
 
 import msgspec
+
+from streams.errors import MismatchError
 
 #: Version of the topic's format, in every control message. A reader refuses a higher one.
 FORMAT_VERSION: Final = 1
 #: Longest payload kept of a frame that could not be decoded, in bytes.
 MAX_DEAD_PAYLOAD: Final = 256 * 1024
-#: Why a stretch that was asked for is not covered: the relay does not have it, or has neither shown nor denied it.
+#: Reasons why a stretch that was asked for is not covered: GapKind.NOT_KEPT, then those of GapKind.NOT_KNOWN.
 NOT_KEPT: Final = "the relay keeps no older events"
 NOTHING_SHOWN: Final = "not known: the relay has sent nothing, so what it keeps is not known"
 OLD_NOT_SHOWN: Final = "not known: the relay has sent nothing from its oldest cursor, while it sends live events"
@@ -25,7 +28,48 @@ CURSORS_REFUSED: Final = "not known: the relay refuses every cursor"
 CURSOR_LOST: Final = (
     "not known: the relay answers the oldest cursor with live events, so it keeps none, or the cursor was not taken"
 )
-NOT_KNOWN: Final = frozenset({NOTHING_SHOWN, OLD_NOT_SHOWN, CURSORS_REFUSED, CURSOR_LOST})
+
+
+class GapKind(StrEnum):
+    """The kind of a gap. Its ``reason`` says it to people."""
+
+    #: Asked for, and the relay keeps no events that old.
+    NOT_KEPT = "not_kept"
+    #: Asked for, and the relay has neither shown nor denied that it has them.
+    NOT_KNOWN = "not_known"
+    #: The relay's window moved past our position while we were away.
+    WINDOW_MOVED = "window_moved"
+    #: The relay's sequence began anew: what followed our position in the old one is not known.
+    SEQUENCE_RESET = "sequence_reset"
+    #: A run began later than where the run before it had stopped.
+    PASSED_OVER = "passed_over"
+    #: The source topic's retention removed it before ``copy`` had read it.
+    LOST_IN_COPY = "lost_in_copy"
+    #: The topic's retention removed it before the sink had read it.
+    EXPIRED = "expired"
+    #: Of another version or producer.
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> GapKind:
+        return cls.OTHER
+
+
+class LetterKind(StrEnum):
+    """The content of a dead letter. Its writer tells it, never its payload: that may be made to look like anything."""
+
+    #: A message of the topic that the sink could not apply; its key is the letter's DID.
+    MESSAGE = "message"
+    #: A frame of the relay that the ingest could not decode.
+    FRAME = "frame"
+    #: A single operation (its block, or the commit's blocks) that the ingest could not decode, or could not send.
+    OPERATION = "operation"
+    #: A message of another producer, or of a version that we do not know.
+    FOREIGN = "foreign"
+
+    @classmethod
+    def _missing_(cls, value: object) -> LetterKind:
+        return cls.FOREIGN
 
 
 class Commit(msgspec.Struct, gc=False):
@@ -92,7 +136,7 @@ CONTROL_KINDS: Final = frozenset({"watermark", "run", "gap", "dead_letter", "rep
 
 
 class Control(msgspec.Struct, tag_field="kind", kw_only=True):
-    """What every control message carries. ``run`` is the ingest's start in µs; positions compare as (run, seq)."""
+    """The fields of every control message. ``run`` is the ingest's start in µs; positions compare as (run, seq)."""
 
     version: int = FORMAT_VERSION
     relay: str
@@ -141,22 +185,30 @@ class Run(Control, tag="run"):
 
 
 class Gap(Control, tag="gap"):
-    """A stretch of the relay's sequence that the topic does not hold, and why."""
+    """A stretch of the relay's sequence that the topic does not hold, and why.
+
+    ``gap_kind`` is None where an older version wrote the message: the schema's ``kind_of_gap`` then finds it.
+    """
 
     from_seq: int | None
     to_seq: int | None
     from_time: int | None
     to_time: int | None
     reason: str
+    gap_kind: GapKind | None = None
 
 
 class DeadLetter(Control, tag="dead_letter"):
-    """A frame, or an operation, that could not be decoded. ``payload``: base64 of MAX_DEAD_PAYLOAD bytes at most."""
+    """A frame, or an operation, that could not be decoded. ``payload``: base64 of MAX_DEAD_PAYLOAD bytes at most.
+
+    ``letter_kind`` is None where an older version wrote the message: the schema's ``kind_of_letter`` then finds it.
+    """
 
     seq: int | None
     did: str | None
     reason: str
     payload: str
+    letter_kind: LetterKind | None = None
 
 
 class RepoEnd(Control, tag="repo_end"):
@@ -167,21 +219,45 @@ class RepoEnd(Control, tag="repo_end"):
     scope: str
 
 
+class _Header(msgspec.Struct):
+    """The fields of a control message of any version."""
+
+    kind: str
+    run: int
+    version: int = FORMAT_VERSION
+
+
 ControlMessage = Watermark | Run | Gap | DeadLetter | RepoEnd
 
-#: Besides MsgspecError it raises UnicodeDecodeError and RecursionError.
+#: See UNDECODABLE.
 decode_message = msgspec.json.Decoder(Message).decode
 decode_control = msgspec.json.Decoder(ControlMessage).decode
 encode_control = msgspec.json.Encoder().encode
+#: What decoding raises for bytes that are not a message of ours (a deeply nested record ends its recursion).
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_decode_header: Final = msgspec.json.Decoder(_Header).decode
+
+
+def check_version(value: bytes) -> None:
+    """Refuse a control message of a newer format, which may not be readable as ours. Raises MismatchError."""
+    try:
+        version = _decode_header(value).version
+    except UNDECODABLE:
+        return
+    if version > FORMAT_VERSION:
+        said = version if version < 1 << 31 else "beyond any"  # a stranger's number may have thousands of digits
+        raise MismatchError(
+            f"The topic's format has version {said}, this program knows {FORMAT_VERSION}", "run a newer program."
+        )
 
 
 def dead_payload(raw: bytes) -> str:
-    """``raw`` as a DeadLetter's payload."""
+    """Return ``raw`` as a DeadLetter's payload."""
     return base64.b64encode(raw[:MAX_DEAD_PAYLOAD]).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class StreamPosition:
     """A place in the relay's sequence: everything with a lower or equal seq is done. See ``Watermark``."""
 
     seq: int

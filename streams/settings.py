@@ -286,7 +286,8 @@ class Settings(BaseSettings):
             self._found[key] = state[key]
         if key not in self._found:
             raise SettingsError(
-                f"No {what}: set {name} to your own, or start the embedded one with `make run` or `python -m streams.local up`."
+                f"No {what}",
+                f"set {name} to your own, or start the embedded one with `make run` or `python -m streams.local up`.",
             )
         return self._found[key]
 

@@ -17,11 +17,13 @@ from typing import Final
 import asyncpg
 
 from streams.errors import DatabaseError, MismatchError
-from streams.postgres.batch import Batch, BatchBuilder, Columns, Record, payload
+from streams.messages import GapKind
+from streams.postgres.apply import BatchArguments, apply_batch
+from streams.postgres.batch import Batch, BatchBuilder, TopicRecord, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
 from streams.postgres.queries import query
 from streams.runtime.drills import WorkerPoint, crash_point
-from streams.text import shown
+from streams.text import printable
 
 #: SQLSTATE that ``apply_batch`` raises where the topic is another than the one whose position is stored.
 RECREATED: Final = "AT001"
@@ -36,7 +38,7 @@ class Revoked(Fenced):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class AppliedWatermark:
     """A watermark: every event of the run up to ``seq`` is applied. ``time`` is its frame's time."""
 
     run: int
@@ -46,7 +48,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did, and where the partition stands after it. received = applied + skipped + dead, in both."""
+    """The effect of a write, and where the partition stands after it. received = applied + skipped + dead, in both."""
 
     received: int = 0
     applied: int = 0
@@ -60,7 +62,7 @@ class Written:
     by_collection: Mapping[str, int] = field(default_factory=dict)
     #: Records in which a NUL became U+FFFD.
     replaced: int = 0
-    watermark: Position | None = None
+    watermark: AppliedWatermark | None = None
 
 
 class PostgresSink:
@@ -77,7 +79,7 @@ class PostgresSink:
         self._last: dict[int, tuple[int, Written]] = {}
 
     async def positions(self, partitions: set[int], default: Mapping[int, int]) -> dict[int, int]:
-        """The next offset of each partition; one that has no row gets one at its ``default``, if it has that."""
+        """Return the next offset of each partition; one without a row gets one at its ``default``, if it has that."""
 
         async def call(connection: Connection) -> dict[int, int]:
             crash_point(WorkerPoint.POSITIONS_BEFORE)
@@ -92,13 +94,9 @@ class PostgresSink:
         return await self._database.run(call)
 
     async def totals(self, partitions: set[int]) -> dict[int, Written]:
-        """The totals and the watermark of each partition that has a row: what a table of progress begins with."""
-
-        async def call(connection: Connection) -> dict[int, Written]:
-            rows = await connection.fetch(query("positions"), self._topic, self._group, sorted(partitions))
-            return {row["partition"]: _totals(row) for row in rows}
-
-        return await self._database.run(call)
+        """Return the totals and the watermark of each partition that has a row."""
+        rows = await self._database.fetch("positions", self._topic, self._group, sorted(partitions))
+        return {row["partition"]: _totals(row) for row in rows}
 
     async def jump(self, partition: int, position: int, log_start: int) -> None:
         """Move a position that the log no longer holds to the log's start: what lies between is a row in ``gaps``.
@@ -109,8 +107,8 @@ class PostgresSink:
         failures: list[BaseException] = []
 
         async def call(connection: Connection) -> bool:
-            name = (self._topic, self._group, partition)
-            if await connection.fetchval(query("jump"), *name, position, log_start, reason) is not None:
+            gap = (position, log_start, reason, GapKind.EXPIRED)
+            if await connection.fetchval(query("jump"), self._topic, self._group, partition, *gap) is not None:
                 return True
             row = await self._row(connection, partition)
             return bool(failures and row is not None and row["next_offset"] == log_start)
@@ -123,7 +121,7 @@ class PostgresSink:
         partition: int,
         base: int,
         next_offset: int,
-        records: Sequence[Record],
+        records: Sequence[TopicRecord],
         still_ours: Callable[[], bool] = lambda: True,
     ) -> Written:
         """Apply the slice from ``base`` to ``next_offset``, or nothing.
@@ -133,27 +131,25 @@ class PostgresSink:
         """
         # (4) Merge: no I/O, no await.
         batch = self._builder.build(records, now_us=time.time_ns() // 1000)
-        columns = batch.columns()
-        head = (self._topic, partition, self._group, base, next_offset, batch.received, batch.topic_id, *_mark(batch))
-        arguments = (*head, *columns[:8], batch.extras())
+        arguments = BatchArguments(
+            self._topic, partition, self._group, base, next_offset,
+            batch.columns(), batch.extras(), batch.received, batch.topic_id, batch.watermark,
+        )  # fmt: skip
         failures: list[BaseException] = []
 
         crash_point(WorkerPoint.SLICE_BEFORE_APPLY)
 
         # (5) Apply: one statement, which is one transaction, so a frozen worker holds none open.
-        async def call(connection: Connection, *mode: Sequence[object] | None) -> asyncpg.Record | None:
+        async def whole(connection: Connection, payloads: Sequence[str] | None = None) -> asyncpg.Record | None:
             async with longer(connection, failures) as timeout:
-                row = await connection.fetchrow(query("apply_batch"), *arguments, *mode, timeout=timeout)
+                row = await apply_batch(connection, arguments, payloads=payloads, timeout=timeout)
             # A commit whose answer was lost looks like a fence when it is repeated.
             return row or (await self._row(connection, partition) if failures else None)
-
-        async def whole(connection: Connection) -> asyncpg.Record | None:
-            return await call(connection, None, None)
 
         # A row that Postgres refuses costs one more call: the same, searched for such rows, in one transaction too.
         async def one_by_one(connection: Connection) -> asyncpg.Record | None:
             values = {record.offset: record.value for record in records}
-            return await call(connection, columns[8], [payload(values[offset]) for offset in columns[8]])
+            return await whole(connection, [payload(values[offset]) for offset in arguments.columns.offsets])
 
         try:
             try:
@@ -167,7 +163,7 @@ class PostgresSink:
         # (6) Commit: done by this call, or by the one whose answer was lost; or another worker was here.
         if row is None or row["next_offset"] != next_offset:
             raise Fenced(f"{self._topic}/{partition} does not stand at {base} any more")
-        return self._written(partition, base, row, batch, columns)
+        return self._written(row, batch, arguments)
 
     async def _one_by_one(
         self,
@@ -181,7 +177,8 @@ class PostgresSink:
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the slice of {self._topic} at offset {base} as a whole ({error.sqlstate}: "
-                f"{shown(str(error))}): this is a fault of this program, please report it."
+                f"{printable(str(error))})",
+                "this is a fault of this program, please report it.",
             ) from error
 
     async def _row(self, connection: Connection, partition: int) -> asyncpg.Record | None:
@@ -189,12 +186,14 @@ class PostgresSink:
 
     def _recreated(self, batch: Batch) -> MismatchError:
         return MismatchError(
-            f"The topic {self._topic} was re-created (its id is {shown(batch.topic_id or '')} now): what {self._group} "
-            "has applied is of the old one. Set SINK_GROUP and SINK_SCHEMA to new ones."
+            f"The topic {self._topic} was re-created (its id is {printable(batch.topic_id or '')} now): what "
+            f"{self._group} has applied is of the old one.",
+            "Set SINK_GROUP and SINK_SCHEMA to new ones.",
         )
 
-    def _written(self, partition: int, base: int, row: asyncpg.Record, batch: Batch, columns: Columns) -> Written:
-        """What the write did: the totals' difference to what they were at ``base``, where a lost answer did not say."""
+    def _written(self, row: asyncpg.Record, batch: Batch, arguments: BatchArguments) -> Written:
+        """Return what the write did: where a lost answer did not say it, the totals less what they were before."""
+        partition, base = arguments.partition, arguments.base
         totals = _totals(row)
         if "batch_applied" in row:
             applied, dead = row["batch_applied"], row["batch_dead"]
@@ -210,17 +209,11 @@ class PostgresSink:
             applied=applied,
             skipped=received - applied - dead,
             dead=dead,
-            by_collection=Counter(columns[1]),
+            by_collection=Counter(arguments.columns.collections),
             replaced=batch.replaced,
         )
         self._last[partition] = (row["next_offset"], written)
         return written
-
-
-def _mark(batch: Batch) -> tuple[int | None, int | None, int | None]:
-    """The batch's watermark as run, seq and time (µs)."""
-    mark = batch.watermark
-    return (None, None, None) if mark is None else (mark.run, mark.seq, mark.time)
 
 
 def _totals(row: asyncpg.Record) -> Written:
@@ -230,5 +223,5 @@ def _totals(row: asyncpg.Record) -> Written:
         total_applied=row["applied"],
         total_skipped=row["skipped"],
         total_dead=row["dead"],
-        watermark=None if run is None else Position(run, row["watermark_seq"], row["watermark_time"]),
+        watermark=None if run is None else AppliedWatermark(run, row["watermark_seq"], row["watermark_time"]),
     )

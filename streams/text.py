@@ -37,7 +37,7 @@ def size(value: float | None) -> str:
     return f"{value:,.1f} {_SIZES[step]}" if step > 2 and value < 100 else f"{value:,.0f} {_SIZES[step]}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """``3 d 4 h``, ``2 h 10 min``, ``5 min 20 s``, ``8 s``."""
     if seconds is None:
         return UNKNOWN
@@ -56,7 +56,7 @@ def ago(then: dt.datetime | None, now: dt.datetime) -> str:
     if then is None:
         return UNKNOWN
     seconds = (now - then).total_seconds()
-    return "now" if seconds < 2 else f"{duration(seconds)} ago"
+    return "now" if seconds < 2 else f"{format_duration(seconds)} ago"
 
 
 def clock(then: dt.datetime | None, now: dt.datetime) -> str:
@@ -71,11 +71,11 @@ def clock(then: dt.datetime | None, now: dt.datetime) -> str:
     return f"{then.day} {then:%b %Y}"
 
 
-def stranger(text: str | None, limit: int = 120) -> str:
-    """A hostile string: without control characters and direction marks, cut; the page escapes it besides."""
+def printable_or_dash(text: str | None, limit: int = 120) -> str:
+    """Return a hostile string printable and cut, with a sign that it was cut; a dash for None. The page escapes it."""
     if text is None:
         return UNKNOWN
-    return shown(text, limit) + ("…" if len(text) > limit else "")
+    return printable(text, limit) + ("…" if len(text) > limit else "")
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
@@ -83,8 +83,8 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def shown(text: str, limit: int = 100) -> str:
-    """A hostile string as it may stand in a log line, a terminal or a reason: printable, and cut."""
+def printable(text: str, limit: int = 100) -> str:
+    """Return a hostile string as it may stand in a log line, a terminal or a reason: printable, and cut."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:limit])
 
 
@@ -119,8 +119,8 @@ def iso(time_us: int | None) -> str:
     return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def told(moment: dt.datetime | None) -> str:
-    """A moment for people, to the second."""
+def format_time(moment: dt.datetime | None) -> str:
+    """Return a time for people, to the second (UTC); a dash for None."""
     return "-" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}Z"
 
 

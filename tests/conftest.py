@@ -26,6 +26,7 @@ import pytest
 from streams.environment.names import OUR_PREFIXES
 from streams.local.stack import Stack
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.settings import Settings, setting_names
 
 # hypothesis judges how fast an example is made and run, by the wall clock: here that is how busy the machine is.
@@ -114,7 +115,7 @@ def dsn(stack: Stack | Servers) -> Iterator[str]:
 async def migrated(dsn: str, schema: str) -> None:
     """Make the schema, or bring it to this program's version."""
     database = Database(dsn, schema, 2)
-    await database.migrate()
+    await migrate_schema(database)
     await database.close()
 
 

@@ -11,10 +11,9 @@ from streams.commands.indexes import size
 from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.postgres.database import FOR_EVER, Connection, unlimited
-from streams.postgres.queries import query
 from streams.postgres.sql_text import quoted
 from streams.settings import Settings
-from streams.text import shown
+from streams.text import printable
 
 _EPILOG = """\b
 Examples:
@@ -39,12 +38,12 @@ def refresh(names: tuple[str, ...]) -> None:
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
-            there = await database.run(lambda connection: connection.fetch(query("aggregates")))
+            there = await database.fetch("aggregates")
             populated = {row["name"]: row["populated"] for row in there}
             unknown = [name for name in names if name not in populated]
             if unknown:
                 known = ", ".join(sorted(populated)) or "none"
-                raise SettingsError(f"There is no materialized view {shown(unknown[0])} (there are: {known}).")
+                raise SettingsError(f"There is no materialized view {printable(unknown[0])} (there are: {known}).")
             for name in names or tuple(populated):
                 began = time.monotonic()
 
@@ -56,7 +55,7 @@ def refresh(names: tuple[str, ...]) -> None:
                     return int(await connection.fetchval(f"SELECT count(*) FROM {quoted(name)}"))  # noqa: S608 (quoted)
 
                 rows = await database.run(call)
-                click.echo(f"{shown(name)}: {rows} rows, {time.monotonic() - began:.1f} s")
+                click.echo(f"{printable(name)}: {rows} rows, {time.monotonic() - began:.1f} s")
 
     run_command(main)
 
@@ -64,16 +63,16 @@ def refresh(names: tuple[str, ...]) -> None:
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(*, as_json: bool) -> None:
-    """Whether they were filled yet, and how large they are."""
+    """Show whether they were filled yet, and how large they are."""
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
-            rows = await database.run(lambda connection: connection.fetch(query("aggregates")))
+            rows = await database.fetch("aggregates")
         if as_json:
             click.echo(json.dumps([dict(row) for row in rows]))
             return
         for row in rows:
             state = f"about {row['rows']} rows, {size(row['size'])}" if row["populated"] else "empty: refresh it"
-            click.echo(f"{shown(row['name']):16}{state}")
+            click.echo(f"{printable(row['name']):16}{state}")
 
     run_command(main)

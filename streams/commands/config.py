@@ -8,7 +8,7 @@ from streams.commands.options import as_json as json_option
 from streams.commands.options import json_lines
 from streams.commands.runner import run_command
 from streams.settings import Settings, names_of_neighbours, places, read_stack_state
-from streams.text import shown
+from streams.text import printable
 from streams.ui.terminal.config import Shown, shown_settings
 
 _EPILOG = """\b
@@ -41,10 +41,10 @@ def show(*, as_json: bool) -> None:
             for row in rows:
                 click.echo(f"{row.name:<{names}}  {_value(row):<{values}}  {row.source}")
             if neighbours := names_of_neighbours():
-                click.echo(f"Not read, for they are no settings of ours: {', '.join(neighbours)}")
+                click.echo(f"Not read, because these are not settings of ours: {', '.join(neighbours)}")
 
     run_command(main)
 
 
 def _value(row: Shown) -> str:
-    return "-" if row.value is None else shown(row.value, 300)
+    return "-" if row.value is None else printable(row.value, 300)

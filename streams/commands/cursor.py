@@ -14,7 +14,7 @@ from streams.kafka.client import broker_error
 from streams.kafka.topic import find_topic, reader
 from streams.postgres.positions import CursorRow, PartitionPosition, cursors, lowest, set_cursor, sink_positions
 from streams.settings import Settings
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 _EPILOG = """\b
 Examples:
@@ -43,7 +43,7 @@ def show() -> None:
         for row in rows:
             click.echo(_row(row, ours=row.service == settings.cursor_service))
         if settings.cursor_service not in {row.service for row in rows}:
-            click.echo(f"* {shown(settings.cursor_service, 60)}: no row yet")
+            click.echo(f"* {printable(settings.cursor_service, 60)}: no row yet")
         for partition in sorted({*held, *ends}):
             click.echo(_partition(settings.kafka_topic, partition, held.get(partition), ends.get(partition)))
         click.echo(_source(held, len(ends) or len(held)))
@@ -72,12 +72,13 @@ def set_row(seq: int, *, force: bool) -> None:
             if low is not None and low[1].seq is not None and seq > low[1].seq and not force:
                 raise MismatchError(
                     f"Only what is up to {low[1].seq} is in Postgres, and {seq} would say more: whoever goes on from "
-                    "there would leave out what lies between. Give --force if that is meant."
+                    "there would leave out what lies between.",
+                    "Give --force if that is meant.",
                 )
             before = {row.service: row.cursor for row in await cursors(database)}.get(settings.cursor_service)
             await set_cursor(database, settings.cursor_service, seq)
-        was = "there was no row" if before is None else f"it was {shown(before, 40)}"
-        click.echo(f"{shown(settings.cursor_service, 60)}: {seq} ({was}).")
+        was = "there was no row" if before is None else f"it was {printable(before, 40)}"
+        click.echo(f"{printable(settings.cursor_service, 60)}: {seq} ({was}).")
 
     run_command(main)
 
@@ -95,12 +96,12 @@ async def _ends(settings: Settings) -> dict[int, int]:
 
 
 def _utc(moment: dt.datetime | None) -> str:
-    return told(None if moment is None else moment.replace(tzinfo=dt.UTC))
+    return format_time(None if moment is None else moment.replace(tzinfo=dt.UTC))
 
 
 def _row(row: CursorRow, *, ours: bool) -> str:
-    mark, cursor = "*" if ours else " ", "-" if row.cursor is None else shown(row.cursor, 40)
-    return f"{mark} {shown(row.service, 60)}: {cursor}, of {_utc(row.time)}, written {_utc(row.updated_at)}"
+    mark, cursor = "*" if ours else " ", "-" if row.cursor is None else printable(row.cursor, 40)
+    return f"{mark} {printable(row.service, 60)}: {cursor}, of {_utc(row.time)}, written {_utc(row.updated_at)}"
 
 
 def _partition(topic: str, partition: int, held: PartitionPosition | None, end: int | None) -> str:
@@ -108,7 +109,9 @@ def _partition(topic: str, partition: int, held: PartitionPosition | None, end: 
     if held is None:
         return f"{name}: nothing read yet, the topic ends at {end}"
     lag = "the topic has no such partition" if end is None else f"of {end}, {max(end - held.next_offset, 0):,} behind"
-    mark = "no watermark yet" if held.seq is None else f"watermark {held.seq} of {told(held.time)}, run {held.run}"
+    mark = (
+        "no watermark yet" if held.seq is None else f"watermark {held.seq} of {format_time(held.time)}, run {held.run}"
+    )
     return f"{name}: at {held.next_offset} {lag}; {mark}"
 
 

@@ -15,11 +15,12 @@ from streams.commands.runner import open_database, run_command
 from streams.errors import SettingsError
 from streams.maintenance.dead_letters import store
 from streams.maintenance.dead_letters.replay import Replayed, Replayer
-from streams.maintenance.dead_letters.store import Which
+from streams.maintenance.dead_letters.store import LetterFilter
 from streams.maintenance.dead_letters.text import description
+from streams.messages import LetterKind
 from streams.protocol.collection_filter import compile_patterns
 from streams.settings import Settings
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 #: Seconds between two lines of progress.
 TELL_EVERY: Final = 5.0
@@ -57,7 +58,7 @@ _FILTERS: Final = (
 
 
 def _filtered(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a Which."""
+    """Give a command the options of a LetterFilter."""
     for option in reversed(_FILTERS):
         function = option(function)
     return function
@@ -77,7 +78,7 @@ def list_letters(limit: int, *, summary: bool, as_json: bool, **which: Any) -> N
     """The letters, the newest first, and how many there are of each reason."""
 
     async def main(settings: Settings) -> None:
-        asked = Which(settings.kafka_topic, **which)
+        asked = LetterFilter(settings.kafka_topic, **which)
         async with open_database(settings) as database:
             rows = [] if summary else await store.newest(database, asked, limit)
             reasons = await store.by_reason(database, asked)
@@ -89,7 +90,7 @@ def list_letters(limit: int, *, summary: bool, as_json: bool, **which: Any) -> N
         total = sum(reason["count"] for reason in reasons)
         click.echo(f"{total:,} in all." if summary else options.more(len(rows), total))
         for reason in reasons if summary else reasons[:10]:
-            click.echo(f"{reason['count']:>9,} × {shown(reason['reason'])} (last {told(reason['last'])})")
+            click.echo(f"{reason['count']:>9,} × {printable(reason['reason'])} (last {format_time(reason['last'])})")
         if not summary and len(reasons) > 10:
             click.echo(f"          and {len(reasons) - 10:,} more reasons: --summary has them all.")
 
@@ -137,7 +138,7 @@ def replay(*, as_json: bool, **which: Any) -> None:  # noqa: ANN401
                 compile_patterns(settings.ingest_collections),
             )
             progress = _Progress()
-            asked = Which(settings.kafka_topic, **which)
+            asked = LetterFilter(settings.kafka_topic, **which)
             done = await replayer.replay(asked, (lambda _: None) if as_json else progress.tell)
         if as_json:
             options.json_lines([_counts(done)])
@@ -157,7 +158,7 @@ def purge(*, everything: bool, yes: bool, **which: Any) -> None:  # noqa: ANN401
     """Delete letters for good. Their bytes are nowhere else once the topic and the relay have forgotten them."""
 
     async def main(settings: Settings) -> int:
-        asked = Which(settings.kafka_topic, **which)
+        asked = LetterFilter(settings.kafka_topic, **which)
         if asked.everything != everything:
             raise SettingsError("Say which letters, for example --before 2026-01-31; or --all, and nothing else.")
         async with open_database(settings) as database:
@@ -183,7 +184,7 @@ def _write(path: Path, payload: bytes) -> None:
 
 
 def _agreed(question: str) -> bool:
-    """What a person says; nobody to ask says no."""
+    """Return True where the person at the terminal agrees; False where there is nobody to ask."""
     try:
         return click.confirm(question)
     except click.Abort:
@@ -193,8 +194,9 @@ def _agreed(question: str) -> bool:
 
 def _line(row: dict[str, Any]) -> str:
     at = f"{row['partition']}/{row['offset']}"
-    place = "/".join(shown(row[name], 80) for name in ("did", "collection", "rkey") if row[name] is not None) or "-"
-    return f"{told(row['created_at'])}  {at:12}  {place}: {shown(row['reason'], 200)}"
+    place = "/".join(printable(row[name], 80) for name in ("did", "collection", "rkey") if row[name] is not None) or "-"
+    kind = printable(row["kind"] or LetterKind.FOREIGN, 40)
+    return f"{format_time(row['created_at'])}  {at:12}  {kind:9}  {place}: {printable(row['reason'], 200)}"
 
 
 def _counts(done: Replayed) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from streams.commands.runner import run_command
 from streams.settings import Settings
 from streams.status.doctor import Finding, check_up, exit_code
-from streams.text import shown
+from streams.text import printable
 from streams.ui.terminal.status_page import console_for
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -50,7 +50,7 @@ def _print(findings: list[Finding]) -> None:
     console = console_for(sys.stdout.isatty())
     for finding in findings:
         line = Text(f"{finding.state:<5}", style=_STYLES[finding.state])
-        line.append(f"{finding.what}: {shown(finding.text, 400)}", style="")
+        line.append(f"{finding.what}: {printable(finding.text, 400)}", style="")
         if finding.mend:
-            line.append(f"\n     → {shown(finding.mend, 400)}", style="")
+            line.append(f"\n     → {printable(finding.mend, 400)}", style="")
         console.print(line, soft_wrap=True)

@@ -10,10 +10,9 @@ import click
 
 from streams.commands import options
 from streams.commands.runner import open_database, run_command
-from streams.postgres.database import Connection
-from streams.postgres.queries import query
+from streams.messages import GapKind
 from streams.settings import Settings
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 _EPILOG = """\b
 Examples:
@@ -48,14 +47,9 @@ def list_gaps(
 
     async def main(settings: Settings) -> None:
         which = (settings.kafka_topic, kind, partition, since, before)
-
-        async def call(connection: Connection) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-            rows = await connection.fetch(query("list_gaps"), *which, limit)
-            return [_with_kind(dict(row)) for row in rows], [dict(r) for r in await connection.fetch(totals, *which)]
-
-        totals = query("total_of_gaps")
         async with open_database(settings) as database:
-            gaps, sums = await database.run(call)
+            gaps = [_with_kind(dict(row)) for row in await database.fetch("list_gaps", *which, limit)]
+            sums = [dict(row) for row in await database.fetch("total_of_gaps", *which)]
         if as_json:
             options.json_lines(gaps)
             return
@@ -77,10 +71,12 @@ def _line(gap: Mapping[str, Any]) -> str:
         where = f"offsets {gap['offset']} to {gap['to_offset'] - 1}"
     else:
         seqs = f"seq {_number(gap['from_seq'])} to {_number(gap['to_seq'])}"
-        times = f"{told(gap['from_time'])} to {told(gap['to_time'])}"
-        where = f"{seqs}, {times}, of {shown(gap['relay'] or '-', 60)}"
-    at = f"{gap['partition']}/{gap['offset']}"
-    return f"{told(gap['created_at'])}  {gap['kind']} {at:12}  {where}: {shown(gap['reason'], 200)}"
+        times = f"{format_time(gap['from_time'])} to {format_time(gap['to_time'])}"
+        where = f"{seqs}, {times}, of {printable(gap['relay'] or '-', 60)}"
+    at, cause = f"{gap['partition']}/{gap['offset']}", printable(gap["gap_kind"] or GapKind.OTHER, 40)
+    return (
+        f"{format_time(gap['created_at'])}  {gap['kind']} {at:12}  {cause:14}  {where}: {printable(gap['reason'], 200)}"
+    )
 
 
 def _number(value: int | None) -> str:

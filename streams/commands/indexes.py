@@ -13,7 +13,7 @@ import click
 
 from streams.commands.runner import open_database, run_command
 from streams.postgres.database import Database
-from streams.postgres.indexes import PROFILES, Index, State, Watch, create, drop, of_profile, states
+from streams.postgres.indexes import PROFILES, Index, IndexState, Watch, create, drop, of_profile, states
 from streams.settings import Settings
 
 #: Seconds between two looks at a build.
@@ -80,7 +80,7 @@ def drop_indexes(profile: str | None) -> None:
 @_profile
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(profile: str | None, *, as_json: bool) -> None:
-    """What there is: missing, building, invalid (an interrupted build) or ready; and how large."""
+    """Show each index: missing, building, invalid (an interrupted build) or ready; and its size."""
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
@@ -96,21 +96,21 @@ def status(profile: str | None, *, as_json: bool) -> None:
 
 
 def size(number: int) -> str:
-    """Bytes, for people."""
+    """Return a size for people."""
     return f"{number / 1_048_576:.1f} MB"
 
 
-def percent(state: State) -> str:
-    """How far a build is, where that is known."""
+def percent(state: IndexState) -> str:
+    """Return how far a build is, where that is known."""
     return "" if state.percent is None else f" {state.percent:.0f} %"
 
 
-def waiting(state: State) -> str:
-    """For whom a build waits, if for anybody."""
+def waiting(state: IndexState) -> str:
+    """Return whose transaction a build waits for, if it waits."""
     return "" if state.waits_for is None else f" (waits for the transaction of pid {state.waits_for} to end)"
 
 
-def _as_json(state: State) -> dict[str, object]:
+def _as_json(state: IndexState) -> dict[str, object]:
     return {
         "name": state.index.name, "profiles": state.index.profiles, "table": state.index.table, "state": state.state,
         "percent": state.percent, "waits_for": state.waits_for, "bytes": state.size, "answers": state.index.answers,

@@ -23,7 +23,7 @@ class Moment(click.ParamType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.datetime:  # noqa: ANN401
-        """The moment, with its zone. Fails where there is none."""
+        """Return the moment, with its zone. Fails for a text that is not a time."""
         if isinstance(value, dt.datetime):
             return value
         try:
@@ -38,7 +38,7 @@ class Beginning(click.ParamType):
     name = "start"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> StartAt:  # noqa: ANN401
-        """The beginning. Fails where the text is none."""
+        """Return the beginning. Fails for a text that is not one."""
         if isinstance(value, StartAt):
             return value
         try:
@@ -62,7 +62,7 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def more(shown_rows: int, total: int) -> str:
-    """The end of a list."""
+    """Return the line that ends a list."""
     rest = total - shown_rows
     return f"{shown_rows:,} of {total:,}; --limit shows more." if rest > 0 else f"{total:,} in all."
 

@@ -11,7 +11,7 @@ from streams.commands.runner import open_database, run_command
 from streams.postgres.processes import end_pause, pause_of, processes, set_pause
 from streams.settings import Settings
 from streams.status.process import BEAT_SECONDS, DOWN_AFTER
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 _PAUSE_EPILOG = """\b
 Examples:
@@ -44,7 +44,7 @@ def pause(*, ingest: bool, reason: str) -> None:
         workers = sum(1 for p in running if p.kind == "worker")
         ingests = sum(1 for p in running if p.kind == "ingest")
         if before is not None:
-            click.echo(f"It was paused already, since {told(before.asked_at)} by {shown(before.asked_by)}.")
+            click.echo(f"It was paused already, since {format_time(before.asked_at)} by {printable(before.asked_by)}.")
         click.echo(f"Paused: {_who_holds(workers, 'worker')} of {group}.")
         if ingest:
             click.echo(f"Paused: {_who_holds(ingests, 'ingest')}. The relay's window does not wait.")
@@ -65,13 +65,13 @@ def resume() -> None:
         if since is None:
             click.echo("Nothing was paused.")
         else:
-            click.echo(f"Resumed: it was paused since {told(since)}. They go on within {BEAT_SECONDS:.0f} s.")
+            click.echo(f"Resumed: it was paused since {format_time(since)}. They go on within {BEAT_SECONDS:.0f} s.")
 
     run_command(main)
 
 
 def _who() -> str:
-    """Who asks: the user and the machine."""
+    """Return who asks: the user and the machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

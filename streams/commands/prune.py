@@ -16,8 +16,7 @@ from streams.errors import SettingsError
 from streams.kafka.client import admin_client, broker_error
 from streams.kafka.retention import topic_retention
 from streams.kafka.topic import find_topic
-from streams.postgres.database import Connection, Database
-from streams.postgres.queries import query
+from streams.postgres.database import Database
 from streams.settings import Settings
 
 #: Blocks of each table in one transaction: 8 KB each, so 8 MB of a table.
@@ -41,7 +40,7 @@ class _Days(click.FloatRange):
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         days = float(super().convert(value, param, ctx))
         if math.isnan(days):  # it is in every range
-            self.fail(f"{value!r} is no number of days.", param, ctx)
+            self.fail(f"{value!r} is not a number of days.", param, ctx)
         return days
 
 
@@ -78,7 +77,7 @@ def command(
 
     async def main(settings: Settings) -> None:
         if not asked:
-            raise SettingsError("Nothing to prune: give an age, for example --tombstones-older-than 30.")
+            raise SettingsError("Nothing to prune", "give an age, for example --tombstones-older-than 30.")
         if tombstones is not None and not force:
             await _check_retention(settings, tombstones)
         counts = {}
@@ -105,27 +104,19 @@ async def _check_retention(settings: Settings, days: float) -> None:
         return
     keeps = "for ever" if retention < 0 else f"for {retention / 1000 / DAY:g} days"
     raise SettingsError(
-        f"The topic {settings.kafka_topic} keeps its events {keeps}, and --tombstones-older-than is {days:g}: a "
-        f"replay of it would show the deleted records again; give an age that is not younger, or --force."
+        f"The topic {settings.kafka_topic} keeps its events {keeps}, and --tombstones-older-than is {days:g}, "
+        "so a replay of it would show the deleted records again",
+        "give an age that is not younger, or --force.",
     )
 
 
 async def _prune(database: Database, what: str, days: float, *, dry_run: bool, tell: _Progress | None) -> int:
-    """How many rows there were, or are gone. Each batch is a transaction of its own."""
+    """Delete old rows, or count them (``dry_run``); returns how many. Each batch is a transaction of its own."""
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
-    statement = query(f"{'old' if dry_run else 'prune'}_{what}")
-    size = query("blocks_of_records" if what == "tombstones" else f"blocks_of_{what}")
-
-    async def blocks(connection: Connection) -> int:
-        return int(await connection.fetchval(size))
-
-    end, count = await database.run(blocks), 0
+    table = "records" if what == "tombstones" else what
+    end, count = int(await database.fetchval(f"blocks_of_{table}")), 0
     for first in range(0, end, BLOCKS):
-
-        async def batch(connection: Connection, first: int = first) -> int:
-            return int(await connection.fetchval(statement, before, first, first + BLOCKS))
-
-        count += await database.run(batch)
+        count += await database.fetchval(f"{'old' if dry_run else 'prune'}_{what}", before, first, first + BLOCKS)
         if tell is not None:
             tell.show(count, min(1.0, (first + BLOCKS) / end))
     if tell is not None:

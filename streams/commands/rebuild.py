@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.commands import options
 from streams.commands.runner import run_command
 from streams.commands.start_at import StartAt, resolve
-from streams.maintenance.rebuild.course import Starts, Wanted, rebuild
+from streams.maintenance.rebuild.course import RebuildRequest, Starts, rebuild
 from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings
 
@@ -91,7 +91,7 @@ def command(
 
     async def main(settings: Settings) -> None:
         starts = None if start == StartAt() else _starts(start)
-        wanted = Wanted(schema, group, starts, seed_from_live, compare, swap, keep_as)
+        wanted = RebuildRequest(schema, group, starts, seed_from_live, compare, swap, keep_as)
         await rebuild(settings, wanted, _tell, on_stop_signals)
 
     run_command(main)

@@ -52,7 +52,9 @@ def command(start: StartAt, only: tuple[int, ...], *, force: bool, dry_run: bool
             raise SettingsError("--partition goes with earliest or a time: offsets name their partitions themselves.")
         info = await find_topic(settings)
         if info is None:
-            raise SettingsError(f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC to the one to read again.")
+            raise SettingsError(
+                f"There is no topic {settings.kafka_topic}", "set KAFKA_TOPIC to the one to read again."
+            )
         async with open_database(settings) as database:
             if not dry_run:
                 await refuse_while_workers_run(settings, force=force, why="they would be set back while they write")
@@ -78,7 +80,7 @@ async def _resolved(settings: Settings, info: TopicInfo, start: StartAt) -> Reso
 
 
 def _chosen(offsets: Mapping[int, int], only: tuple[int, ...], info: TopicInfo) -> dict[int, int]:
-    """The partitions that are meant. Raises SettingsError for one that is not there."""
+    """Return the partitions that are meant. Raises SettingsError for one that is not there."""
     for partition in only:
         if partition not in offsets:
             raise SettingsError(f"--partition {partition}: the topic has 0 to {info.partitions - 1}.")

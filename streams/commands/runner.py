@@ -13,9 +13,10 @@ import asyncpg
 from streams.errors import DatabaseError, HeldError, StreamsError
 from streams.kafka.groups import running_workers
 from streams.postgres.database import Database
+from streams.postgres.migrate import check_schema
 from streams.runtime.logs import print_anywhere, set_up_logging
 from streams.settings import Settings, load_settings
-from streams.text import shown
+from streams.text import printable
 
 
 def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> None:
@@ -32,7 +33,9 @@ def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> 
         sys.stderr.write(f"{error}\n")
         code = error.exit_code
     except asyncpg.PostgresError as error:
-        sys.stderr.write(f"Postgres refuses a value ({error.sqlstate}: {shown(str(error), 300)}): see what it names.\n")
+        sys.stderr.write(
+            f"Postgres refuses a value ({error.sqlstate}: {printable(str(error), 300)}): see what it names.\n"
+        )
         code = DatabaseError.exit_code
     except KeyboardInterrupt:
         code = 130
@@ -41,24 +44,24 @@ def run_command(main: Callable[[Settings], Coroutine[Any, Any, int | None]]) -> 
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database of the settings, checked to hold our schema. Raises DatabaseError, MismatchError, SettingsError."""
+    """Open the database, checked to hold our schema. Raises DatabaseError, MismatchError, SettingsError."""
     database = Database(settings.database_dsn(), settings.sink_schema)
     try:
         await database.start()
-        await database.check()
+        await check_schema(database)
         yield database
     finally:
         await database.close()
 
 
 async def refuse_while_workers_run(settings: Settings, *, force: bool, why: str) -> None:
-    """Raises HeldError where workers of our group run, unless forced; BrokerError."""
+    """Refuse to go on while workers of our group run, unless forced. Raises HeldError, BrokerError."""
     if force:
         return
     workers = await running_workers(settings)
     if workers:
         raise HeldError(
             f"{len(workers)} worker{'s' if len(workers) > 1 else ''} of {settings.sink_group} run (on "
-            f"{', '.join(sorted(set(workers)))}), and {why}: stop them first (a killed one counts for 10 s), or give "
-            "--force."
+            f"{', '.join(sorted(set(workers)))}), and {why}",
+            "stop them first (a killed one counts for 10 s), or give --force.",
         )

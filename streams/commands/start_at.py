@@ -43,13 +43,14 @@ class Resolved:
 
 
 def parse_start(text: str, now: dt.datetime) -> StartAt:
-    """What ``--from`` says. Raises SettingsError with a sentence."""
+    """Return what ``--from`` means. Raises SettingsError."""
     text = text.strip()
     if text.lower() == "earliest":
         return StartAt()
     if text.isdecimal():
         raise SettingsError(
-            f"--from {text} does not say of which partition that offset is: give PARTITION:OFFSET, as in 0:{text[:19]}."
+            f"--from {text} does not say of which partition that offset is",
+            f"give PARTITION:OFFSET, as in 0:{text[:19]}.",
         )
     if all(_PAIR.fullmatch(pair) for pair in text.split(",")):
         return StartAt(offsets=_offsets(text))
@@ -58,7 +59,9 @@ def parse_start(text: str, now: dt.datetime) -> StartAt:
     except ValueError:
         raise SettingsError(f"--from takes {_FORMS}.") from None
     if moment < EPOCH:
-        raise SettingsError(f"--from {moment.isoformat()[:19]}Z is before 1970: no event is that old; give earliest.")
+        raise SettingsError(
+            f"--from {moment.isoformat()[:19]}Z is before 1970: no event is that old.", "Give earliest."
+        )
     if moment > now:
         raise SettingsError(f"--from {moment:%Y-%m-%dT%H:%M:%SZ} lies in the future: no event is that new.")
     return StartAt(time=moment)
@@ -69,7 +72,7 @@ def _offsets(text: str) -> dict[int, int]:
     for pair in text.split(","):
         partition, offset = map(int, pair.split(":"))
         if partition > _PARTITION or offset > _OFFSET:
-            raise SettingsError(f"--from {pair.strip()} is no partition and offset: the numbers are too large.")
+            raise SettingsError(f"--from {pair.strip()} is not a partition and an offset: the numbers are too large.")
         if partition in found:
             raise SettingsError(f"--from names the partition {partition} twice.")
         found[partition] = offset
@@ -79,7 +82,7 @@ def _offsets(text: str) -> dict[int, int]:
 async def resolve(
     consumer: AIOKafkaConsumer, log_starts: Mapping[TopicPartition, int], start: StartAt, *, other: bool = True
 ) -> Resolved:
-    """The offsets at which to begin in the topic, whose log begins at ``log_starts``, within the log.
+    """Return the offsets at which to begin in the topic, whose log begins at ``log_starts``, within the log.
 
     A partition for which no offset is given begins at its log's start, or without ``other`` is left out. A time after
     all that a partition holds is its end. Raises SettingsError for a partition that is not there, or a later offset.

@@ -70,7 +70,7 @@ def command(*, as_json: bool, watch: bool, check: bool) -> None:
 
 
 async def _until_stopped(watching: Coroutine[Any, Any, None]) -> int:
-    """SIGTERM and Ctrl-C are how it ends: the terminal is left as it was."""
+    """Run until SIGTERM or Ctrl-C, and leave the terminal as it was."""
     task = asyncio.create_task(watching)
     on_stop_signals(task.cancel)
     with suppress(asyncio.CancelledError):
@@ -79,14 +79,14 @@ async def _until_stopped(watching: Coroutine[Any, Any, None]) -> int:
 
 
 async def _once(reader: StatusReader) -> Status:
-    """Two looks, a second apart: a rate is a difference."""
+    """Read twice, a second apart: a rate is a difference."""
     await reader.gather()
     await asyncio.sleep(EVERY)
     return await reader.gather()
 
 
 async def _watch(reader: StatusReader) -> None:
-    """Until Ctrl-C. Kafka or Postgres that is away is waited for."""
+    """Show the status until Ctrl-C. Kafka or Postgres that is away is waited for."""
     console = console_for(sys.stdout.isatty())
     if not console.is_terminal:
         while True:
@@ -106,7 +106,7 @@ async def _watch(reader: StatusReader) -> None:
 
 
 async def _watch_json(reader: StatusReader) -> None:
-    """The same, an object a line; what is away is a line with ``error``."""
+    """Print the status as an object a line; what is away is a line with ``error``."""
     while True:
         seen = await _seen(reader)
         click.echo(json.dumps({"error": seen}) if isinstance(seen, str) else _json(seen))
@@ -121,5 +121,5 @@ async def _seen(reader: StatusReader) -> Status | str:
 
 
 def _json(status: Status) -> str:
-    """Nothing but ASCII: what stands in it is strangers'."""
+    """Return JSON of nothing but ASCII: it holds text of strangers."""
     return json.dumps(msgspec.to_builtins(status))

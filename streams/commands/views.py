@@ -19,7 +19,7 @@ from streams.postgres.lexicons import LexiconError
 from streams.postgres.queries import query
 from streams.postgres.sql_text import literal, quoted
 from streams.settings import Settings
-from streams.text import shown
+from streams.text import printable
 
 #: How the comment of a view that this command made begins, before its NSID and a colon: only those may be replaced or
 #: dropped, and only by their own lexicon.
@@ -105,13 +105,13 @@ def list_views(*, as_json: bool) -> None:
 
     async def main(settings: Settings) -> None:
         async with open_database(settings) as database:
-            rows = await database.run(lambda connection: connection.fetch(query("views")))
+            rows = await database.fetch("views")
         if as_json:
             click.echo(json.dumps([dict(row) for row in rows]))
             return
-        width = max((len(shown(row["name"])) for row in rows), default=0)
+        width = max((len(printable(row["name"])) for row in rows), default=0)
         for row in rows:
-            click.echo(f"{shown(row['name']):{width}}  {shown(row['comment'] or '', 300)}")
+            click.echo(f"{printable(row['name']):{width}}  {printable(row['comment'] or '', 300)}")
 
     run_command(main)
 
@@ -125,14 +125,14 @@ def drop(name: str) -> None:
         async def call(connection: Connection) -> None:
             async with connection.transaction():
                 if (await _holder(connection, name)) is None:
-                    raise SettingsError(_FOREIGN.format(shown(name)))
+                    raise SettingsError(_FOREIGN.format(printable(name)))
                 await _drop(connection, name)
 
         async with open_database(settings) as database:
-            if not await database.run(lambda connection: connection.fetchrow(query("relation_called"), name)):
-                raise SettingsError(f"There is no view {shown(name)} in the schema {settings.sink_schema}.")
+            if not await database.fetchrow("relation_called", name):
+                raise SettingsError(f"There is no view {printable(name)} in the schema {settings.sink_schema}.")
             await database.run(call)
-        click.echo(f"dropped {shown(name)}")
+        click.echo(f"dropped {printable(name)}")
 
     run_command(main)
 
@@ -152,17 +152,17 @@ def _views(given: Given, name: str | None) -> list[View]:
 
 
 def _made(view: View, schema: str) -> str:
-    line = f"{schema}.{shown(view.name)}: the records of {view.nsid}, {len(view.columns)} columns"
+    line = f"{schema}.{printable(view.name)}: the records of {view.nsid}, {len(view.columns)} columns"
     if not view.unknown:
         return line
-    return f"{line}; as they stand, because these definitions are not given: {shown(', '.join(view.unknown), 300)}"
+    return f"{line}; as they stand, because these definitions are not given: {printable(', '.join(view.unknown), 300)}"
 
 
 def _say_passed_over(given: Given) -> None:
     """Say which files of a folder gave nothing, if there are some."""
     for why, paths in given.passed_over.items():
         more = f" and {len(paths) - 3:,} more" if len(paths) > 3 else ""
-        click.echo(f"Passed over, {why}: {shown(', '.join(map(str, paths[:3])), 300)}{more}.", err=True)
+        click.echo(f"Passed over, {why}: {printable(', '.join(map(str, paths[:3])), 300)}{more}.", err=True)
 
 
 async def _room(connection: Connection, nsid: str, names: tuple[str, ...], *, replace: bool) -> str:
@@ -179,15 +179,15 @@ async def _room(connection: Connection, nsid: str, names: tuple[str, ...], *, re
     own = next((name for name, holder in taken.items() if holder == nsid), None)
     if own is not None:
         if not replace:
-            raise SettingsError(f"There is a view {shown(own)} of {nsid} already: --replace replaces it.")
+            raise SettingsError(f"There is a view {printable(own)} of {nsid} already", "--replace replaces it.")
         await _drop(connection, own)
         return own
     if free:
         return free[0]
     name, holder = next(iter(taken.items()))
     if holder is None:
-        raise SettingsError(_FOREIGN.format(shown(name)))
-    raise SettingsError(f"{shown(name)} is the view of {shown(holder)}: give another --name.")
+        raise SettingsError(_FOREIGN.format(printable(name)))
+    raise SettingsError(f"{printable(name)} is the view of {printable(holder)}", "give another --name.")
 
 
 async def _holder(connection: Connection, name: str) -> str | None:
@@ -203,4 +203,4 @@ async def _drop(connection: Connection, name: str) -> None:
     try:
         await connection.execute(f"DROP VIEW {quoted(name)}")
     except asyncpg.DependentObjectsStillExistError:
-        raise SettingsError(f"Other views are built on {shown(name)}: drop them first.") from None
+        raise SettingsError(f"Other views are built on {printable(name)}", "drop them first.") from None

@@ -56,9 +56,9 @@ def decode(data: bytes, file: Path) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count("\n".encode(encoding)) + 1
-        raise SettingsError(f"{file}, line {line}: this is no {encoding.upper()}: save the file as UTF-8.") from None
+        raise SettingsError(f"{file}, line {line}: this is no {encoding.upper()}", "save the file as UTF-8.") from None
     if "\0" in text:
-        raise SettingsError(f"{file}, line {_line(text, text.index(chr(0)))}: a NUL stands there: save it as UTF-8.")
+        raise SettingsError(f"{file}, line {_line(text, text.index(chr(0)))}: a NUL stands there", "save it as UTF-8.")
     return text
 
 
@@ -76,7 +76,7 @@ def _check(text: str, file: Path, known: frozenset[str]) -> None:
         leading = len(binding.original.string) - len(binding.original.string.lstrip())
         line = binding.original.line + binding.original.string[:leading].count("\n")
         if binding.error:
-            raise SettingsError(f"{file}, line {line}: this cannot be read: write NAME=value, close every quote.")
+            raise SettingsError(f"{file}, line {line}: this cannot be read", "write NAME=value, close every quote.")
         if binding.key is not None:
             _check_binding(binding, f"{file}, line {line}", known)
 
@@ -84,13 +84,13 @@ def _check(text: str, file: Path, known: frozenset[str]) -> None:
 def _check_binding(binding: Binding, where: str, known: frozenset[str]) -> None:
     assert binding.key is not None
     if not _NAME.fullmatch(binding.key) or (binding.value is None and not _PLAIN_NAME.fullmatch(binding.key)):
-        raise SettingsError(f"{where}: this is no name and value: write NAME=value (a comment begins with #).")
+        raise SettingsError(f"{where}: this is no name and value", "write NAME=value (a comment begins with #).")
     for rest in (binding.value or "").split("\n")[1:]:
         name = rest.strip().removeprefix("export ").partition("=")[0].strip()
         if name.upper() in known:
             raise SettingsError(f"{where}: the quote that begins there is not closed before {name.upper()}.")
     if binding.key.upper() in known and "\n" in (binding.value or "").strip():
-        raise SettingsError(f"{where}: {binding.key.upper()} goes over several lines: is its quote closed?")
+        raise SettingsError(f"{where}: {binding.key.upper()} goes over several lines", "is its quote closed?")
 
 
 def _line(text: str, place: int) -> int:

@@ -11,6 +11,7 @@ from streams.errors import SettingsError
 from streams.messages import Watermark
 from streams.postgres.cursor import read_resume_point
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.settings import Settings
 
 log = structlog.get_logger("streams.ingest")
@@ -35,7 +36,7 @@ async def resume_point(settings: Settings, relay: str) -> ResumePoint:
         return ResumePoint(None, None)
     try:
         await database.start()
-        await database.migrate()
+        await migrate_schema(database)
         point = await read_resume_point(database, topic=settings.kafka_topic, service=settings.cursor_service)
     finally:
         await database.close()

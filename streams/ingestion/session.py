@@ -183,8 +183,10 @@ class IngestSession:
     # -- publishing: one publisher until it fails
     async def _publish_until_done(self, reader: FirehoseReader) -> None:
         freeze_startup_memory()
-        gone = "we wrote to it. Start again to fill a new one, with another SINK_SCHEMA or an emptied one."
-        guard = TopicGuard(self.settings, self.info, self._fail, gone=gone, known=self._written)
+        guard = TopicGuard(
+            self.settings, self.info, self._fail, during="we wrote to it", known=self._written,
+            mend="Start again to fill a new one, with another SINK_SCHEMA or an emptied one.",
+        )  # fmt: skip
         background = (
             self._show(reader, guard), self._guard_retention(), guard.run(), self.pace.run(reader.progress),
             hog_memory(), self._watch_memory(),  # in this order: memory that the hog takes is seen at once
@@ -302,8 +304,8 @@ class IngestSession:
             self._trouble.warning("kafka", str(error))
             return False
         raise MismatchError(
-            f"The topic {self.info.name} was deleted or re-created while we wrote to it: start again "
-            f"to fill a new one, with another SINK_SCHEMA or an emptied one."
+            f"The topic {self.info.name} was deleted or re-created while we wrote to it",
+            "start again to fill a new one, with another SINK_SCHEMA or an emptied one.",
         )
 
     def _not_taken(self, failure: BaseException | None, error: SendError) -> str:

@@ -28,7 +28,7 @@ from aiokafka.errors import (
 from streams.errors import BrokerError
 from streams.runtime.waiting import SAY_EVERY
 from streams.settings import Settings
-from streams.text import shown
+from streams.text import printable
 
 T = TypeVar("T")
 
@@ -151,8 +151,8 @@ async def _refusal(settings: Settings, error: BaseException) -> BrokerError | No
             return broker_error(settings, refused)
         except ssl.SSLCertVerificationError as refused:
             return BrokerError(
-                f"The certificate of Kafka at {host}:{port} is not trusted ({refused.verify_message}): is "
-                "KAFKA_SSL_CAFILE right, and are the servers named as the certificate names them?"
+                f"The certificate of Kafka at {host}:{port} is not trusted ({refused.verify_message})",
+                "is KAFKA_SSL_CAFILE right, and are the servers named as the certificate names them?",
             )
         except (KafkaError, OSError):  # away, or it gives no reason
             continue
@@ -164,19 +164,21 @@ def broker_error(settings: Settings, error: BaseException) -> BrokerError:
     where = settings.bootstrap_servers()
     if isinstance(error, UnsupportedSaslMechanismError):
         mechanism = settings.kafka_sasl_mechanism
-        return BrokerError(f"Kafka at {where} refuses us: KAFKA_SASL_MECHANISM={mechanism} is none of its mechanisms.")
+        return BrokerError(
+            f"Kafka at {where} refuses us", f"KAFKA_SASL_MECHANISM={mechanism} is none of its mechanisms."
+        )
     if isinstance(error, _REFUSED):
         return BrokerError(
-            f"Kafka at {where} refuses us: are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right "
-            f"({shown(str(error), 300)})?"
+            f"Kafka at {where} refuses us",
+            f"are KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD right ({printable(str(error), 300)})?",
         )
     if is_away(error) and settings.kafka_bootstrap_servers is None:
         return BrokerError(
-            f"The embedded Kafka cannot be reached at {where}: start it with `python -m streams.local up`."
+            f"The embedded Kafka cannot be reached at {where}", "start it with `python -m streams.local up`."
         )
     if is_away(error):
         names = "KAFKA_BOOTSTRAP_SERVERS and KAFKA_SECURITY_PROTOCOL"
         if settings.kafka_security_protocol.endswith("SSL"):
             names += " (and KAFKA_SSL_CAFILE, and KAFKA_SSL_CERTFILE where it asks for our certificate)"
-        return BrokerError(f"Kafka cannot be reached at {where}: is it up, and are {names} right?")
+        return BrokerError(f"Kafka cannot be reached at {where}", f"is it up, and are {names} right?")
     return BrokerError(f"Kafka at {where} answered with an error: {error!r}.")

@@ -35,7 +35,7 @@ def check_disk(folder: Path | None, frames: int) -> str:
     usage = shutil.disk_usage(folder)
     if need > usage.free - usage.total * _MARGIN:
         raise DiskError(
-            f"The range takes about {need / 1e9:.1f} GB in Kafka, and {folder} has {usage.free / 1e9:.1f} GB free: "
-            f"ask for fewer days, keep less with INGEST_COLLECTIONS, or use a broker with more disk."
+            f"The range takes about {need / 1e9:.1f} GB in Kafka, and {folder} has {usage.free / 1e9:.1f} GB free",
+            "ask for fewer days, keep less with INGEST_COLLECTIONS, or use a broker with more disk.",
         )
     return f"about {need / 1e9:.1f} GB of the broker's disk, which has {usage.free / 1e9:.1f} GB free"

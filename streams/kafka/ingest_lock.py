@@ -141,7 +141,7 @@ async def _wait_until_held(candidate: _Candidate, topic: str, *, standby: bool) 
                      "standing by" if standby else f"waiting {SESSION + 5:.0f} s in case it is dead")  # fmt: skip
         if not standby and asyncio.get_running_loop().time() > deadline:
             raise HeldError(
-                f"Another ingest holds the topic {topic}: {candidate.holder}. Stop it first, or let it work."
+                f"Another ingest holds the topic {topic}: {candidate.holder}.", "Stop it first, or let it work."
             )
         candidate.changed.clear()
         try:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from streams.errors import MismatchError
-from streams.messages import DeadLetter, Watermark, dead_payload, decode_control, decode_message
+from streams.messages import DeadLetter, LetterKind, Watermark, dead_payload, decode_control, decode_message
 
 #: Bytes of the record that the letter keeps: all of it would be as large.
 KEPT: Final = 16 * 1024
@@ -39,7 +39,7 @@ def letter_for(record: RefusedRecord, run: Watermark | None, topic: str) -> Dead
     return DeadLetter(
         relay=run.relay, run=run.run, seq=seq, did=record.key.decode(errors="replace"),
         reason=f"{what}: the record is too large for the topic: {len(record.value)} bytes",
-        payload=dead_payload(record.value[:KEPT]),
+        payload=dead_payload(record.value[:KEPT]), letter_kind=LetterKind.OPERATION,
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def _shorter(record: RefusedRecord, topic: str) -> DeadLetter:
     letter = decode_control(record.value) if record.key is None else None
     if not isinstance(letter, DeadLetter) or not letter.payload:
         raise MismatchError(
-            f"The topic {topic} refuses a message of {len(record.value)} bytes for its size: "
-            "its max.message.bytes, or the broker's message.max.bytes, must be larger."
+            f"The topic {topic} refuses a message of {len(record.value)} bytes for its size",
+            "its max.message.bytes, or the broker's message.max.bytes, must be larger.",
         )
     return msgspec.structs.replace(letter, payload="")

@@ -27,7 +27,7 @@ from streams.errors import MismatchError
 from streams.kafka.oversized import RefusedRecord, letter_for
 from streams.kafka.producer import BATCH_BYTES, DID_CACHE, LONGEST_KEPT, close_producer, make_producer
 from streams.kafka.topic import TopicInfo, partition_for
-from streams.messages import ControlMessage, Position, Watermark, encode_control
+from streams.messages import ControlMessage, StreamPosition, Watermark, encode_control
 from streams.runtime.drills import IngestPoint, crash_point
 from streams.settings import Settings
 
@@ -202,7 +202,7 @@ class Publisher:
         self.unacknowledged = 0
         self.full = False
         self.failure: BaseException | None = None
-        self.durable: Position | None = None
+        self.durable: StreamPosition | None = None
         self._failed: asyncio.Future[None]
         self._lanes: list[_Lane] = []
         #: The last batch of each lane when its watermark was acknowledged.
@@ -210,8 +210,8 @@ class Publisher:
         self._on_change = on_change
         self._where: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._make_watermark: Callable[[Position], Watermark] | None = None
-        self._position: Callable[[], Position] | None = None
+        self._make_watermark: Callable[[StreamPosition], Watermark] | None = None
+        self._position: Callable[[], StreamPosition] | None = None
         self._writing_watermarks = asyncio.Lock()
         self._lane = _Lane if takes is None else _CarefulLane
         self._on_buried = on_buried
@@ -264,7 +264,9 @@ class Publisher:
             self._fill()
 
     # -- watermarks
-    def begin_run(self, make_watermark: Callable[[Position], Watermark], position: Callable[[], Position]) -> None:
+    def begin_run(
+        self, make_watermark: Callable[[StreamPosition], Watermark], position: Callable[[], StreamPosition]
+    ) -> None:
         """Begin a run. ``make_watermark`` makes its watermarks; ``position``: up to where everything was added."""
         self._make_watermark = make_watermark
         self._position = position
@@ -358,14 +360,14 @@ class Publisher:
     def re_created(self) -> MismatchError:
         """Return the error for a topic whose offsets go back."""
         return MismatchError(
-            f"The topic {self.topic} was re-created while we wrote to it: start again to fill the new one, "
-            "with another SINK_SCHEMA or an emptied one."
+            f"The topic {self.topic} was re-created while we wrote to it",
+            "start again to fill the new one, with another SINK_SCHEMA or an emptied one.",
         )
 
     def bury(self, record: RefusedRecord) -> None:
         """Append a dead letter in the place of a record that the topic cannot hold. Raises MismatchError."""
         make = self._make_watermark
-        self.control(letter_for(record, make(Position(0, None)) if make is not None else None, self.topic))
+        self.control(letter_for(record, make(StreamPosition(0, None)) if make is not None else None, self.topic))
         self._on_buried()
 
     def written_whole(self, batch: _Batch) -> None:

@@ -37,5 +37,6 @@ class Refusals:
         if self._times >= MOST_REFUSALS:
             raise BrokerError(
                 f"Kafka refuses what we send to the topic {topic}, {self._times} times for the same reason "
-                f"({failure!r}): look at the topic's settings, our user's rights and the broker's log."
+                f"({failure!r})",
+                "look at the topic's settings, our user's rights and the broker's log.",
             )

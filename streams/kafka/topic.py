@@ -153,7 +153,7 @@ async def wait_for_topic(admin: AIOKafkaAdminClient, name: str) -> TopicInfo:
     deadline = asyncio.get_running_loop().time() + APPEAR_TIMEOUT
     while (info := await describe_topic(admin, name)) is None:
         if asyncio.get_running_loop().time() > deadline:
-            raise BrokerError(f"The topic {name} was created and does not appear: look at the broker's log.")
+            raise BrokerError(f"The topic {name} was created and does not appear", "look at the broker's log.")
         await asyncio.sleep(0.1)
     return info
 
@@ -216,5 +216,6 @@ def check_partitions(info: TopicInfo, expected: int) -> None:
     if info.partitions != expected:
         raise MismatchError(
             f"The topic {info.name} has {info.partitions} partitions and had {expected}: keys are no longer where they "
-            f"were. Make a new topic with the number that you want and copy the events into it."
+            "were.",
+            "Make a new topic with the number that you want and copy the events into it.",
         )

@@ -33,8 +33,8 @@ SAY_SECONDS: Final = 60.0
 class TopicGuard:
     """The guard of a topic, checked every few seconds. ``on_fault`` gets the errors that no waiting mends.
 
-    ``gone``: what to say of a topic that was deleted or re-created, after "while". ``known``: by partition, an offset
-    that its end has reached, as far as the caller knows.
+    The fault of a topic that was deleted or re-created says during what ("we read it") and how to mend it.
+    ``known``: by partition, an offset that its end has reached, as far as the caller knows.
     """
 
     def __init__(
@@ -43,12 +43,14 @@ class TopicGuard:
         info: TopicInfo,
         on_fault: Callable[[BaseException], None],
         *,
-        gone: str,
+        during: str,
+        mend: str,
         known: Callable[[], Mapping[int, int]],
     ) -> None:
         self._settings = settings
         self._info = info
-        self._gone = gone
+        self._during = during
+        self._mend = mend
         self._known = known
         self._on_fault = on_fault
         self._missing = 0
@@ -99,7 +101,9 @@ class TopicGuard:
             return
         self._missing += 1
         if self._missing >= MISSING_LOOKS:
-            raise MismatchError(f"The topic {self._info.name} is gone: it was deleted while {self._gone}")
+            raise MismatchError(
+                f"The topic {self._info.name} is gone: it was deleted while {self._during}.", self._mend
+            )
 
     async def _check_ends(self) -> None:
         """Check that no partition is shorter than before: the topic was then re-created between two checks."""
@@ -108,7 +112,7 @@ class TopicGuard:
             found: dict[TopicPartition, int] = await consumer.end_offsets(tps)
         ends = {tp.partition: end for tp, end in found.items()}
         if any(end < max(self._ends.get(p, 0), known.get(p, 0)) for p, end in ends.items()):
-            raise MismatchError(f"The topic {self._info.name} was re-created while {self._gone}")
+            raise MismatchError(f"The topic {self._info.name} was re-created while {self._during}.", self._mend)
         self._ends = ends
 
     async def _note_away(self, error: BaseException) -> None:

@@ -148,7 +148,7 @@ async def check_limits(settings: Settings, info: TopicInfo, *, quiet: bool = Fal
     a broker that is too old.
     """
     if not quiet and await is_too_old(settings):
-        raise BrokerError(f"Kafka at {settings.bootstrap_servers()} is older than {OLDEST}: use a newer one.")
+        raise BrokerError(f"Kafka at {settings.bootstrap_servers()} is older than {OLDEST}", "use a newer one.")
     configs = await asked(settings, lambda admin: _configs_or_none(admin, info.name))
     if configs is None:
         return MAX_MESSAGE_BYTES
@@ -157,8 +157,8 @@ async def check_limits(settings: Settings, info: TopicInfo, *, quiet: bool = Fal
     if fatal:
         changes = ",".join(dict.fromkeys(fault.mend for fault in fatal))
         raise MismatchError(
-            f"The topic {info.name} cannot be used as it is: {'; '.join(fault.text for fault in fatal)}. "
-            f"Mend it: {command(settings, info.name, changes)}"
+            f"The topic {info.name} cannot be used as it is: {'; '.join(fault.text for fault in fatal)}.",
+            f"Mend it: {command(settings, info.name, changes)}",
         )
     for fault in () if quiet else faults:
         log.warning("the topic %s: %s (%s)", info.name, fault.text, command(settings, info.name, fault.mend))

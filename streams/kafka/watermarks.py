@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from streams.errors import MismatchError
 from streams.kafka.client import broker_error
 from streams.kafka.log_end import LogEnd
 from streams.kafka.topic import TopicInfo, check_partitions, read_from, reader
-from streams.messages import FORMAT_VERSION, Watermark, decode_control
+from streams.messages import UNDECODABLE, Watermark, check_version, decode_control
 from streams.settings import Settings
 
 #: How many messages before the end are looked through first; then ten times as many, and so on.
 _FIRST_LOOK: Final = 200
-
-
-class _Version(msgspec.Struct):
-    kind: Literal["watermark"]
-    run: int
-    version: int = FORMAT_VERSION
-
-
-_decode_version: Final = msgspec.json.Decoder(_Version).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +113,9 @@ def as_watermark(value: bytes | None) -> Watermark | None:
     """
     if value is None or b'"watermark"' not in value:
         return None
+    check_version(value)
     try:
-        # A newer format's watermark may not be readable as ours.
-        check_version(_decode_version(value).version)
         message = decode_control(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None
     return message if isinstance(message, Watermark) else None
-
-
-def check_version(version: int) -> None:
-    """Refuse a format that is newer than this code. Raises MismatchError."""
-    if version > FORMAT_VERSION:
-        raise MismatchError(
-            f"The topic's format has version {version}, this program knows up to {FORMAT_VERSION}: "
-            "upgrade atproto-streams."
-        )

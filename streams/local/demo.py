@@ -52,7 +52,7 @@ class DemoRelay:
             self.url = json.loads(line)["url"]
         except (ValueError, KeyError):
             raise RelayError(
-                "The development relay did not start: run `python -m streams.simulator` to see why."
+                "The development relay did not start", "run `python -m streams.simulator` to see why."
             ) from None
 
     async def stop(self) -> None:
@@ -89,7 +89,7 @@ async def _drop_topics(settings: Settings) -> None:
             if await describe_topic(admin, settings.kafka_topic) is None:
                 return
             await asyncio.sleep(0.2)
-    raise MismatchError(f"The broker does not remove the topic {settings.kafka_topic}: remove it yourself.")
+    raise MismatchError(f"The broker does not remove the topic {settings.kafka_topic}", "remove it yourself.")
 
 
 async def _drop_schema(settings: Settings) -> None:

@@ -15,7 +15,7 @@ from streams.settings import Settings, read_stack_state
 from streams.sources.firehose.relay import relay_name
 from streams.status.lag import Holdings, SinkLag
 from streams.status.process import order_text
-from streams.text import shown
+from streams.text import printable
 from streams.ui.terminal.config import redacted
 
 LINE_EVERY: Final = 5.0
@@ -57,7 +57,7 @@ class Display:
             self._tell(f"asked: {asked}; the relay keeps from {keeps}; mode: {line.get('mode')}")
         elif line.get("level") in {"warning", "error", "critical"} or str(event).startswith("disk"):
             more = " ".join(f"{k}={v}" for k, v in line.items() if k not in {"event", "level", "timestamp"})
-            self._tell(shown(f"{event} {more}".strip(), 400))
+            self._tell(printable(f"{event} {more}".strip(), 400))
 
     def show(self, lag: SinkLag) -> None:
         """Show both."""
@@ -118,14 +118,14 @@ def summary(settings: Settings, lag: SinkLag, holdings: Holdings, display: Displ
     """Return the summary of a run that is done."""
     ingest = display.ingest
     rows = sum(count for _, count in holdings.collections)
-    named = ", ".join(f"{shown(name)} {count:,}" for name, count in holdings.collections[:_MOST])
+    named = ", ".join(f"{printable(name)} {count:,}" for name, count in holdings.collections[:_MOST])
     more = len(holdings.collections) - _MOST
     dead = sum(count for _, count in holdings.dead_letters)
     rate = display.received / display.seconds
     known = holdings.covered_from is not None and holdings.covered_to is not None
     covered = f"{_time(holdings.covered_from)} to {_time(holdings.covered_to)} (UTC)" if known else "not known"
     order = order_text(ingest.get("passed_over") or 0, ingest.get("out_of_order") or 0)
-    gaps = [f"{_time(begin)} to {_time(end)}: {shown(reason, 200)}" for begin, end, reason in holdings.gaps[:5]]
+    gaps = [f"{_time(begin)} to {_time(end)}: {printable(reason, 200)}" for begin, end, reason in holdings.gaps[:5]]
     lines = [
         "",
         f"Done: {display.received:,} events in {display.seconds:.1f} s ({rate:,.0f} events/s).",
@@ -139,7 +139,7 @@ def summary(settings: Settings, lag: SinkLag, holdings: Holdings, display: Displ
         f"  gaps          {len(holdings.gaps)}",
         *(f"                {gap}" for gap in gaps),
         f"  dead letters  {dead:,}",
-        *(f"                {count:,} × {shown(reason)}" for reason, count in holdings.dead_letters[:5]),
+        *(f"                {count:,} × {printable(reason)}" for reason, count in holdings.dead_letters[:5]),
         f"  data          schema {settings.sink_schema} in {redacted(settings.database_dsn())}",
         "",
         "A query to try (the most liked posts):",

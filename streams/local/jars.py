@@ -89,7 +89,7 @@ def _cache_folder() -> Path:
 
 def missing_extra(setting: str) -> SettingsError:
     """The sentence for someone who installed the product without the embedded stack."""
-    return SettingsError(f"The embedded stack is not installed: {INSTALL}, or set {setting} to your own.")
+    return SettingsError("The embedded stack is not installed", f"{INSTALL}, or set {setting} to your own.")
 
 
 def _fingerprint(jars: list[Jar]) -> str:
@@ -141,8 +141,8 @@ def _fetch(maven: Any, folder: Path, jar: Jar) -> None:  # noqa: ANN401 (jgo has
             return
         found.unlink()
     raise StreamsError(
-        f"{jar.name} could not be downloaded ({reason[:200]}): "
-        "try again with a network, or set KAFKA_BOOTSTRAP_SERVERS to your own broker."
+        f"{jar.name} could not be downloaded ({reason[:200]})",
+        "try again with a network, or set KAFKA_BOOTSTRAP_SERVERS to your own broker.",
     )
 
 
@@ -162,7 +162,8 @@ def find_java() -> str:
         if java is not None and _java_major(java) >= LEAST_JAVA:
             return java
     raise SettingsError(
-        f"No Java {LEAST_JAVA} or newer for the embedded broker: {INSTALL}, or set KAFKA_BOOTSTRAP_SERVERS to your own."
+        f"No Java {LEAST_JAVA} or newer for the embedded broker",
+        f"{INSTALL}, or set KAFKA_BOOTSTRAP_SERVERS to your own.",
     )
 
 

@@ -150,7 +150,7 @@ class Broker:
         )
         words = last_words(log, _TELLING, self._marks.get(log, 0))
         if "No space left" in words or shutil.disk_usage(self.config.parent).free < _NO_ROOM:
-            return DiskError(f"The disk of the embedded Kafka is full: make room below {self.data} (log: {log}).")
+            return DiskError("The disk of the embedded Kafka is full", f"make room below {self.data} (log: {log}).")
         return BrokerError(f"The embedded Kafka did not start: {words} (log: {log}).")
 
 
@@ -283,8 +283,8 @@ class Kafka:
         size = facts.setdefault("brokers", len(self.brokers))
         if size != len(self.brokers):
             raise BrokerError(
-                f"The folder {self.folder} holds a cluster of {size} brokers, "
-                f"not {len(self.brokers)}: take another folder."
+                f"The folder {self.folder} holds a cluster of {size} brokers, not {len(self.brokers)}",
+                "take another folder.",
             )
         facts.setdefault("cluster_id", _new_cluster_id())
         if not self.pids():

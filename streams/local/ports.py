@@ -34,4 +34,4 @@ def choose(count: int, keep: Collection[int] = ()) -> list[int]:
             free.append(port)
             if len(free) == count:
                 return free
-    raise StreamsError(f"No free port between {RANGE.start} and {RANGE.stop} on {LOOPBACK}: end what holds them.")
+    raise StreamsError(f"No free port between {RANGE.start} and {RANGE.stop} on {LOOPBACK}", "end what holds them.")

@@ -232,8 +232,8 @@ class Postgres:
         ours = run.stdout.split()[-1].split(".")[0]
         if made_by != ours:
             raise DatabaseError(
-                f"{self.data} is not a data folder of Postgres {ours} (it says {made_by}): "
-                "move it away or take another folder."
+                f"{self.data} is not a data folder of Postgres {ours} (it says {made_by})",
+                "move it away or take another folder.",
             )
 
     def _end_orphans(self) -> None:
@@ -299,7 +299,7 @@ class Postgres:
         words = last_words(self.log, _TELLING, mark)
         if "No space left" in words:
             return DiskError(
-                f"The disk of the embedded Postgres is full: make room below {self.data} (log: {self.log})."
+                "The disk of the embedded Postgres is full", f"make room below {self.data} (log: {self.log})."
             )
         return DatabaseError(f"The embedded Postgres did not start: {words} (log: {self.log}).")
 

@@ -65,8 +65,8 @@ def check_folder(folder: Path) -> None:
         wrong = f"{size} bytes, and {_LONGEST} are the most"
     if wrong is not None:
         raise SettingsError(
-            f"LOCAL_DIR: {ascii(text)[:200]} has {wrong}: the embedded Kafka and Postgres cannot use it; "
-            "take another folder."
+            f"LOCAL_DIR: {ascii(text)[:200]} has {wrong}, which the embedded Kafka and Postgres cannot use",
+            "take another folder.",
         )
 
 

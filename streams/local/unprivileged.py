@@ -34,8 +34,8 @@ def as_nobody(paths: Iterable[Path]) -> dict[str, Any]:
     capability = _search_capability()
     if capability is None:
         raise DatabaseError(
-            f"Postgres does not run as root, and the user {USER} may not enter {closed}: "
-            "work as another user or in another folder (LOCAL_DIR), or set DATABASE_URL."
+            f"Postgres does not run as root, and the user {USER} may not enter {closed}",
+            "work as another user or in another folder (LOCAL_DIR), or set DATABASE_URL.",
         )
     return {"preexec_fn": _become_nobody(capability)}
 

@@ -37,9 +37,21 @@ from streams.kafka.topic import (
     read_from,
     reader,
 )
-from streams.kafka.watermarks import TopicState, check_version, read_state
+from streams.kafka.watermarks import TopicState, read_state
 from streams.maintenance.progress import Progress
-from streams.messages import CONTROL_KINDS, EVENT_KINDS, Gap, RepoEnd, Run, Watermark, decode_control, encode_control
+from streams.messages import (
+    CONTROL_KINDS,
+    EVENT_KINDS,
+    UNDECODABLE,
+    Gap,
+    GapKind,
+    RepoEnd,
+    Run,
+    Watermark,
+    check_version,
+    decode_control,
+    encode_control,
+)
 from streams.settings import Settings
 
 #: Share of BACKFILL_MAX_MEMORY_MB for what was fetched, for open batches, and for what is not acknowledged: each.
@@ -49,20 +61,18 @@ CHUNK: Final = 4000
 #: Messages of a target's partitions that are looked at, to tell an unfinished copy from somebody else's topic.
 _LOOK: Final = 200
 _TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class _Envelope(msgspec.Struct):
+class _AnyMessage(msgspec.Struct):
     kind: str
-    version: int = 0
 
 
-_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
+_decode_any: Final = msgspec.json.Decoder(_AnyMessage).decode
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy did. ``mark`` is where the ingest goes on."""
+    """The result of a copy. ``mark`` is where the ingest goes on."""
 
     target: TopicInfo
     messages: int
@@ -79,10 +89,10 @@ async def copy_topic(
     No ingest may write either topic meanwhile. Raises SettingsError, BrokerError, MismatchError, HeldError, DiskError.
     """
     if not _TOPIC_NAME.fullmatch(target_name) or target_name == settings.kafka_topic:
-        raise SettingsError(f"{target_name!r} cannot be the target: give the name of a new topic.")
+        raise SettingsError(f"{target_name!r} cannot be the target", "give the name of a new topic.")
     info = await find_topic(settings)
     if info is None:
-        raise SettingsError(f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC to the one to copy.")
+        raise SettingsError(f"There is no topic {settings.kafka_topic}", "set KAFKA_TOPIC to the one to copy.")
     source_lock, target_lock = _Lock(settings.kafka_topic), _Lock(target_name)
     try:
         async with ingest_lock(settings, standby=False, on_lost=source_lock.lose):
@@ -93,15 +103,15 @@ async def copy_topic(
                 place = _Place(settings, info, into)
                 return await _Copy(place, target, [source_lock, target_lock], tell).run(state)
     except KafkaError as error:
-        raise BrokerError(
-            f"{broker_error(settings, error)} Then copy again: {target_name} has no watermark before it is whole."
-        ) from None
+        fault = broker_error(settings, error)
+        again = f"Then copy again: {target_name} has no watermark before it is whole."
+        raise BrokerError(fault.what, f"{fault.mend} {again}".strip()) from None
 
 
 async def _target_settings(
     settings: Settings, info: TopicInfo, name: str, partitions: int | None, retention_hours: int | None
 ) -> Settings:
-    """The settings under which the target is written. It keeps its events as long as the source does."""
+    """Return the settings under which the target is written. It keeps its events as long as the source does."""
     if retention_hours is None:
         async with admin_client(settings) as admin:
             retention = await topic_retention(admin, info.name)
@@ -118,7 +128,7 @@ async def _target_settings(
 
 
 class _Lock:
-    """Whether a topic is still ours to write."""
+    """Holds a topic: nobody else writes it."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -129,7 +139,7 @@ class _Lock:
 
     def check(self) -> None:
         if self.lost:
-            raise HeldError(f"An ingest took the topic {self.topic} over while the copy was frozen: start it again.")
+            raise HeldError(f"An ingest took the topic {self.topic} over while the copy was frozen", "start it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +174,8 @@ class _Copy:
         if mark is None:
             raise MismatchError(
                 f"The topic {self._source.name} holds no watermark in some partition, so nobody could resume from its "
-                f"copy: run the ingest once, then copy."
+                "copy",
+                "run the ingest once, then copy.",
             )
         held = await read_state(self._into, self._target, unfinished=True)
         half = self._check_held(held, mark)
@@ -196,8 +207,8 @@ class _Copy:
         if same and first.run <= mark.run:
             return first
         raise MismatchError(
-            f"The topic {self._target.name} holds watermarks: it is a finished copy, or an ingest writes it. "
-            f"To copy again give the name of a new topic, or delete this one first."
+            f"The topic {self._target.name} holds watermarks: it is a finished copy, or an ingest writes it.",
+            "To copy again give the name of a new topic, or delete this one first.",
         )
 
     async def _check_ours(self) -> None:
@@ -210,12 +221,12 @@ class _Copy:
         values = [message.value for batch in looked.values() for message in batch]
         if values and not any(_is_ours(value) for value in values):
             raise MismatchError(
-                f"The topic {self._target.name} holds messages that are not ours: give the name of a new topic."
+                f"The topic {self._target.name} holds messages that are not ours", "give the name of a new topic."
             )
 
     # -- reading
     async def _copy(self) -> None:
-        """Everything from the source's start to its end as it is now."""
+        """Copy everything from the source's start to its end as it is now."""
         share = max(64 * 1024, min(1024 * 1024, self._share // self._source.partitions))
         sizes = {"partition_bytes": share, "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
         async with reader(self._settings, self._source.partitions, **sizes) as (consumer, tps):
@@ -260,14 +271,14 @@ class _Copy:
             if end < ends[tp]:
                 raise MismatchError(
                     f"{tp.topic}/{tp.partition} ended at the offset {ends[tp]} and ends at {end} now: its broker lost "
-                    f"messages, or it was made anew, while it was copied. {self._target.name} is unfinished: run the "
-                    f"ingest once, which takes what is lost again, then copy again."
+                    f"messages, or it was made anew, while it was copied. {self._target.name} is unfinished",
+                    "run the ingest once, which takes what is lost again, then copy again.",
                 )
 
     async def _fetch(
         self, consumer: AIOKafkaConsumer, todo: dict[TopicPartition, int], ends: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, Any]:
-        """The next messages. What retention took from before our position is a gap of the copy."""
+        """Return the next messages. What retention took from before our position is a gap of the copy."""
         try:
             found: dict[TopicPartition, Any] = await consumer.getmany(timeout_ms=1000, max_records=CHUNK)
             return found
@@ -281,13 +292,13 @@ class _Copy:
                     reason = f"{tp.topic}/{tp.partition} lost the offsets {position} to {start - 1} while it was copied"
                     self._tell(f"{reason} (retention): a gap")
                     gap = Gap(relay=self._mark.relay, run=self._mark.run, from_seq=None, to_seq=None, from_time=None,
-                              to_time=None, reason=reason)  # fmt: skip
+                              to_time=None, reason=reason, gap_kind=GapKind.LOST_IN_COPY)  # fmt: skip
                     self._held_back.append(encode_control(gap))
                     todo[tp] = start
             return {}
 
     def _take(self, messages: Sequence[Any], end: int) -> None:
-        """The hot path: each message into the open batch of its partition."""
+        """Put each message into the open batch of its partition. The hot path."""
         producer = self._producer
         now_ms = time.time_ns() // 1_000_000
         for message in messages:
@@ -304,14 +315,12 @@ class _Copy:
             producer.add(lane, key, value, now_ms, message.headers)
 
     def _control(self, value: bytes | None) -> tuple[Lane | None, bytes | None]:
-        """Where a message without a key goes, and as what; None: not now. Raises MismatchError for a newer format."""
+        """Return where a message without a key goes, and as what; None: not now. Raises MismatchError."""
         first = self._producer.lanes[0]
+        check_version(value or b"")
         try:
-            envelope = _decode_envelope(value or b"")
-            if envelope.kind in CONTROL_KINDS:
-                check_version(envelope.version)
             control = decode_control(value or b"")
-        except _UNDECODABLE:
+        except UNDECODABLE:
             return first, value  # not ours: a dead letter there too
         if isinstance(control, Watermark):
             return None, None
@@ -325,14 +334,14 @@ class _Copy:
 
     # -- writing
     async def _finish(self) -> None:
-        """The rest, and what was held back."""
+        """Write the rest, and what was held back."""
         await self._producer.wait_acknowledged()
         for value in self._held_back:
             self._producer.add_control(value, 0)
         await self._producer.wait_acknowledged()
 
     async def _write_marks(self, mark: Watermark, there: Container[int]) -> None:
-        """One watermark for each partition that has none. Everything is acknowledged already."""
+        """Write a watermark to each partition that has none. Everything is acknowledged already."""
         for lock in self._locks:
             lock.check()
         value = encode_control(mark)
@@ -345,6 +354,6 @@ class _Copy:
 
 def _is_ours(value: bytes | None) -> bool:
     try:
-        return _decode_envelope(value or b"").kind in EVENT_KINDS | CONTROL_KINDS
-    except _UNDECODABLE:
+        return _decode_any(value or b"").kind in EVENT_KINDS | CONTROL_KINDS
+    except UNDECODABLE:
         return False

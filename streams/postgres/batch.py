@@ -14,26 +14,28 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from streams.errors import MismatchError
 from streams.messages import (
-    FORMAT_VERSION,
     MAX_DEAD_PAYLOAD,
+    UNDECODABLE,
     Commit,
     DeadLetter,
     Gap,
+    LetterKind,
     Message,
     Run,
     Watermark,
+    check_version,
     decode_control,
     decode_message,
 )
 from streams.protocol.syntax import is_did, is_nsid, is_rkey
 from streams.protocol.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
-from streams.text import shown
+from streams.text import printable
 
 #: A rev may be so far ahead of both the frame's time and ours, in µs; further, it would block its key for ever.
 MAX_AHEAD_US: Final = 3_600_000_000
@@ -52,21 +54,10 @@ MAX_REMEMBERED: Final = 10_000
 _STORED, _FILTERED, _INVALID = 1, 2, 3
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _NUMBER: Final = re.compile(rb'"(seq|time_us)": ?(\d{1,18})\b')
-#: What msgspec raises for bytes that are no message of ours (a deeply nested record ends its recursion).
-_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class _Version(msgspec.Struct):
-    kind: str
-    run: int
-    version: int
-
-
-_decode_version: Final = msgspec.json.Decoder(_Version).decode
-
-
-class Record(Protocol):
-    """What is needed of a Kafka record."""
+class TopicRecord(Protocol):
+    """A Kafka record, as far as the sink reads it."""
 
     @property
     def offset(self) -> int: ...  # noqa: D102
@@ -78,7 +69,22 @@ class Record(Protocol):
 
 #: did, collection, rkey, rev, cid, record (JSON), seq, time (µs), offset; cid and record are None for a tombstone.
 Row = tuple[str, str, str, str, str | None, str | None, int | None, int, int]
-Columns = list[tuple[Any, ...]]
+
+
+class RecordColumns(NamedTuple):
+    """Record rows as columns, in the order of ``Row``."""
+
+    dids: tuple[str, ...] = ()
+    collections: tuple[str, ...] = ()
+    rkeys: tuple[str, ...] = ()
+    revs: tuple[str, ...] = ()
+    cids: tuple[str | None, ...] = ()
+    bodies: tuple[str | None, ...] = ()
+    seqs: tuple[int | None, ...] = ()
+    times: tuple[int, ...] = ()
+    offsets: tuple[int, ...] = ()
+
+
 #: What was said last of an account, in each sequence of the relay.
 States = dict[tuple[str, int | None], dict[str, Any]]
 
@@ -113,13 +119,13 @@ class Batch:
     #: Stage of the next record of an account, where it is not the first.
     stage_of: dict[str, int] = field(default_factory=dict)
 
-    def columns(self) -> Columns:
-        """The record rows as columns: stage by stage, in key order. The last column is the offset."""
+    def columns(self) -> RecordColumns:
+        """Return the record rows as columns: stage by stage, in key order."""
         rows = [row for stage in self.stages for row in sorted(stage.rows.values())]
-        return list(zip(*rows, strict=True)) if rows else [()] * 9
+        return RecordColumns(*zip(*rows, strict=True))
 
     def extras(self) -> str | None:
-        """Everything but the records, as the JSON that ``apply_batch`` reads; None where there is nothing else."""
+        """Return everything but the records, as the JSON that ``apply_batch`` reads; None where that is nothing."""
         extras: dict[str, Any] = {}
         if self.handles:
             extras["handles"] = list(self.handles.values())
@@ -148,8 +154,8 @@ class BatchBuilder:
         self._keep = keep
         self._fates: dict[str, int] = {}
 
-    def build(self, records: Sequence[Record], now_us: int) -> Batch:  # noqa: PLR0912, PLR0915 (no calls on the hot path)
-        """The batch of consecutive messages of one partition; ``now_us`` is the present in µs since the epoch.
+    def build(self, records: Sequence[TopicRecord], now_us: int) -> Batch:  # noqa: PLR0912, PLR0915 (no calls on the hot path)
+        """Return the batch of consecutive messages of one partition; ``now_us`` is the present in µs since the epoch.
 
         Raises MismatchError where the topic's format is newer than this program, or two topics' messages are mixed.
         """
@@ -166,8 +172,8 @@ class BatchBuilder:
             batch.received += 1
             try:
                 event = decode_message(value or b"")
-            except _UNDECODABLE as error:
-                _bury(batch, message, f"not an event of ours: {shown(str(error))}", _glimpse(message))
+            except UNDECODABLE as error:
+                _bury(batch, message, f"not an event of ours: {printable(str(error))}", _glimpse(message))
                 continue
             commit, did, time = event.commit, event.did, event.time_us
             if commit is None or did is None or time is None or event.kind != "commit":
@@ -206,7 +212,7 @@ class BatchBuilder:
                     _bury(batch, message, _bad_record(commit, body), event)
                     continue
                 if commit.operation not in ("create", "update"):
-                    _bury(batch, message, f"unknown operation {shown(commit.operation)!r}", event)
+                    _bury(batch, message, f"unknown operation {printable(commit.operation)!r}", event)
                     continue
                 # Most records hold no backslash; jsonb cannot hold a NUL.
                 if "\\" in body and "\\u0000" in body:
@@ -220,7 +226,7 @@ class BatchBuilder:
         return batch
 
     def _judge(self, collection: str) -> int:
-        """Whether records of the collection are stored; the answer is remembered."""
+        """Return what becomes of the collection's records; the answer is remembered."""
         if not is_nsid(collection):
             return _INVALID
         fate = _STORED if self._keep is None or self._keep(collection) else _FILTERED
@@ -231,17 +237,17 @@ class BatchBuilder:
 
 
 def payload(value: bytes | None) -> str:
-    """A message's value as a dead letter's payload: base64, cut to MAX_DEAD_PAYLOAD bytes."""
+    """Return a message's value as a dead letter's payload: base64, cut to MAX_DEAD_PAYLOAD bytes."""
     return base64.b64encode((value or b"")[:MAX_DEAD_PAYLOAD]).decode("ascii")
 
 
 def _indexable(did: str | None) -> str | None:
-    """A dead letter's account: looked up by an index, which holds no longer text than a DID."""
+    """Return a dead letter's account, where it is a DID: the index that finds it holds no longer text."""
     return did if did is not None and is_did(did) else None
 
 
-def _glimpse(message: Record) -> Message:
-    """What a message that cannot be decoded says of itself: whose it is, for erasure; and which one, for replays."""
+def _glimpse(message: TopicRecord) -> Message:
+    """Return what can be read of a message that cannot be decoded: its account, for erasure; its seq, for replays."""
     did = (message.key or b"").decode("utf-8", "replace")
     found = {match[1]: int(match[2]) for match in _NUMBER.finditer((message.value or b"")[:4096])}
     return Message("", did if is_did(did) else None, found.get(b"time_us"), found.get(b"seq"))
@@ -251,7 +257,7 @@ def _did(event: dict[str, Any]) -> str:
     return str(event["did"])
 
 
-def _bury(batch: Batch, message: Record, reason: str, event: Message | None = None) -> None:
+def _bury(batch: Batch, message: TopicRecord, reason: str, event: Message | None = None) -> None:
     """Make the message a dead letter, with what is known of it."""
     commit = event.commit if event is not None else None
     seq, time = (event.seq, event.time_us) if event is not None else (None, None)
@@ -261,16 +267,22 @@ def _bury(batch: Batch, message: Record, reason: str, event: Message | None = No
             "seq": seq if seq is not None and 0 <= seq <= MAX_SEQ else None,
             "time": time if time is not None and 0 <= time <= MAX_TIME_US else None,
             "did": _indexable(event.did) if event is not None else None,
-            "collection": shown(commit.collection, 512) if commit is not None else None,
-            "rkey": shown(commit.rkey, 512) if commit is not None else None,
+            "collection": printable(commit.collection, 512) if commit is not None else None,
+            "rkey": printable(commit.rkey, 512) if commit is not None else None,
             "reason": reason,
             "payload": payload(message.value),
+            "kind": LetterKind.MESSAGE if _has_our_key(message, event) else LetterKind.FOREIGN,
         }
     )
 
 
+def _has_our_key(message: TopicRecord, event: Message | None) -> bool:
+    """Return True where the key is the event's DID: then the letter can be tried again as this message."""
+    return event is not None and event.did is not None and is_did(event.did) and message.key == event.did.encode()
+
+
 def _envelope_refusal(event: Message, key: bytes) -> str | None:
-    """Why an event's envelope is not taken, or None."""
+    """Return why an event's envelope is refused, or None."""
     if event.did is None or not is_did(event.did):
         return "not an event of ours: no valid DID"
     if event.did.encode() != key:
@@ -286,16 +298,16 @@ def _envelope_refusal(event: Message, key: bytes) -> str | None:
 
 
 def _refusal(event: Message, commit: Commit, key: bytes) -> str | None:  # noqa: PLR0911 (one a reason)
-    """Why a commit is not taken, or None where only our own clock was behind."""
+    """Return why a commit is refused, or None where only our own clock was behind."""
     reason = _envelope_refusal(event, key)
     if reason is not None:
         return reason
     if not is_nsid(commit.collection):
-        return "the collection is no NSID"
+        return "the collection is not a valid NSID"
     if not is_rkey(commit.rkey):
         return "the rkey is not valid"
     if not is_tid(commit.rev):
-        return f"the rev {shown(commit.rev, 20)!r} is no TID"
+        return f"the rev {printable(commit.rev, 20)!r} is not a valid TID"
     if commit.rev > tid_from_us((event.time_us or 0) + MAX_AHEAD_US, MAX_CLOCK_ID):
         return f"the rev {commit.rev} is more than an hour in the future"
     size = len(event.did or "") + len(commit.collection) + len(commit.rkey)
@@ -305,7 +317,7 @@ def _refusal(event: Message, commit: Commit, key: bytes) -> str | None:  # noqa:
 
 
 def _bad_record(commit: Commit, body: str | None) -> str:
-    """Why a create or update without a usable record or CID is not taken."""
+    """Return why a create or update without a usable record or CID is refused."""
     if body is None:
         return "the record is not UTF-8"
     if body[:1] != "{":
@@ -313,12 +325,12 @@ def _bad_record(commit: Commit, body: str | None) -> str:
     return "not an event of ours: no CID" if commit.cid is None else "the CID is not valid"
 
 
-def _other_event(batch: Batch, message: Record, event: Message, latest_rev: str) -> None:
-    """An identity, account or sync event, or none of ours."""
+def _other_event(batch: Batch, message: TopicRecord, event: Message, latest_rev: str) -> None:
+    """Add an identity, account or sync event; bury anything else."""
     reason = _envelope_refusal(event, message.key or b"")
     body = event.identity or event.account or event.sync
     if reason is None and event.kind not in ("identity", "account", "sync"):
-        reason = f"not an event of ours: kind {shown(event.kind)!r}"
+        reason = f"not an event of ours: kind {printable(event.kind)!r}"
     elif reason is None and (body is None or body.did != event.did or getattr(event, event.kind) is not body):
         reason = f"not an event of ours: {event.kind} without its body"
     if reason is None and event.time_us is not None:
@@ -334,7 +346,7 @@ def _other_event(batch: Batch, message: Record, event: Message, latest_rev: str)
 
 
 def _base(batch: Batch, event: Message, claimed: int) -> dict[str, Any]:
-    """Whose event it is, and by what it is ordered: its seq in its sequence, and between sequences the believed time.
+    """Return an event's account and its order: by seq in one sequence, by the believed time between sequences.
 
     Without a place (of an older version, or a foreign producer) what it claims, in µs, is all that is known.
     """
@@ -346,7 +358,7 @@ def _base(batch: Batch, event: Message, claimed: int) -> dict[str, Any]:
 
 
 def _latest(time_us: int) -> str:
-    """The latest rev that an event of this time may name."""
+    """Return the latest rev that an event of this time may name."""
     return tid_from_us(time_us + MAX_AHEAD_US, MAX_CLOCK_ID)
 
 
@@ -368,7 +380,7 @@ def _keep_later(rows: States, row: dict[str, Any]) -> None:
 
 
 def _identity(batch: Batch, base: dict[str, Any], handle: str | None) -> str | None:
-    """An event without a handle says nothing that we store: it is skipped."""
+    """Add a handle. An event without one says nothing that we store: it is skipped."""
     if handle is not None:
         if len(handle) > MAX_HANDLE or "\0" in handle:
             return "the handle is not valid"
@@ -388,7 +400,7 @@ def _account(batch: Batch, base: dict[str, Any], active: bool, status: str | Non
 
 
 def _deletion(base: dict[str, Any], claimed: int) -> dict[str, Any]:
-    """A deletion, and how far it reaches: to what it claims, and no further than its place in the stream.
+    """Return a deletion and how far it reaches: to the time that it claims, but not beyond its place in the stream.
 
     Records that it has overtaken have a lower seq; where that can be told it reaches a little further.
     """
@@ -401,7 +413,7 @@ def _deletion(base: dict[str, Any], claimed: int) -> dict[str, Any]:
 
 def _sync(batch: Batch, base: dict[str, Any], rev: str, latest_rev: str) -> str | None:
     if not is_tid(rev):
-        return f"the rev {shown(rev, 20)!r} is no TID"
+        return f"the rev {printable(rev, 20)!r} is not a valid TID"
     if rev > latest_rev:
         return f"the rev {rev} is more than an hour in the future"
     _part(batch, {**base, "kind": "sync", "rev": rev})
@@ -409,7 +421,7 @@ def _sync(batch: Batch, base: dict[str, Any], rev: str, latest_rev: str) -> str 
 
 
 def _part(batch: Batch, event: dict[str, Any]) -> None:
-    """The account's records that come after this event are of its next stage."""
+    """Put the account's records that come after this event into its next stage."""
     stage = batch.stage_of.get(event["did"], 0) + 1
     batch.stage_of[event["did"]] = stage
     if stage == len(batch.stages):
@@ -417,18 +429,16 @@ def _part(batch: Batch, event: dict[str, Any]) -> None:
     batch.stages[stage].events.append(event)
 
 
-def _control(batch: Batch, message: Record) -> None:
-    """A control message of the ingest. What is none, or is unknown, is a foreign producer's: a dead letter."""
+def _control(batch: Batch, message: TopicRecord) -> None:
+    """Add a control message. One that is not the ingest's comes from a foreign producer: it becomes a dead letter."""
     value = message.value or b""
+    check_version(value)
     try:
         control = decode_control(value)
-    except _UNDECODABLE as error:
-        _check_version(value)
+    except UNDECODABLE as error:
         batch.received += 1
-        _bury(batch, message, f"not an event of ours: no key, and no control message: {shown(str(error))}")
+        _bury(batch, message, f"not an event of ours: no key, and no control message: {printable(str(error))}")
         return
-    if control.version > FORMAT_VERSION:
-        _refuse_version(control.version)
     numbers = [v for v in msgspec.structs.astuple(control) if isinstance(v, int)]
     if b"\\u0000" in value or not all(-1 <= number <= MAX_TIME_US for number in numbers):
         batch.received += 1
@@ -451,40 +461,29 @@ def _control(batch: Batch, message: Record) -> None:
                 "offset": message.offset,
                 "seq": control.seq,
                 "did": _indexable(control.did),
-                "reason": shown(control.reason, 500) or "(no reason was given)",
+                "reason": printable(control.reason, 500) or "(no reason was given)",
                 "payload": payload(_unpacked(control.payload)),
+                "kind": _kind_of(control),
             }
         )
 
 
+def _kind_of(letter: DeadLetter) -> LetterKind | None:
+    """Return what the ingest says that its letter holds. Of a message it makes none: a foreign producer says so."""
+    return LetterKind.FOREIGN if letter.letter_kind is LetterKind.MESSAGE else letter.letter_kind
+
+
 def _unpacked(text: str) -> bytes:
-    """A payload's bytes; what is no base64 is kept as it is."""
+    """Return a payload's bytes; text that is not base64 is kept as it is."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return text.encode()
 
 
-def _check_version(value: bytes) -> None:
-    """Raise where the message is a control message of a newer format."""
-    try:
-        version = _decode_version(value).version
-    except _UNDECODABLE:
-        return
-    if version > FORMAT_VERSION:
-        _refuse_version(version)
-
-
-def _refuse_version(version: int) -> None:
-    said = version if version < 1 << 31 else "beyond any"  # a stranger's number may have thousands of digits
-    raise MismatchError(
-        f"The topic's format has version {said}, this program knows {FORMAT_VERSION}: run a newer program."
-    )
-
-
 def _check_topic(batch: Batch, topic_id: str) -> None:
     if batch.topic_id is not None and batch.topic_id != topic_id:
         raise MismatchError(
-            "The topic was re-created: its messages are of two topics. Use a new SINK_GROUP and SINK_SCHEMA."
+            "The topic was re-created: its messages are of two topics.", "Use a new SINK_GROUP and SINK_SCHEMA."
         )
     batch.topic_id = topic_id

@@ -39,7 +39,7 @@ async def write_cursor(
 
 @dataclass(frozen=True, slots=True)
 class DatabasePoint:
-    """What the database knows of a topic: id, the cursor's seq and time (UTC, no zone), the newest run and relay."""
+    """A topic as the database knows it: id, the cursor's seq and time (UTC, no zone), the newest run and relay."""
 
     topic_id: str | None
     seq: int | None
@@ -49,11 +49,7 @@ class DatabasePoint:
 
 
 async def read_resume_point(database: Database, *, topic: str, service: str) -> DatabasePoint:
-    """From where a topic without watermarks can be resumed; the cursor is read in the older form ``seq|n`` too."""
-
-    async def call(connection: Connection) -> DatabasePoint:
-        row = await connection.fetchrow(query("resume_point"), topic, service)
-        assert row is not None
-        return DatabasePoint(row["topic_id"], row["seq"], row["event_time"], row["run"], row["relay"])
-
-    return await database.run(call)
+    """Return where a topic without watermarks can be resumed; the cursor may have the older form ``seq|n``."""
+    row = await database.fetchrow("resume_point", topic, service)
+    assert row is not None
+    return DatabasePoint(row["topic_id"], row["seq"], row["event_time"], row["run"], row["relay"])

@@ -34,7 +34,7 @@ class Index:
 
     @property
     def statement(self) -> str:
-        """Builds it while others read and write."""
+        """Return the statement that builds it while others read and write."""
         return f"CREATE INDEX CONCURRENTLY {self.name} ON {self.table} {self.definition}"
 
 
@@ -78,8 +78,8 @@ PROFILES: Final = ("appview", "analytics")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What is of an index: "missing", "building", "invalid" (a build that was interrupted) or "ready".
+class IndexState:
+    """The state of an index: missing, building, invalid (its build was interrupted) or ready.
 
     ``waits_for``: the pid of the session in Postgres whose transaction a build waits for.
     """
@@ -96,25 +96,25 @@ Watch = Callable[[Awaitable[Any], Index], Awaitable[None]]
 
 
 def of_profile(profile: str | None) -> tuple[Index, ...]:
-    """The indexes of a profile; all of them for None."""
+    """Return the indexes of a profile; all of them for None."""
     return tuple(index for index in INDEXES if profile is None or profile in index.profiles)
 
 
-async def states(database: Database, indexes: tuple[Index, ...]) -> list[State]:
-    """What is of each of them, in order."""
-    rows = await database.run(lambda c: c.fetch(query("index_states"), [index.name for index in indexes]))
+async def states(database: Database, indexes: tuple[Index, ...]) -> list[IndexState]:
+    """Return the state of each index, in the order given."""
+    rows = await database.fetch("index_states", [index.name for index in indexes])
     known = {row["name"]: row for row in rows}
     return [_state(index, known.get(index.name)) for index in indexes]
 
 
-def _state(index: Index, row: asyncpg.Record | None) -> State:
+def _state(index: Index, row: asyncpg.Record | None) -> IndexState:
     if row is None:
-        return State(index, "missing", 0)
+        return IndexState(index, "missing", 0)
     if row["building"]:
         total = row["total"] or 0
         percent = min(100.0, 100.0 * row["done"] / total) if total else None
-        return State(index, "building", row["size"], percent, row["waits_for"])
-    return State(index, "ready" if row["valid"] else "invalid", row["size"])
+        return IndexState(index, "building", row["size"], percent, row["waits_for"])
+    return IndexState(index, "ready" if row["valid"] else "invalid", row["size"])
 
 
 async def create(database: Database, index: Index, watch: Watch) -> float:
@@ -156,9 +156,9 @@ def _drop(index: Index) -> str:
 
 @asynccontextmanager
 async def _alone(connection: Connection, schema: str) -> AsyncIterator[None]:
-    """Nobody else builds or drops in the schema, and no statement is cut short. Raises DatabaseError where one does."""
+    """Keep others from building or dropping, and statements from being cut short. Raises DatabaseError."""
     if not await connection.fetchval(query("lock_indexes"), schema):
-        raise DatabaseError("Another process builds or drops indexes in this schema: let it finish, or stop it.")
+        raise DatabaseError("Another process builds or drops indexes in this schema", "let it finish, or stop it.")
     try:
         async with unlimited(connection):
             # A build waits for every transaction that was there before it: one that gave up would be built again.

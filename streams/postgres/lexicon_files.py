@@ -56,7 +56,7 @@ def read_lexicons(paths: Iterable[Path]) -> Given:
         nsid = lexicon_id(lexicon)
         before = found.setdefault(nsid, (path, lexicon))
         if before[1] != lexicon:
-            raise SettingsError(f"{before[0]} and {path} are both {nsid}, and differ: give one of them.")
+            raise SettingsError(f"{before[0]} and {path} are both {nsid}, and differ", "give one of them.")
         if before[0] is not path or not is_record(lexicon):
             continue
         if nsid in NAMINGS and not is_named:

@@ -145,7 +145,7 @@ _KINDS: Final = {
 def make_view(lexicon: object, name: str | None = None, others: Lexicons | None = None) -> View:
     """Return the view of a record lexicon, under the first of ``view_names`` where no other name is given.
 
-    ``others``: the lexicons to which it may refer. Raises LexiconError where it is no lexicon of a record.
+    ``others``: the lexicons to which it may refer. Raises LexiconError where it is not the lexicon of a record.
     """
     nsid, main, properties = _parts(lexicon)
     known = others if others is not None else Lexicons([lexicon])
@@ -183,7 +183,7 @@ def view_names(nsid: str) -> tuple[str, ...]:
 
 
 def create_view(view: View) -> str:
-    """The statements that make the view and its comments. Names are unqualified: the search_path decides."""
+    """Return the statements that make the view and its comments. Names are unqualified: the search_path decides."""
     name = quoted(view.name)
     columns = ",\n".join(
         f"    {c.expression}" + ("" if c.expression == c.name else f" AS {quoted(c.name)}") for c in view.columns
@@ -239,7 +239,7 @@ def _unknown(nsid: str, known: Lexicons, properties: Mapping[str, Any], naming: 
 
 
 def _free(column: str, taken: set[str]) -> str:
-    """The column's name, or the first that is free of ``record_``, ``record2_`` … before it."""
+    """Return the column's name, or the first that is free of ``record_``, ``record2_`` … before it."""
     chosen, number = _short(column), 1
     while chosen in taken:
         chosen = _short(f"record{number if number > 1 else ''}_{column}")
@@ -281,7 +281,7 @@ def _array_kind(items: Definition) -> str:
 
 
 def _is_of_objects(union: Definition, known: Lexicons) -> bool:
-    """Whether a union is of objects, as the specification has it: no ref is known to lead to something else."""
+    """Return True for a union of objects, as the specification has it: no ref is known to lead to anything else."""
     refs = union.schema.get("refs")
     ends = [known.follow({"type": "ref", "ref": ref}, union.home) for ref in refs] if isinstance(refs, list) else []
     return all(end.type in ("ref", "object", "record") for end in ends)
@@ -292,7 +292,7 @@ def _snake(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """What fits into an identifier; never empty."""
+    """Return what fits into an identifier; never empty."""
     return name.replace("\0", "").encode()[:_MAX_NAME].decode(errors="ignore") or "_"
 
 

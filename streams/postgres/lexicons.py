@@ -25,27 +25,27 @@ class Definition:
 
     @property
     def type(self) -> object:
-        """Its type; ``ref`` where it leads to nothing that is known."""
+        """Return its type; ``ref`` where it leads to nothing that is known."""
         return self.schema.get("type")
 
     @property
     def is_strong_ref(self) -> bool:
-        """Whether it is a reference to one version of a record."""
+        """Return True for a reference to one version of a record."""
         return self.type == "ref" and self.schema.get("ref") == STRONG_REF
 
 
 def lexicon_id(lexicon: object) -> str:
     """Return the NSID of a lexicon, of whatever it is. Raises LexiconError where it is none."""
     if not isinstance(lexicon, dict) or lexicon.get("lexicon") != 1:
-        raise LexiconError("it is no lexicon of version 1")
+        raise LexiconError("it is not a lexicon of version 1")
     nsid = lexicon.get("id")
     if not isinstance(nsid, str) or not is_nsid(nsid):
-        raise LexiconError("its id is no NSID")
+        raise LexiconError("its id is not a valid NSID")
     return nsid
 
 
 def is_record(lexicon: object) -> bool:
-    """Whether a lexicon's main definition is a record."""
+    """Return True where a lexicon's main definition is a record."""
     main = _definitions(lexicon).get("main")
     return isinstance(main, dict) and main.get("type") == "record"
 

@@ -63,7 +63,7 @@ async def move_back(
 def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int, int], *, strict: bool) -> Moved:
     if not held:
         raise SettingsError(
-            f"The group {group} has read nothing of {topic}: set SINK_GROUP and SINK_SCHEMA to those that are filled."
+            f"The group {group} has read nothing of {topic}", "set SINK_GROUP and SINK_SCHEMA to those that are filled."
         )
     back, stayed = {}, []
     for partition, to in sorted(targets.items()):
@@ -73,7 +73,8 @@ def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int
         if stands is not None and strict and to > stands:
             raise SettingsError(
                 f"{topic}/{partition} stands at {stands}, and {to} is ahead of it: what lies between would never be "
-                "read. A replay only goes back; to go forward start a worker."
+                "read.",
+                "A replay only goes back; to go forward start a worker.",
             )
         if stands is not None and to < stands:
             back[partition] = (stands, to)
@@ -83,22 +84,17 @@ def _moves(held: Mapping[int, int], topic: str, group: str, targets: Mapping[int
 
 
 async def sink_positions(database: Database, topic: str, group: str) -> dict[int, PartitionPosition]:
-    """Return the sink's position in each partition that has a row."""
-
-    async def call(connection: Connection) -> dict[int, PartitionPosition]:
-        rows = await connection.fetch(query("cursor_sources"), topic, group)
-        return {
-            row["partition"]: PartitionPosition(
-                row["next_offset"], row["watermark_run"], row["watermark_seq"], row["watermark_time"]
-            )
-            for row in rows
-        }
-
-    return await database.run(call)
+    """Return where the sink stands, for each partition that has a row."""
+    return {
+        row["partition"]: PartitionPosition(
+            row["next_offset"], row["watermark_run"], row["watermark_seq"], row["watermark_time"]
+        )
+        for row in await database.fetch("cursor_sources", topic, group)
+    }
 
 
 def lowest(held: Mapping[int, PartitionPosition], partitions: int) -> tuple[int, PartitionPosition] | None:
-    """The partition whose watermark the cursor is: the lowest, where each has one of the same run. Else None."""
+    """Return the partition whose watermark the cursor is: the lowest, where each has one of the same run. Else None."""
     marked = [(n, row) for n, row in held.items() if row.seq is not None and n < partitions]
     if len(marked) < partitions or len({row.run for _, row in marked}) != 1:
         return None
@@ -106,12 +102,8 @@ def lowest(held: Mapping[int, PartitionPosition], partitions: int) -> tuple[int,
 
 
 async def cursors(database: Database) -> list[CursorRow]:
-    """All services' rows, by name."""
-
-    async def call(connection: Connection) -> list[CursorRow]:
-        return [CursorRow(*row) for row in await connection.fetch(query("cursors"))]
-
-    return await database.run(call)
+    """Return all services' rows, by name."""
+    return [CursorRow(*row) for row in await database.fetch("cursors")]
 
 
 async def set_cursor(database: Database, service: str, seq: int) -> None:

@@ -6,6 +6,8 @@ import datetime as dt
 import uuid
 from dataclasses import dataclass
 
+import asyncpg
+
 from streams.postgres.database import Connection, Database
 from streams.postgres.queries import query
 
@@ -56,66 +58,41 @@ async def beat(database: Database, me: ProcessIdentity, state: bytes) -> Pause |
     async def call(connection: Connection) -> Pause | None:
         who = me.id, me.kind, me.topic, me.group, me.host, me.pid, me.version
         await connection.execute(query("beat"), *who, state.decode())
-        return await _pause(connection, me.topic, me.group)
+        return _pause(await connection.fetchrow(query("pause_of"), me.topic, me.group))
 
     return await database.run(call)
 
 
 async def last_beat(database: Database, process: uuid.UUID) -> None:
-    """The process ends in order."""
-
-    async def call(connection: Connection) -> None:
-        await connection.execute(query("last_beat"), process)
-
-    await database.run(call)
+    """Write that the process ends in order."""
+    await database.execute("last_beat", process)
 
 
 async def processes(database: Database, topic: str, group: str, down_after: float) -> list[ProcessRow]:
-    """The processes of a deployment, those that are there first."""
-
-    async def call(connection: Connection) -> list[ProcessRow]:
-        return [ProcessRow(**dict(row)) for row in await connection.fetch(query("processes"), topic, group, down_after)]
-
-    return await database.run(call)
+    """Return the processes of a deployment, those that are there first."""
+    return [ProcessRow(**dict(row)) for row in await database.fetch("processes", topic, group, down_after)]
 
 
 async def count_workers(database: Database, topic: str, group: str, down_after: float) -> int:
     """Return how many workers of the group are there."""
-
-    async def call(connection: Connection) -> int:
-        return int(await connection.fetchval(query("count_workers"), topic, group, down_after))
-
-    return await database.run(call)
+    return int(await database.fetchval("count_workers", topic, group, down_after))
 
 
 async def pause_of(database: Database, topic: str, group: str) -> Pause | None:
-    """The pause that holds, if any."""
-
-    async def call(connection: Connection) -> Pause | None:
-        return await _pause(connection, topic, group)
-
-    return await database.run(call)
+    """Return the pause that holds, if any."""
+    return _pause(await database.fetchrow("pause_of", topic, group))
 
 
-async def _pause(connection: Connection, topic: str, group: str) -> Pause | None:
-    row = await connection.fetchrow(query("pause_of"), topic, group)
+def _pause(row: asyncpg.Record | None) -> Pause | None:
     return None if row is None else Pause(**dict(row))
 
 
 async def set_pause(database: Database, topic: str, group: str, *, ingest: bool, reason: str, asked_by: str) -> None:
     """Have the group's workers wait until ``end_pause``, and the ingest too."""
-
-    async def call(connection: Connection) -> None:
-        await connection.execute(query("add_pause"), topic, group, ingest, reason, asked_by)
-
-    await database.run(call)
+    await database.execute("add_pause", topic, group, ingest, reason, asked_by)
 
 
 async def end_pause(database: Database, topic: str, group: str) -> dt.datetime | None:
     """End the pause; returns since when it was, None where there was none."""
-
-    async def call(connection: Connection) -> dt.datetime | None:
-        row = await connection.fetchrow(query("end_pause"), topic, group)
-        return None if row is None else row["asked_at"]
-
-    return await database.run(call)
+    row = await database.fetchrow("end_pause", topic, group)
+    return None if row is None else row["asked_at"]

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 _FILES: Final = resources.files("streams.postgres")
 _NAME: Final = re.compile(r"^-- name: (\w+)[ \t]*\n", re.MULTILINE)
+#: A query's name in braces stands for its text.
+_PART: Final = re.compile(r"\{(\w+)\}")
 
 
 class Migration(NamedTuple):
@@ -21,24 +23,29 @@ class Migration(NamedTuple):
 
 @cache
 def _queries() -> dict[str, str]:
-    parts = _NAME.split(_FILES.joinpath("queries.sql").read_text("utf-8"))
-    return {name: sql.strip().removesuffix(";") for name, sql in zip(parts[1::2], parts[2::2], strict=True)}
+    found: dict[str, str] = {}
+    for file in _FILES.joinpath("queries").iterdir():
+        parts = _NAME.split(file.read_text("utf-8"))
+        for name, sql in zip(parts[1::2], parts[2::2], strict=True):
+            assert name not in found, f"two queries are called {name}"
+            found[name] = sql.strip().removesuffix(";")
+    return {name: _PART.sub(lambda part: found.get(part[1], part[0]), sql) for name, sql in found.items()}
 
 
 def query(name: str) -> str:
-    """The query of that name in ``queries.sql``. Raises KeyError where there is none."""
+    """Return the query of that name; a query begins with ``-- name: …``. Raises KeyError where there is none."""
     return _queries()[name]
 
 
 @cache
 def cursor_table() -> str:
-    """The statement that creates ``firehose_cursor``."""
+    """Return the statement that creates ``firehose_cursor``."""
     return _FILES.joinpath("cursor_table.sql").read_text("utf-8")
 
 
 @cache
 def migrations() -> tuple[Migration, ...]:
-    """All migrations, in order."""
+    """Return all migrations, in order."""
     files = sorted(
         (file for file in _FILES.joinpath("migrations").iterdir() if file.name.endswith(".sql")), key=lambda f: f.name
     )

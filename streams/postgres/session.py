@@ -61,7 +61,7 @@ _YES: Final = "SELECT 1"
 
 
 class Pooling(Enum):
-    """What is between us and Postgres."""
+    """The kind of pooler, if any, between us and Postgres."""
 
     DIRECT = "direct"
     SESSION = "session"
@@ -84,18 +84,18 @@ class Session(Connection):
         await self.execute(f"SELECT {pairs}")
 
     async def is_kept(self) -> bool:
-        """Whether this is the session that was set up, and its search_path is ours."""
+        """Return True where this is the session that was set up, and its search_path is ours."""
         return await self._is_true(
             f"current_setting('{_MARK}', true) = {_quoted(self.settings[_MARK])} "
             f"AND current_setting('search_path') = {_quoted(self.settings['search_path'])}"
         )
 
     async def is_marked(self, mark: str) -> bool:
-        """Whether the session that answers has this mark."""
+        """Return True where the session that answers has this mark."""
         return await self._is_true(f"current_setting('{_MARK}', true) = {_quoted(mark)}")
 
     async def is_direct(self) -> bool:
-        """Whether the process that answers is the one that Postgres named at the connecting: a pooler names another."""
+        """Return True where the answering process is the one that Postgres named at first: a pooler names another."""
         return await self._is_true(f"pg_backend_pid() = {self.get_server_pid()}")
 
     async def _is_true(self, condition: str) -> bool:
@@ -146,11 +146,12 @@ async def _set_up(session: Session, address: Address) -> None:
 
 
 async def check_session(session: Session, place: str) -> None:
-    """See that the session is ours and its search_path holds. Raises DatabaseError."""
+    """Check that the session is ours and its search_path holds. Raises DatabaseError."""
     if not await session.is_kept():
         raise DatabaseError(
             f"Postgres at {place} does not keep what we set for our session (search_path): a pooler in between gives "
-            "our session to others, or drops SET. Use its session mode, or connect to Postgres directly."
+            "our session to others, or drops SET.",
+            "Use its session mode, or connect to Postgres directly.",
         )
 
 
@@ -159,13 +160,14 @@ def refuse_pooling(pooling: Pooling, place: str) -> None:
     if pooling in (Pooling.TRANSACTION, Pooling.STATEMENT):
         raise DatabaseError(
             f"Postgres at {place} is behind a pooler in {pooling.value} mode: search_path, time limits, locks and "
-            "prepared statements need a session of our own. Use the pooler's session mode (pgbouncer: pool_mode = "
-            "session; Supabase: port 5432), or connect to Postgres directly."
+            "prepared statements need a session of our own.",
+            "Use the pooler's session mode (pgbouncer: pool_mode = "
+            "session; Supabase: port 5432), or connect to Postgres directly.",
         )
 
 
 async def _pooling(session: Session, address: Address, seconds: float) -> Pooling:
-    """What a pooler does with sessions: a second connection looks whether it meets the first one's.
+    """Find out what a pooler does with sessions: a second connection checks whether it gets the first one's.
 
     A transaction holds the session that it got. Where it is the first connection's, or where the first one then gets
     another, sessions are shared. Nothing is set but a mark: a shared session is somebody else's, too.
@@ -192,7 +194,7 @@ async def _pooling(session: Session, address: Address, seconds: float) -> Poolin
 
 
 async def _accepts(session: Session, statement: str) -> bool:
-    """Whether the statement is carried out."""
+    """Return True where the statement is carried out."""
     try:
         await session.execute(statement)
     except (asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -201,7 +203,7 @@ async def _accepts(session: Session, statement: str) -> bool:
 
 
 async def _connect(address: Address, seconds: float) -> Session:
-    """The connection, with nothing set. Raises SettingsError where the address, or a PG* variable, cannot be used.
+    """Open the connection, with nothing set. Raises SettingsError where the address, or a PG* variable, cannot be used.
 
     DatabaseError where the address asks for TLS and no host offers it.
     """
@@ -229,14 +231,15 @@ async def _connect(address: Address, seconds: float) -> Session:
     except ConnectionError:
         if demands_tls(address) and await offers_no_tls(address):
             raise DatabaseError(
-                f"Postgres at {address.place} offers no TLS, which DATABASE_URL asks for (sslmode): switch it on there "
-                "(ssl = on), or write sslmode=prefer where nobody can listen in between."
+                f"Postgres at {address.place} offers no TLS, which DATABASE_URL asks for (sslmode)",
+                "switch it on there (ssl = on), or write sslmode=prefer where nobody can listen in between.",
             ) from None
         raise
     except (ValueError, KeyError):
         raise SettingsError(
             "DATABASE_URL leaves out what is taken from the environment (PGHOST, PGPORT, PGUSER, …), and that cannot "
-            "be used: write the host, the port and the user into the address."
+            "be used",
+            "write the host, the port and the user into the address.",
         ) from None
     _watch_socket(session)
     return session
@@ -248,7 +251,7 @@ def _verifies(address: Address) -> bool:
 
 @contextlib.asynccontextmanager
 async def reading(dsn: str, schema: str) -> AsyncIterator[Session]:
-    """A session for what only reads, and takes its time: it has none of the sink's limits.
+    """Open a session for long reads: it has none of the sink's limits.
 
     Raises as ``open_session``.
     """
@@ -271,7 +274,7 @@ async def close_session(session: Session) -> None:
 
 
 def _quoted(text: str) -> str:
-    """A literal that reads the same whatever standard_conforming_strings says."""
+    """Return a literal that reads the same whatever standard_conforming_strings says."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
 

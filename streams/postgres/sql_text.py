@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def quoted(name: str) -> str:
-    """An SQL identifier, whatever is in it."""
+    """Return an SQL identifier, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """An SQL string, whatever is in it. NULs, which Postgres has no place for, are left out."""
+    """Return an SQL string, whatever is in it. NULs, which Postgres has no place for, are left out."""
     text = text.replace("\0", "")
     plain = "'" + text.replace("'", "''") + "'"
     return "E" + plain.replace("\\", "\\\\") if "\\" in text else plain

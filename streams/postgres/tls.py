@@ -27,7 +27,7 @@ _ASK_SECONDS: Final = 5.0
 
 
 def driver_words(address: Address) -> str:
-    """The query of the address that the driver gets: what it understands itself."""
+    """Return the part of the address' query that the driver understands itself."""
     words = dict(address.driver)
     if own_context(address) is None:
         if address.sslmode is not None:
@@ -38,7 +38,7 @@ def driver_words(address: Address) -> str:
 
 
 def own_context(address: Address) -> ssl.SSLContext | None:
-    """A context for what the driver has no words for; None where its own will do.
+    """Return a TLS context for what the driver has no words for; None where its own will do.
 
     ``channel_binding=require`` asks for a proof that nobody stands between us and the server. The driver has no channel
     binding: the server's certificate, checked in full, proves the same.
@@ -58,13 +58,13 @@ def own_context(address: Address) -> ssl.SSLContext | None:
 
 
 def demands_tls(address: Address) -> bool:
-    """Whether a server without TLS is not to be used."""
+    """Return True where a server without TLS must not be used."""
     mode = address.sslmode or os.environ.get("PGSSLMODE") or "prefer"
     return own_context(address) is not None or mode not in _WITHOUT
 
 
 async def offers_no_tls(address: Address) -> bool:
-    """Whether all hosts are there and say that they do not speak TLS: then no later try can be another.
+    """Return True where all hosts answer that they do not speak TLS: then trying again cannot help.
 
     The driver says nothing of it but a sentence, so they are asked.
     """
@@ -75,7 +75,7 @@ async def offers_no_tls(address: Address) -> bool:
 
 
 async def _answer(host: str, port: int) -> bytes:
-    """What a host answers to the question; nothing where it does not."""
+    """Return a host's answer to the question; nothing where it does not answer."""
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_ASK_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
@@ -94,7 +94,7 @@ def _load_own(context: ssl.SSLContext, address: Address) -> None:
 
 
 def check_files(address: Address) -> None:
-    """See that every file that the address names can be read and is what it should be. Raises SettingsError."""
+    """Check that every file that the address names can be read and is what it should be. Raises SettingsError."""
     named = {**address.driver, "sslrootcert": address.sslrootcert or _SYSTEM}
     for word in _FILES:
         path = named.get(word)

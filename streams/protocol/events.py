@@ -19,7 +19,7 @@ from streams.protocol.cbor_size import MAX_VALUES, has_too_many_values
 from streams.protocol.frames import FrameError, Scan, search_block
 from streams.protocol.syntax import is_did, is_nsid, is_rkey
 from streams.protocol.tid import MAX_TIME_US
-from streams.text import shown
+from streams.text import printable
 
 #: Frame types of older versions of the protocol, and #info: they carry nothing that we store.
 SKIPPED_TYPES: Final = frozenset({"#handle", "#migrate", "#tombstone", "#info"})
@@ -107,7 +107,7 @@ def decode_events(
         return _commit(body, seq, time_us, keep)
     if kind in _ABOUT_ACCOUNTS:
         return _about_account(body, seq, time_us, kind[1:], place)
-    raise FrameError(f"unknown frame type {shown(kind)}")
+    raise FrameError(f"unknown frame type {printable(kind)}")
 
 
 def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:
@@ -210,7 +210,7 @@ def _op_name(op: object) -> str:
 
 def _word(value: object, limit: int = 100) -> str:
     """A hostile value where a word belongs: what is none by its type, for its text may have no end."""
-    return shown(value, limit) if isinstance(value, str) else type(value).__name__
+    return printable(value, limit) if isinstance(value, str) else type(value).__name__
 
 
 def _reason(error: Exception) -> str:
@@ -218,7 +218,7 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, KeyError):
         return f"the operation has no {error.args[0]}"
-    return f"the record cannot be decoded: {shown(f'{type(error).__name__}: {error}', 200)}"
+    return f"the record cannot be decoded: {printable(f'{type(error).__name__}: {error}', 200)}"
 
 
 def _block_of(op: object, scan: Scan) -> bytes:

@@ -15,7 +15,7 @@ import libipld
 
 from streams.protocol.cbor_size import MAX_VALUES, has_too_many_values
 from streams.protocol.tolerant import decode_tolerantly
-from streams.text import shown
+from streams.text import printable
 
 #: CIDv1, dag-cbor, sha2-256, 32 bytes: what records have (https://atproto.com/specs/data-model).
 _RECORD_CID_PREFIX: Final = b"\x01\x71\x12\x20"
@@ -72,7 +72,7 @@ def _tolerated(data: bytes, refusal: Exception) -> list[Any]:
     try:
         return decode_tolerantly(data)
     except ValueError:
-        raise FrameError(f"not DAG-CBOR: {shown(repr(refusal), 120)}") from None
+        raise FrameError(f"not DAG-CBOR: {printable(repr(refusal), 120)}") from None
 
 
 class Scan:
@@ -176,4 +176,4 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _word(value: object) -> str:
     """A hostile value where a word or number belongs, as text; others by their type, for their text may have no end."""
-    return shown(str(value), 120) if isinstance(value, str | int | float | None) else type(value).__name__
+    return printable(str(value), 120) if isinstance(value, str | int | float | None) else type(value).__name__

@@ -102,11 +102,7 @@ def _within(value: int, low: int, high: int) -> int:
 
 
 class LimitError(SettingsError):
-    """Too little memory for a process. ``why`` and ``mend`` are the two halves of its sentence."""
-
-    def __init__(self, why: str, mend: str) -> None:
-        super().__init__(f"{why}. {mend[0].upper()}{mend[1:]}.")
-        self.why, self.mend = why, mend
+    """Too little memory for a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +149,16 @@ def check_limit(limit: MemoryLimit, rss: int, who: Literal["worker", "ingest"]) 
     )
     if limit.container is None or not limit.is_containers:
         raise LimitError(
-            f"BACKFILL_MAX_MEMORY_MB: {limit.nbytes // MB} MB are not enough for the {who}: {needs}",
-            f"set it to {_megabytes(least)} or more",
+            f"BACKFILL_MAX_MEMORY_MB: {limit.nbytes // MB} MB are not enough for the {who}: {needs}.",
+            f"Set it to {_megabytes(least)} or more.",
         )
     also = f", and set BACKFILL_MAX_MEMORY_MB to {_megabytes(least)} or more" if limit.setting < least else ""
     shared = ", half of it for the worker and half for the ingest" if limit.processes == 2 else ""
     raise LimitError(
         f"The container has {limit.container // MB} MB, of which {CONTAINER_PERCENT} % are ours{shared}: "
-        f"{limit.nbytes // MB} MB are not enough for the {who}: {needs}",
-        f"give the container {_megabytes(limit.container_for(least))} MB or more "
-        f"(docker-compose: CONTAINER_MEMORY_MB){also}",
+        f"{limit.nbytes // MB} MB are not enough for the {who}: {needs}.",
+        f"Give the container {_megabytes(limit.container_for(least))} MB or more "
+        f"(docker-compose: CONTAINER_MEMORY_MB){also}.",
     )
 
 

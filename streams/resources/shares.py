@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 
 from streams.resources.others import Other
 from streams.resources.process_table import Key, Table
-from streams.text import shown
+from streams.text import printable
 
 #: How many of the others are named.
 NAMED = 3
@@ -84,4 +84,4 @@ def by_name(table: Table, seconds: Mapping[int, float], ours: Set[int]) -> dict[
 def largest(seconds: Mapping[str, float], whole: float) -> tuple[Other, ...]:
     """Return those that used most, as shares of ``whole`` CPU seconds; less than a hundredth is left out."""
     shares = sorted(((used / whole, name) for name, used in seconds.items()), reverse=True)
-    return tuple(Other(shown(name, 40), round(share, 3)) for share, name in shares[:NAMED] if share >= 0.01)
+    return tuple(Other(printable(name, 40), round(share, 3)) for share, name in shares[:NAMED] if share >= 0.01)

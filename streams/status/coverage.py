@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from streams.messages import NOT_KEPT, NOT_KNOWN
+from streams.messages import NOT_KEPT, GapKind
 from streams.status.model import Stretch
 
 _Kind = Literal["covered", "pending", "to come", "gap", "not kept"]
@@ -21,6 +21,7 @@ class GapTimes(msgspec.Struct, frozen=True):
     end: dt.datetime | None
     reason: str
     written: dt.datetime
+    kind: GapKind = GapKind.OTHER
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -44,7 +45,7 @@ def stretches(times: Times, gaps: Sequence[GapTimes]) -> tuple[Stretch, ...]:
     if times.asked_from is not None and times.oldest is not None:
         # Nothing is known about the relay there: the gap says why.
         asked = times.asked_from, times.oldest
-        if not any((gap.begin, gap.end) == asked and gap.reason in NOT_KNOWN for gap in gaps):
+        if not any((gap.begin, gap.end) == asked and gap.kind is GapKind.NOT_KNOWN for gap in gaps):
             _add(found, "not kept", *asked, NOT_KEPT)
             at = None if at is None else max(at, times.oldest)
     ends: tuple[tuple[_Kind, dt.datetime | None], ...] = (

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import asyncpg
 import msgspec
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
@@ -27,8 +26,8 @@ from streams.kafka.groups import members
 from streams.kafka.topic import describe_topic
 from streams.kafka.topic_limits import command, effective_configs, judge
 from streams.kafka.versions import OLDEST, is_too_old
-from streams.postgres.database import Connection, Database
-from streams.postgres.queries import query
+from streams.postgres.database import Database
+from streams.postgres.migrate import NotMigratedError, check_schema
 from streams.postgres.session import Pooling
 from streams.resources.cgroups import Cgroups, find_cgroups
 from streams.resources.memory_budgets import (
@@ -85,10 +84,15 @@ async def _within(what: str, code: int, looks: Callable[[], Awaitable[list[Findi
     except TimeoutError:
         return [Finding(what, "fail", "does not answer", "look whether it is up and reachable from here", code)]
     except StreamsError as error:
-        sentence, _, mend = str(error).partition(": ")
-        return [Finding(what, "fail", sentence, mend.rstrip("."), error.exit_code)]
+        return [_fault(what, error)]
     except Exception as error:
         return [Finding(what, "fail", f"gives an unforeseen answer: {error!r}"[:300], "look at its log", code)]
+
+
+def _fault(what: str, error: StreamsError, state: Literal["warn", "fail"] = "fail") -> Finding:
+    """Return what an error says, as a finding."""
+    code = error.exit_code if state == "fail" else 0
+    return Finding(what, state, error.what.rstrip("."), error.mend.rstrip("."), code)
 
 
 # -- this machine
@@ -137,7 +141,7 @@ def memory(settings: Settings, available: int, groups: Cgroups) -> Finding:
     try:
         check_limit(limit, WORKER_AT_REST - WORKER_GROWTH, "worker")
     except LimitError as error:
-        return Finding("memory", "fail", error.why, error.mend, error.exit_code)
+        return _fault("memory", error)
     text = f"BACKFILL_MAX_MEMORY_MB {settings.backfill_max_memory_mb} a process"
     if container is not None:
         text = container.removesuffix(".")
@@ -230,13 +234,9 @@ async def postgres(settings: Settings) -> list[Finding]:
     try:
         await database.start(timeout=5.0)
         before = time.time()
-
-        async def call(connection: Connection) -> asyncpg.Record:
-            row = await connection.fetchrow(query("doctor"), settings.sink_schema)
-            assert row is not None
-            return row
-
-        facts = dict(await database.run(call))
+        row = await database.fetchrow("doctor", settings.sink_schema)
+        assert row is not None
+        facts = dict(row)
         skew = facts["now"].timestamp() - (before + time.time()) / 2
         schema = await _schema(database)
         through = "" if database.pooling is Pooling.DIRECT else ", through a pooler that gives us sessions"
@@ -248,12 +248,11 @@ async def postgres(settings: Settings) -> list[Finding]:
 
 async def _schema(database: Database) -> Finding:
     try:
-        await database.check()
+        await check_schema(database)
+    except NotMigratedError as error:
+        return _fault("schema", error, "warn")
     except MismatchError as error:
-        sentence, _, mend = str(error).partition(": ")
-        coming = "missing, or of an older version" in sentence
-        return Finding("schema", "warn" if coming else "fail", sentence, mend.rstrip("."),
-                       0 if coming else MismatchError.exit_code)  # fmt: skip
+        return _fault("schema", error)
     return Finding("schema", "ok", f"{database.schema}, of this program's version")
 
 

@@ -12,8 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import StreamsError
 from streams.kafka.topic import TopicInfo, reader
-from streams.postgres.database import Connection, Database
-from streams.postgres.queries import query
+from streams.postgres.database import Database
 from streams.resources.ingest_budget import NETWORK_BYTES, allowed_rate, ingest_limit
 from streams.settings import Settings
 from streams.text import span
@@ -66,7 +65,7 @@ async def say_estimates(settings: Settings, info: TopicInfo, database: Database)
     said: int | None = -1
     while True:
         with suppress(StreamsError, KafkaError, OSError):  # other tasks log what is away
-            run = await _newest_run(database, info.name)
+            run = await database.fetchrow("newest_run", info.name)
             number = run["run"] if run is not None else None
             if number != said:
                 sentence = estimate(await _remaining(settings, info, database, run), settings)
@@ -76,18 +75,8 @@ async def say_estimates(settings: Settings, info: TopicInfo, database: Database)
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def _newest_run(database: Database, topic: str) -> Any:  # noqa: ANN401 (a row)
-    async def call(connection: Connection) -> Any:  # noqa: ANN401
-        return await connection.fetchrow(query("newest_run"), topic)
-
-    return await database.run(call)
-
-
 async def _remaining(settings: Settings, info: TopicInfo, database: Database, run: Any) -> Remaining:  # noqa: ANN401 (a row)
-    async def call(connection: Connection) -> list[Any]:
-        return list(await connection.fetch(query("standing"), info.name, settings.sink_group))
-
-    rows = {row["partition"]: row for row in await database.run(call)}
+    rows = {row["partition"]: row for row in await database.fetch("sink_positions", info.name, settings.sink_group)}
     async with reader(settings, info.partitions) as (consumer, tps):
         ends, begins = await consumer.end_offsets(tps), await consumer.beginning_offsets(tps)
     positions = {tp: rows[tp.partition]["next_offset"] if tp.partition in rows else begins[tp] for tp in tps}

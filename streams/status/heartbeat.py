@@ -24,7 +24,7 @@ from streams.postgres.database import Database
 from streams.postgres.processes import Pause, ProcessIdentity, beat, count_workers, last_beat
 from streams.settings import Settings
 from streams.status.process import BEAT_SECONDS, DOWN_AFTER, IngestState, WorkerState
-from streams.text import shown
+from streams.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -108,5 +108,5 @@ def pause_line(pause: Pause | None, who: str) -> str:
     """Return what is logged when a pause begins or ends."""
     if pause is None:
         return f"The {who} goes on: the pause has ended."
-    why = f" ({shown(pause.reason, 200)})" if pause.reason else ""
-    return f"The {who} is paused by {shown(pause.asked_by)}{why}: `faust -A streams.agents resume` ends that."
+    why = f" ({printable(pause.reason, 200)})" if pause.reason else ""
+    return f"The {who} is paused by {printable(pause.asked_by)}{why}: `faust -A streams.agents resume` ends that."

@@ -15,8 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.errors import MismatchError
 from streams.kafka.topic import TopicInfo, reader
-from streams.postgres.database import Connection, Database
-from streams.postgres.queries import query
+from streams.postgres.database import Database
 from streams.settings import Settings
 
 
@@ -114,20 +113,20 @@ class LagReader:
 
     async def _offsets(self) -> list[Any]:
         try:
-            return await self._fetch("standing", self._settings.kafka_topic, self._settings.sink_group)
+            return await self.database.fetch("sink_positions", self._settings.kafka_topic, self._settings.sink_group)
         except MismatchError:  # the worker has not made it yet
             return []
 
     async def holdings(self) -> Holdings:
         """Return what the schema holds now. It counts every record, so it takes a while on a large schema."""
         topic, group = self._settings.kafka_topic, self._settings.sink_group
-        collections = await self._fetch("count_collections")
-        [[accounts]] = await self._fetch("count_actors")
-        covered_from = await self._fetch("covered_from", topic)
-        [[covered_to]] = await self._fetch("covered_to", topic, group)
-        gaps = await self._fetch("gaps", topic)
-        dead = await self._fetch("count_dead_letters", topic)
-        cursor = await self._fetch("cursor_text", self._settings.cursor_service)
+        collections = await self.database.fetch("count_collections")
+        [[accounts]] = await self.database.fetch("count_actors")
+        covered_from = await self.database.fetch("covered_from", topic)
+        [[covered_to]] = await self.database.fetch("covered_to", topic, group)
+        gaps = await self.database.fetch("gaps", topic)
+        dead = await self.database.fetch("count_dead_letters", topic)
+        cursor = await self.database.fetch("cursor_text", self._settings.cursor_service)
         return Holdings(
             collections=tuple((row[0], row[1]) for row in collections),
             accounts=accounts,
@@ -137,12 +136,6 @@ class LagReader:
             dead_letters=tuple((row[0], row[1]) for row in dead),
             cursor=cursor[0][0] if cursor else None,
         )
-
-    async def _fetch(self, name: str, *arguments: object) -> list[Any]:
-        async def call(connection: Connection) -> list[Any]:
-            return list(await connection.fetch(query(name), *arguments))
-
-        return await self.database.run(call)
 
 
 @asynccontextmanager

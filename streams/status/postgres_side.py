@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Mapping
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 
 from streams.errors import MismatchError
+from streams.messages import GapKind
 from streams.postgres.database import Connection, Database
+from streams.postgres.migrate import check_schema
 from streams.postgres.processes import Pause, ProcessRow, pause_of, processes
 from streams.postgres.queries import query
 from streams.settings import Settings
@@ -43,7 +46,7 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
     topic, group = settings.kafka_topic, settings.sink_group
     schema: str | None = None
     try:
-        await database.check()
+        await check_schema(database)
     except MismatchError as error:
         schema = str(error)
 
@@ -73,7 +76,7 @@ async def read_rows(database: Database, settings: Settings) -> Rows:
         dead_letters=counts[0]["dead_letters"] if counts else 0,
         gaps=counts[0]["gaps"] if counts else 0,
         letters=tuple(LetterSummary(*row) for row in letters),
-        gap_rows=tuple(GapTimes(*row) for row in gaps),
+        gap_rows=tuple(_gap_times(row) for row in gaps),
         cursor=cursor[0]["cursor"] if cursor else None,
     )
 
@@ -85,6 +88,10 @@ async def worker_page(database: Database, settings: Settings, pid: int) -> str |
             if row.kind == "worker" and row.alive and (row.host, row.pid) == (socket.gethostname(), pid):
                 return msgspec.json.decode(row.state, type=WorkerState).web
     return None
+
+
+def _gap_times(row: Mapping[str, Any]) -> GapTimes:
+    return GapTimes(row["from_time"], row["to_time"], row["reason"], row["created_at"], GapKind(row["kind"]))
 
 
 async def _fetch(connection: Connection, name: str, *arguments: object) -> list[Any]:

@@ -74,7 +74,7 @@ class StatusReader:
                 return await read_rows(database, self._settings)
         except TimeoutError:
             raise DatabaseError(
-                f"Postgres at {database.place} cannot be reached: start it, or correct DATABASE_URL."
+                f"Postgres at {database.place} cannot be reached", "start it, or correct DATABASE_URL."
             ) from None
 
     async def _open_kafka(self) -> KafkaSide:

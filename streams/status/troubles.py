@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from streams.messages import NOT_KEPT
+from streams.messages import GapKind
 from streams.status.coverage import GapTimes
 from streams.status.model import LetterSummary, Process, Status
-from streams.text import shown, span
+from streams.text import printable, span
 
 #: Seconds that a gap or a dead letter counts as a trouble.
 FRESH: Final = 86_400.0
@@ -103,7 +103,7 @@ def _last(status: Status, kind: str) -> str:
         return "none ever reported"
     last = max(gone, key=lambda p: p.seen_at)
     ago = span(max((status.at - last.seen_at).total_seconds(), 0.0))
-    return f"the last one {'ended' if last.ended_at else 'was seen'} {ago} ago on {shown(last.host)}"
+    return f"the last one {'ended' if last.ended_at else 'was seen'} {ago} ago on {printable(last.host)}"
 
 
 def _positions(status: Status) -> Iterator[str]:
@@ -123,9 +123,9 @@ def _positions(status: Status) -> Iterator[str]:
 def _pause(status: Status) -> Iterator[str]:
     if (pause := status.paused) is not None:
         what = "The workers and the ingest are" if pause.ingest else "The workers are"
-        why = f" ({shown(pause.reason, 200)})" if pause.reason else ""
+        why = f" ({printable(pause.reason, 200)})" if pause.reason else ""
         yield (
-            f"{what} paused since {pause.since:%Y-%m-%d %H:%M:%S}Z by {shown(pause.by)}{why}: "
+            f"{what} paused since {pause.since:%Y-%m-%d %H:%M:%S}Z by {printable(pause.by)}{why}: "
             "faust -A streams.agents resume ends that."
         )
 
@@ -134,10 +134,10 @@ def _processes(status: Status) -> Iterator[str]:
     for process in (p for p in status.processes if p.alive):
         name = process_name(process)
         if process.version != status.version:
-            yield f"The {name} has version {shown(process.version, 30)}, and this is {status.version}."
+            yield f"The {name} has version {printable(process.version, 30)}, and this is {status.version}."
         state = process.worker or process.ingest
         if state is not None and state.mode.is_waiting:
-            yield f"The {name} waits ({state.mode}): {shown(state.why, 300)}"
+            yield f"The {name} waits ({state.mode}): {printable(state.why, 300)}"
 
 
 def _pace(status: Status, lag_grows: float | None) -> Iterator[str]:
@@ -161,11 +161,11 @@ def _pace(status: Status, lag_grows: float | None) -> Iterator[str]:
 
 def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str]:
     fresh = [g for g in gaps if (at - g.written).total_seconds() < FRESH]
-    missed = [g for g in fresh if g.reason != NOT_KEPT]
+    missed = [g for g in fresh if g.kind is not GapKind.NOT_KEPT]
     if missed:
         gap = missed[0]
         yield (
-            f"A gap of {_moment(gap.begin)} to {_moment(gap.end)}: {shown(gap.reason, 200)}"
+            f"A gap of {_moment(gap.begin)} to {_moment(gap.end)}: {printable(gap.reason, 200)}"
             f"{_more(count)}: faust -A streams.agents gaps list."
         )
     elif fresh:
@@ -175,9 +175,8 @@ def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str
 
 def _letters(at: dt.datetime, letters: Sequence[LetterSummary], count: int) -> Iterator[str]:
     if letters and (at - letters[0].at).total_seconds() < FRESH:
-        yield (
-            f"A dead letter: {shown(letters[0].reason, 200)}{_more(count)}: faust -A streams.agents dead-letters list."
-        )
+        reason = printable(letters[0].reason, 200)
+        yield f"A dead letter: {reason}{_more(count)}: faust -A streams.agents dead-letters list."
 
 
 def reaches_head(moment: dt.datetime | None, status: Status) -> bool:
@@ -209,7 +208,7 @@ def replaced(processes: Sequence[Process]) -> frozenset[Process]:
 
 def process_name(process: Process) -> str:
     """Return ``worker on HOST (pid 42)``."""
-    return f"{process.kind} on {shown(process.host)} (pid {process.pid})"
+    return f"{process.kind} on {printable(process.host)} (pid {process.pid})"
 
 
 def _more(count: int) -> str:
@@ -225,4 +224,4 @@ def _number(count: int, what: str) -> str:
 
 
 def _hosts(hosts: Sequence[str]) -> str:
-    return ", ".join(sorted({shown(host) for host in hosts}))
+    return ", ".join(sorted({printable(host) for host in hosts}))

@@ -78,7 +78,7 @@ class Child:
             log.warning("Another ingest holds the topic: this worker goes on without one of its own.")
             return True
         if code in FATAL:
-            self._on_fault(FATAL[code](f"The ingest ended with {_ending(code)}: see its message above."))
+            self._on_fault(FATAL[code](f"The ingest ended with {_ending(code)}", "see its message above."))
             return True
         return False
 

@@ -16,6 +16,7 @@ from streams.errors import SettingsError
 from streams.kafka.topic import TopicInfo, check_partitions, ensure_topic
 from streams.kafka.topic_limits import check_limits
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.postgres.processes import pause_of
 from streams.protocol.collection_filter import compile_patterns
 from streams.resources.machine import resident
@@ -59,7 +60,7 @@ class Pipeline:
         await check_limits(settings, info)
         database = Database(dsn, settings.sink_schema, settings.backfill_max_concurrent + 2)
         await database.start()
-        await database.migrate()
+        await migrate_schema(database)
         pause = await pause_of(database, settings.kafka_topic, settings.sink_group)
         keep = compile_patterns(settings.backfill_collections)
         sink = PostgresSink(database, topic=settings.kafka_topic, group=settings.sink_group, keep=keep)

@@ -55,7 +55,7 @@ LOOK_BACK_SECONDS: Final = 3.0
 #: Seconds that the last save may take, at the end.
 LAST_SAVE_SECONDS: Final = 2.0
 #: Said of a topic that was deleted or re-created while we read it.
-GONE: Final = "we read it. What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
+MEND_TOPIC: Final = "What was read is in Postgres; for another topic take another SINK_GROUP and SINK_SCHEMA."
 
 
 class RunningPipeline:
@@ -73,7 +73,7 @@ class RunningPipeline:
         self._tables, self._database, self._sink = tables, database, sink
         self._machine = Machine(settings)
         self._throttle = Throttle(settings, self._machine)
-        self._guard = TopicGuard(settings, info, fail, gone=GONE, known=self.reached)
+        self._guard = TopicGuard(settings, info, fail, during="we read it", mend=MEND_TOPIC, known=self.reached)
         self._heartbeat = Heartbeat(settings, "worker", self.state, self.set_pause)
         self._reporter = Reporter(lambda: memory_line(self._machine.rss(), effective_memory_limit(settings)))
         self._rate, self._durations = Rate(), Durations()

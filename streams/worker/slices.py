@@ -184,6 +184,6 @@ def rewound(tp: TP, expected: int, got: int) -> MismatchError:
     """Return the fault of a log that is shorter than what was read from it."""
     return MismatchError(
         f"The topic {tp.topic} is not the one that was read before: partition {tp.partition} was read to offset "
-        f"{expected}, and now stands at {got}. "
-        "If it was re-created, read it with another SINK_GROUP into another SINK_SCHEMA."
+        f"{expected}, and now stands at {got}.",
+        "If it was re-created, read it with another SINK_GROUP into another SINK_SCHEMA.",
     )

@@ -35,5 +35,6 @@ async def ensure_changelog(settings: Settings, name: str, source: TopicInfo, con
     if changelog.partitions != source.partitions:
         raise MismatchError(
             f"The topic {source.name} has {source.partitions} partitions, and {name} has "
-            f"{changelog.partitions}: was it re-created? Take another SINK_GROUP and SINK_SCHEMA."
+            f"{changelog.partitions}: was it re-created?",
+            "Take another SINK_GROUP and SINK_SCHEMA.",
         )

@@ -16,7 +16,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.text import shown
+from streams.text import printable
 from tests.acceptance.commands import Command, free_port
 from tests.acceptance.deployment import Deployment
 from tests.support import browser
@@ -228,7 +228,7 @@ async def strangers_strings_are_text(site: Site, chromium: Browser) -> None:
                 await live(watched.page)
             text = await watched.page.locator("[aria-labelledby=h-letters]").inner_text()
             for hostile in HOSTILE[:5]:
-                assert shown(hostile, 60) in text
+                assert printable(hostile, 60) in text
             assert await watched.page.locator("img, iframe, style, main script").count() == 0
             assert "pwned" not in await watched.page.title()
             assert watched.complaints == []

@@ -14,6 +14,7 @@ import asyncpg
 
 from streams.local.postgres import Postgres
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.sink_postgres import PostgresSink
 from tests.fuzz import frames, messages
 from tests.fuzz.through import Ingest, Message, Worker, must
@@ -75,7 +76,7 @@ async def write(dsn: str, schema: str, count: int, seed: int) -> Rows:
     database = Database(dsn, schema, 2)
     await database.start()
     try:
-        await database.migrate()
+        await migrate_schema(database)
         sink = PostgresSink(database, topic="fuzz", group="fuzz")
         offsets = await sink.positions(set(range(PARTITIONS)), dict.fromkeys(range(PARTITIONS), 0))
         waiting = list(survivors(seed, count))

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.protocol.tid import tid_from_us
 from streams.simulator.repository import cid_of
 from streams.sink_postgres import PostgresSink, Written
@@ -102,7 +103,7 @@ class Lab:
 @pytest.fixture
 async def lab(dsn: str) -> AsyncIterator[Lab]:
     database = Database(dsn, "firehose", 3)
-    await database.migrate()
+    await migrate_schema(database)
     look = await asyncpg.connect(dsn, server_settings={"search_path": "firehose"})
     yield Lab(PostgresSink(database, topic="t", group="g"), look)
     await look.close()

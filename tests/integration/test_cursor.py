@@ -14,6 +14,7 @@ import pytest
 from streams.messages import Run, Watermark, encode_control
 from streams.postgres.cursor import CursorPosition, DatabasePoint, read_resume_point, write_cursor
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.sink_postgres import PostgresSink
 
 BEGIN = 1_700_000_000_000_000
@@ -68,7 +69,7 @@ class Stage:
 @pytest.fixture
 async def stage(dsn: str) -> AsyncIterator[Stage]:
     database = Database(dsn, "firehose", 4)
-    await database.migrate()
+    await migrate_schema(database)
     look = await asyncpg.connect(dsn)
     yield Stage(database, PostgresSink(database, topic="t", group="g"), look)
     await look.close()

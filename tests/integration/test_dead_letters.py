@@ -16,8 +16,8 @@ import pytest
 from streams.maintenance.dead_letters import letter as letters
 from streams.maintenance.dead_letters import replay
 from streams.maintenance.dead_letters.replay import Replayed, Replayer
-from streams.maintenance.dead_letters.store import Which
-from streams.messages import DeadLetter, Gap, dead_payload, encode_control
+from streams.maintenance.dead_letters.store import LetterFilter
+from streams.messages import DeadLetter, Gap, GapKind, dead_payload, encode_control
 from streams.postgres.database import Database
 from streams.sink_postgres import PostgresSink
 from tests.acceptance.commands import FAUST, Finished, finish
@@ -32,7 +32,7 @@ DID, OTHER = model.DIDS[:2]
 #: Rows with these rkeys are refused, by a constraint as an operator may have added one.
 POISON = "ALTER TABLE {} ADD CONSTRAINT poison CHECK (rkey !~ '^bad')"
 CURE = "ALTER TABLE {} DROP CONSTRAINT poison"
-ALL = Which("t")
+ALL = LetterFilter("t")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_after_a_fix_each_letter_ends_where_it_belongs(poisoned: Stage) ->
         model.commit(DID, "bad-deleted", 7, None), model.account(OTHER, 8, 2000, "deleted"),
     )  # fmt: skip
     await poisoned.look.executemany(
-        f"INSERT INTO dead_letters VALUES ({', '.join(f'${n}' for n in range(1, 12))})", [tuple(r) for r in restore]
+        f"INSERT INTO dead_letters VALUES ({', '.join(f'${n}' for n in range(1, 13))})", [tuple(r) for r in restore]
     )
     await poisoned.look.execute("ALTER TABLE records ADD CONSTRAINT worse CHECK (rkey !~ '^bad-still')")
     done = await replayer(poisoned).replay(ALL)
@@ -104,8 +104,8 @@ async def test_the_events_that_are_no_records(stage: Stage) -> None:  # noqa: F8
         model.sync(DID, 7, 7, 2),
     )  # fmt: skip
     await stage.look.executemany(
-        'INSERT INTO dead_letters (topic, partition, "offset", did, time, reason, payload) '
-        "VALUES ('t', 0, $1, $2, now(), 'x', $3)",
+        'INSERT INTO dead_letters (topic, partition, "offset", did, time, reason, payload, kind) '
+        "VALUES ('t', 0, $1, $2, now(), 'x', $3, 'message')",
         [(100 + n, event["did"], json.dumps(event).encode()) for n, event in enumerate(events)],
     )
     await stage.look.execute("UPDATE sink_offsets SET dead = dead + 4, received = received + 4")
@@ -145,7 +145,7 @@ async def test_letters_of_the_ingest(stage: Stage) -> None:  # noqa: F811
     await stage.write(letter(frame("#commit", two | {"rev": "none"}), seq=19))
     assert await replayer(stage).replay(ALL) == Replayed(dead=1)
     [(did, reason)] = await stage.rows("dead_letters", "did, reason")
-    assert (did, reason) == (None, "the rev 'none' is no TID (and 1 more)")
+    assert (did, reason) == (None, "the rev 'none' is not a valid TID (and 1 more)")
     await stage.look.execute("DELETE FROM dead_letters")
     await stage.look.execute("ALTER TABLE records ADD CONSTRAINT poison CHECK (rkey <> 'b')")
     await stage.write(letter(frames[0], seq=20))
@@ -273,8 +273,8 @@ async def filled(settings: SettingsFactory) -> AsyncIterator[Any]:
         event["commit"]["rev"] = HOSTILE
     await sink.write(0, 0, 60, [model.message(n, event) for n, event in enumerate(bad)])
     gap = {"relay": f"wss://{HOSTILE}", "run": 1, "from_time": None, "to_time": 5}
-    gaps = [encode_control(Gap(from_seq=10, to_seq=14, reason=f"gone {HOSTILE}", **gap)),
-            encode_control(Gap(from_seq=None, to_seq=None, reason="reset", **gap))]  # fmt: skip
+    moved = Gap(from_seq=None, to_seq=None, reason="away", gap_kind=GapKind.WINDOW_MOVED, **gap)
+    gaps = [encode_control(Gap(from_seq=10, to_seq=14, reason=f"gone {HOSTILE}", **gap)), encode_control(moved)]
     others = [model.Message(n, None, value) for n, value in enumerate([letter(b"\xff", f"say {HOSTILE}"), *gaps])]
     await sink.write(1, 0, 3, others)
     await sink.jump(0, 60, 100)
@@ -315,10 +315,11 @@ async def test_the_commands(filled: Any, settings_environment: dict[str, str], t
     )
     assert plain.code == 0, plain.errors
     assert "50 of 61; --limit shows more." in plain.output
-    assert re.search(r"0/59 +did:plc:a+/a.b.c/\S+: the rev '\S+' is no TID", plain.output)
+    assert re.search(r"0/59 +message +did:plc:a+/a.b.c/\S+: the rev '\S+' is not a valid TID", plain.output)
     assert re.search(r"59 × the rev", plain.output)
     rows = [json.loads(line) for line in as_json.output.splitlines()]
     assert [row["offset"] for row in rows] == [9, 8, 7, 6, 5, 4, 3]
+    assert {row["kind"] for row in rows} == {"message"}
     assert rows[0] | {"created_at": "2026-01-31T12:00:00Z", "did": DID, "rkey": HOSTILE} == rows[0]
     assert summary.output.startswith("50 in all.")
     assert (one.code, missing.code) == (0, 2), one.errors
@@ -327,6 +328,7 @@ async def test_the_commands(filled: Any, settings_environment: dict[str, str], t
     assert "can be tried" in one.output
     assert "There is no dead letter" in missing.errors
     assert "3 in all." in gaps.output
+    assert [line.split()[4] for line in gaps.output.splitlines()[:3]] == ["expired", "window_moved", "other"]
     assert "relay: 2, 5 seqs at most and 1 of unknown length" in gaps.output
     assert "topic: 1, 40 offsets" in gaps.output
     assert [json.loads(line)["kind"] for line in json_gaps.output.splitlines()] == ["topic", "relay", "relay"]

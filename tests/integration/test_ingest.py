@@ -24,7 +24,7 @@ from streams.kafka.retention import RetentionGuard, RetentionVerdict, topic_conf
 from streams.kafka.topic import ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.local.stack import Stack
-from streams.messages import Position, Run, Watermark, decode_control, encode_control
+from streams.messages import Run, StreamPosition, Watermark, decode_control, encode_control
 from streams.runtime.waiting import RateLimitedLog
 from streams.settings import Settings
 from streams.simulator.oracle import Oracle
@@ -211,21 +211,21 @@ async def test_no_watermark_without_its_events(settings: SettingsFactory, embedd
     publisher = Publisher(made, info, budget=1 << 20, on_change=lambda: None)
     await publisher.start()
 
-    def mark(position: Position) -> Watermark:
+    def mark(position: StreamPosition) -> Watermark:
         return Watermark(relay="r", run=1, topic_id="t", seq=position.seq, time=None)
 
-    positions = [Position(0, None)]
+    positions = [StreamPosition(0, None)]
     publisher.begin_run(mark, lambda: positions[-1])
     await publisher.write_watermarks()
-    assert publisher.durable == Position(0, None)
+    assert publisher.durable == StreamPosition(0, None)
     publisher.add("did:plc:lost", [b"{}"])
     publisher.fail(RuntimeError("a batch expired"))
-    positions.append(Position(7, None))
+    positions.append(StreamPosition(7, None))
     with pytest.raises(SendError):
         await publisher.write_watermarks()
     with pytest.raises(SendError):
         await publisher.drain()
-    assert publisher.durable == Position(0, None)
+    assert publisher.durable == StreamPosition(0, None)
     await publisher.stop()
     state = await read_state(made, info)
     assert {watermark.seq for watermark in state.watermarks.values()} == {0}
@@ -240,7 +240,7 @@ async def test_the_budget_says_when_to_stop_reading(settings: SettingsFactory) -
     for number in range(200):
         publisher.add(f"did:plc:{number}", [b"x" * 1000])
     assert publisher.full
-    at = Position(1, None)
+    at = StreamPosition(1, None)
     publisher.begin_run(lambda p: Watermark(relay="r", run=1, topic_id="t", seq=p.seq, time=None), lambda: at)
     await publisher.drain()
     assert not publisher.full

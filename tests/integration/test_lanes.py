@@ -12,6 +12,7 @@ import pytest
 from faust.types import TP
 
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.resources.machine import Machine
 from streams.settings import Settings
 from streams.sink_postgres import PostgresSink, Written
@@ -127,7 +128,7 @@ class Site(PostgresSink):
 @pytest.fixture
 async def site(dsn: str) -> AsyncIterator[Site]:
     database = Database(dsn, "firehose", 3)
-    await database.migrate()
+    await migrate_schema(database)
     made = Site(database)
     await made.positions({0}, {0: 0})
     yield made

@@ -10,6 +10,7 @@ import pytest
 
 from streams.errors import DatabaseError, MismatchError, StreamsError
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.postgres.queries import migrations, query
 from streams.sink_postgres import PostgresSink
 from tests.conftest import migrated
@@ -26,7 +27,7 @@ async def refusal(dsn: str, schema: str = "firehose") -> StreamsError:
     database = Database(dsn, schema, 1)
     with pytest.raises(StreamsError) as caught:
         await database.start(timeout=1.0)
-        await database.migrate()
+        await migrate_schema(database)
     await database.close()
     password = urlsplit(dsn).password
     assert password is None or password not in str(caught.value)
@@ -57,7 +58,7 @@ async def test_a_schema_works_under_another_name(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     await connection.execute("ALTER SCHEMA old RENAME TO new")
     database = Database(dsn, "new", 1)
-    await database.migrate()
+    await migrate_schema(database)
     sink = PostgresSink(database, topic="t", group="g")
     await sink.positions({0}, {0: 0})
     assert (await sink.write(0, 0, 1, [])).received == 0

@@ -12,6 +12,7 @@ import pytest
 from streams.errors import DatabaseError, StreamsError
 from streams.postgres import database as database_module
 from streams.postgres.database import Database
+from streams.postgres.migrate import check_schema, migrate_schema
 from streams.postgres.session import Pooling
 from streams.status.doctor import check_up, postgres
 from tests.conftest import SettingsFactory, migrated
@@ -51,7 +52,7 @@ async def test_a_pool_of_sessions_is_as_postgres_itself(dsn: str, tmp_path: Path
     with pgbouncer(dsn, tmp_path, **options) as pooler:
         await migrated(pooler.url, "mine")
         database = Database(pooler.url, "mine", 1)
-        await database.check()
+        await check_schema(database)
         assert database.pooling is Pooling.SESSION
         for name, value in (("search_path", '"mine"'), ("synchronous_commit", "off"), ("lock_timeout", "20s")):
             assert await database.run(lambda c, name=name: c.fetchval(f"SHOW {name}")) == value
@@ -116,7 +117,7 @@ async def test_a_session_that_is_no_longer_ours_is_not_used(dsn: str, swap: str)
     database = Database(dsn, "mine", 1)
     await database.run(lambda c: c.execute(swap))
     with pytest.raises(DatabaseError, match=r"search_path.*pooler"):
-        await database.migrate()
+        await migrate_schema(database)
     await database.close()
     assert await in_public(dsn) == set()
 

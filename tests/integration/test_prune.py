@@ -13,6 +13,8 @@ import pytest
 from streams.commands import prune
 from streams.kafka.topic import ensure_topic
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
+from streams.postgres.queries import query
 from tests.acceptance.commands import FAUST, Finished, finish
 from tests.conftest import SettingsFactory
 from tests.support.patience import PATIENCE
@@ -39,7 +41,7 @@ OLD_TOMBSTONES, OLD_OTHERS = 3 * 500 * 2, 10 * 10
 
 async def filled(made: Any) -> asyncpg.Connection[Any]:
     database = Database(made.database_dsn(), made.sink_schema)
-    await database.migrate()
+    await migrate_schema(database)
     await database.close()
     look: asyncpg.Connection[Any] = await asyncpg.connect(
         made.database_dsn(), server_settings={"search_path": made.sink_schema}
@@ -110,5 +112,5 @@ async def test_batches_pass_over_what_somebody_writes(
 
 
 QUERY_OF_A_BATCH = (
-    prune.query("prune_tombstones").replace("$1", "now()").replace("$2::bigint", "0").replace("$3::bigint", "7")
+    query("prune_tombstones").replace("$1", "now()").replace("$2::bigint", "0").replace("$3::bigint", "7")
 )

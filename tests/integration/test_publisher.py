@@ -18,7 +18,7 @@ from streams.kafka.client import admin_client
 from streams.kafka.publisher import Publisher, SendError
 from streams.kafka.topic import TopicInfo, ensure_topic, partition_for
 from streams.kafka.watermarks import read_state
-from streams.messages import Position, Watermark
+from streams.messages import StreamPosition, Watermark
 from streams.settings import Settings
 from tests.conftest import SettingsFactory
 from tests.support.patience import PATIENCE
@@ -30,7 +30,7 @@ DID = next(did for did in (f"did:plc:{n}" for n in range(99)) if partition_for(d
 REFUSED = os.urandom(2 * SMALL)
 
 
-def marks_of(run: int, topic_id: str = "t") -> Callable[[Position], Watermark]:
+def marks_of(run: int, topic_id: str = "t") -> Callable[[StreamPosition], Watermark]:
     return lambda position: Watermark(relay="r", run=run, topic_id=topic_id, seq=position.seq, time=position.time)
 
 
@@ -41,7 +41,7 @@ class Site:
     settings: Settings
     info: TopicInfo
     publisher: Publisher
-    position: Position = Position(1, None)  # noqa: RUF009 (frozen)
+    position: StreamPosition = StreamPosition(1, None)  # noqa: RUF009 (frozen)
     changes: list[bool] = field(default_factory=list)
 
     async def marked(self) -> dict[int, int]:
@@ -78,31 +78,31 @@ async def test_a_refused_batch_gets_no_watermark_and_is_told(settings: SettingsF
     async with begun(settings()) as site:
         assert await site.marked() == {0: 1, 1: 1}
         site.publisher.add(DID, [REFUSED])
-        site.position = Position(7, 70)
+        site.position = StreamPosition(7, 70)
         with pytest.raises(SendError):
             await site.publisher.write_watermarks()
         await site.refused()
         with pytest.raises(SendError):
             await site.publisher.drain()
-        assert site.publisher.durable == Position(1, None)
+        assert site.publisher.durable == StreamPosition(1, None)
         assert await site.marked() == {0: 1, 1: 1}
 
 
 async def test_a_watermark_covers_only_what_was_there_when_it_began(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
         site.publisher.add(DID, [b"{}"])
-        site.position = Position(7, 70)
+        site.position = StreamPosition(7, 70)
         writing = asyncio.create_task(site.publisher.write_watermarks())
         await asyncio.sleep(0)  # it waits for the batch by now
-        site.position = Position(9, 90)
+        site.position = StreamPosition(9, 90)
         await writing
-        assert site.publisher.durable == Position(7, 70)
+        assert site.publisher.durable == StreamPosition(7, 70)
         assert await site.marked() == {0: 7, 1: 7}
 
 
 async def test_a_position_is_durable_only_when_its_watermarks_are(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
-        site.publisher.begin_run(marks_of(2, REFUSED.hex()), lambda: Position(7, 70))
+        site.publisher.begin_run(marks_of(2, REFUSED.hex()), lambda: StreamPosition(7, 70))
         with pytest.raises(SendError):
             await site.publisher.write_watermarks()
         assert site.publisher.durable is None
@@ -110,13 +110,13 @@ async def test_a_position_is_durable_only_when_its_watermarks_are(settings: Sett
 
 async def test_a_watermark_of_the_run_before_makes_nothing_of_this_one_durable(settings: SettingsFactory) -> None:
     async with begun(settings()) as site:
-        site.position = Position(7, 70)
+        site.position = StreamPosition(7, 70)
         writing = asyncio.create_task(site.publisher.write_watermarks())
         await asyncio.sleep(0)
-        site.publisher.begin_run(marks_of(2), lambda: Position(3, None))  # the relay's sequence was reset
+        site.publisher.begin_run(marks_of(2), lambda: StreamPosition(3, None))  # the relay's sequence was reset
         await writing
         assert site.publisher.durable is None
         await site.publisher.write_watermarks()
-        assert site.publisher.durable == Position(3, None)
+        assert site.publisher.durable == StreamPosition(3, None)
         state = await read_state(site.settings, site.info)
         assert {(mark.run, mark.seq) for mark in state.watermarks.values()} == {(2, 3)}

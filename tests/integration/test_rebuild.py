@@ -17,7 +17,7 @@ from aiokafka.admin import RecordsToDelete
 from streams.errors import HeldError, MismatchError, SettingsError, StreamsError
 from streams.kafka.client import admin_client
 from streams.kafka.topic import ensure_topic, partition_for
-from streams.maintenance.rebuild.course import Wanted, rebuild
+from streams.maintenance.rebuild.course import RebuildRequest, rebuild
 from streams.maintenance.rebuild.schema import both
 from streams.maintenance.rebuild.swap import Names, lock_live, swap
 from streams.messages import Run, Watermark, encode_control
@@ -72,7 +72,7 @@ class World:
         """Returns what was said."""
         lines: list[str] = []
         try:
-            await rebuild(self.settings, Wanted(schema, **wanted), lines.append)
+            await rebuild(self.settings, RebuildRequest(schema, **wanted), lines.append)
         except StreamsError as error:
             error.add_note("\n".join(lines))
             raise
@@ -294,7 +294,7 @@ async def test_what_the_topic_has_forgotten_is_taken_from_the_live_one(world: Wo
     with pytest.raises(MismatchError, match="--seed-from-live"):
         await world.rebuild(swap=True)
     said = await world.rebuild(compare=True)  # nothing that the topic should hold is missing
-    assert "(it is of before where the rebuild began)" in said
+    assert "(it is older than the point where the rebuild begins)" in said
     with pytest.raises(MismatchError, match="--seed-from-live"):
         await world.rebuild(swap=True)
     with pytest.raises(MismatchError, match="begun without --seed-from-live"):
@@ -336,7 +336,7 @@ async def test_what_retention_takes_while_the_live_rows_are_copied_is_no_gap(wor
                 thread.submit(asyncio.run, world.cut(0, covered[0])).result()
                 thread.submit(asyncio.run, world.cut(1, covered[1] - 1)).result()
 
-    await rebuild(world.settings, Wanted("fresh", seed=True, swap=True, keep_as="before"), tell)
+    await rebuild(world.settings, RebuildRequest("fresh", seed=True, swap=True, keep_as="before"), tell)
     assert len([line for line in lines if "copied already" in line]) == 2
     assert not [line for line in lines if "a gap" in line]
     assert await world.state() == expected
@@ -347,7 +347,7 @@ async def test_what_retention_takes_while_the_live_rows_are_copied_is_no_gap(wor
             raise KeyError(line)
 
     with pytest.raises(KeyError):
-        await rebuild(world.settings, Wanted("again", seed=True), dies)
+        await rebuild(world.settings, RebuildRequest("again", seed=True), dies)
     await world.produce(*(model.commit(did, "late", 300, 1) for did in DIDS))
     end = len(world.log[0])
     await world.cut(0, end - 1)

@@ -103,7 +103,7 @@ async def test_a_rebuild_from_the_middle_cannot_replace_what_is_older(world: Wor
     with pytest.raises(MismatchError, match="give --seed-from-live"):
         await world.rebuild(swap=True, starts=starts)
     said = await world.rebuild(starts=starts, compare=True)
-    assert "(it is of before where the rebuild began)" in said
+    assert "(it is older than the point where the rebuild begins)" in said
     assert {dict(row)["rkey"] for row in await world.rows("records", "fresh")} == {"late"}
     assert "counted only at its beginning" in await world.rebuild(starts=starts)
     await world.rebuild("seeded", starts=starts, seed=True, swap=True, keep_as="before")

@@ -18,6 +18,7 @@ from streams.messages import DeadLetter, Gap, Run, Watermark, dead_payload, enco
 from streams.postgres import database as database_module
 from streams.postgres import session as session_module
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.protocol.tid import tid_from_us
 from streams.sink_postgres import Fenced, PostgresSink, Revoked, Written
 from tests.support import merge_model as model
@@ -82,7 +83,7 @@ class Stage:
 async def stage(dsn: str) -> AsyncIterator[Stage]:
     database = Database(dsn, "firehose", 3)
     await database.start()
-    await database.migrate()
+    await migrate_schema(database)
     look = await asyncpg.connect(dsn, server_settings={"search_path": "firehose"})
     yield Stage(database, PostgresSink(database, topic="t", group="g"), look, dsn)
     await look.close()
@@ -427,7 +428,7 @@ async def test_a_jump_over_what_the_log_no_longer_holds_is_a_gap(stage: Stage) -
     with pytest.raises(Fenced):
         await stage.sink.jump(0, 10, 600)
     assert await stage.sink.positions({0}, {0: 3}) == {0: 500}
-    assert await stage.rows("gaps", '"offset", to_offset') == [(10, 500)]
+    assert await stage.rows("gaps", '"offset", to_offset, kind') == [(10, 500, "expired")]
 
 
 async def test_unwanted_collections_are_skipped(stage: Stage) -> None:

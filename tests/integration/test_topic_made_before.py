@@ -25,7 +25,7 @@ from streams.kafka.publisher import Publisher
 from streams.kafka.retention import _set_configs
 from streams.kafka.topic import TopicInfo, ensure_topic, find_topic, read_from, reader
 from streams.kafka.topic_limits import check_limits
-from streams.messages import Position, Watermark
+from streams.messages import StreamPosition, Watermark
 from streams.settings import Settings
 from streams.simulator.oracle import Oracle
 from streams.simulator.relay import DevRelay, RelayThread
@@ -129,7 +129,8 @@ async def careful(made: Settings, buried: list[None], reached: list[int]) -> Asy
     )
     await publisher.start()
     publisher.begin_run(
-        lambda at: Watermark(relay="r", run=1, topic_id="t", seq=at.seq, time=None), lambda: Position(reached[-1], None)
+        lambda at: Watermark(relay="r", run=1, topic_id="t", seq=at.seq, time=None),
+        lambda: StreamPosition(reached[-1], None),
     )
     try:
         yield publisher
@@ -167,7 +168,7 @@ async def test_a_record_that_the_topic_cannot_hold_is_a_letter_and_the_others_st
         async with asyncio.timeout(60):
             await publisher.drain()
         assert publisher.unacknowledged == 0
-        assert publisher.durable == Position(40, None)
+        assert publisher.durable == StreamPosition(40, None)
     found = await messages(made)
     events = [value["seq"] for _, value in found if value["kind"] == "commit"]
     letters = [(partition, value) for partition, value in found if value["kind"] == "dead_letter"]

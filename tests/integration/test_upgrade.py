@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ import asyncpg
 import pytest
 
 from streams.errors import MismatchError
+from streams.messages import NOT_KEPT, OLD_NOT_SHOWN
 from streams.postgres.cursor import write_cursor
 from streams.postgres.database import Database
+from streams.postgres.migrate import check_schema, migrate_schema
 from streams.postgres.queries import cursor_table, migrations, query
 from streams.protocol.tid import tid_from_us
 from streams.sink_postgres import PostgresSink
@@ -101,8 +104,8 @@ async def build(dsn: str, schema: str, version: int) -> None:
 
 async def migrate(dsn: str, schema: str) -> None:
     database = Database(dsn, schema)
-    await database.migrate()
-    await database.check()
+    await migrate_schema(database)
+    await check_schema(database)
     await database.close()
 
 
@@ -158,6 +161,40 @@ async def test_an_older_schema_is_brought_forward(dsn: str, version: int) -> Non
     await connection.close()
 
 
+async def test_rows_of_before_get_their_kind(dsn: str) -> None:
+    """And those that a worker of the version before writes while it is not restarted yet."""
+    await build(dsn, "old_schema", 7)
+    connection = await connect(dsn, "old_schema")
+    await connection.execute("DELETE FROM dead_letters; DELETE FROM gaps")
+    letters = [  # offset, did, whether it has a time, reason, kind
+        (1, "did:plc:a", True, "Postgres refuses the record: x", "message"),
+        (2, "did:plc:a", True, "not an event of ours: the key is not the DID", "foreign"),
+        (3, None, True, "not an event of ours: no valid DID", "foreign"),
+        (4, "did:plc:a", False, "create a/b: the record cannot be decoded", "operation"),
+        (5, None, False, "not DAG-CBOR: x", "frame"),
+        (6, None, False, "not an event of ours: no key, and no control message", "foreign"),
+    ]
+    insert = (
+        'INSERT INTO dead_letters (topic, partition, "offset", did, time, reason) '
+        "VALUES ('one', $1, $2, $3, CASE WHEN $4 THEN now() END, $5)"
+    )
+    await connection.executemany(insert, [(0, *letter[:4]) for letter in letters])
+    await connection.execute(insert, 1, 5, None, False, "not DAG-CBOR: x")
+    add = "INSERT INTO gaps (topic, partition, \"offset\", reason) VALUES ('one', 0, $1, $2)"
+    for offset, reason in enumerate((NOT_KEPT, OLD_NOT_SHOWN, "the topic no longer holds the offsets 1 to 2", "lost")):
+        await connection.execute(add, offset, reason)
+    await migrate(dsn, "old_schema")
+    rows = await connection.fetch('SELECT "offset", kind FROM dead_letters WHERE partition = 0 ORDER BY 1')
+    assert [tuple(row) for row in rows] == [(letter[0], letter[-1]) for letter in letters]
+    assert await connection.fetchval("SELECT kind FROM dead_letters WHERE partition = 1") == "foreign"
+    kinds = [row[0] for row in await connection.fetch('SELECT kind FROM gaps ORDER BY "offset"')]
+    assert kinds == ["not_kept", "not_known", "expired", "other"]
+    written = {"offset": 9, "did": "did:plc:new", "time": 1, "reason": "x", "payload": ""}
+    assert await connection.fetchval("SELECT bury('one', 0, $1)", json.dumps([written])) == 1
+    assert await connection.fetchval('SELECT kind FROM dead_letters WHERE "offset" = 9') == "message"
+    await connection.close()
+
+
 async def goes_on(dsn: str, look: asyncpg.Connection[Any]) -> None:
     """Today's sink stands where the old one stood, and goes on."""
     database = Database(dsn, "old_schema")
@@ -185,7 +222,7 @@ async def goes_on(dsn: str, look: asyncpg.Connection[Any]) -> None:
 async def refused(dsn: str, schema: str) -> str:
     database = Database(dsn, schema)
     with pytest.raises(MismatchError) as caught:
-        await database.check()
+        await check_schema(database)
     await database.close()
     return str(caught.value)
 

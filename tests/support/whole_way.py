@@ -18,6 +18,7 @@ from streams.ingestion.session import IngestSession, Options
 from streams.kafka.topic import TopicInfo, ensure_topic, read_from, reader
 from streams.kafka.watermarks import read_state
 from streams.postgres.database import Database
+from streams.postgres.migrate import migrate_schema
 from streams.postgres.session import reading
 from streams.settings import Settings
 from streams.simulator.compare import compare
@@ -122,7 +123,7 @@ class Way:
         database = Database(self.settings.database_dsn(), self.settings.sink_schema, 2)
         await database.start()
         try:
-            await database.migrate()
+            await migrate_schema(database)
             sink = PostgresSink(database, topic=self.info.name, group=self.settings.sink_group)
             partitions = range(self.info.partitions)
             at = await sink.positions(set(partitions), dict.fromkeys(partitions, 0))

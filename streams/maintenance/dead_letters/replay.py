@@ -16,12 +16,14 @@ from typing import Final
 import asyncpg
 
 from streams.errors import DatabaseError, SettingsError
-from streams.maintenance.dead_letters.letter import Letter, Message, letter_of, unpack
-from streams.maintenance.dead_letters.store import Which, partitions, sql
+from streams.maintenance.dead_letters.letter import Letter, LetterMessage, letter_of, unpack
+from streams.maintenance.dead_letters.store import LetterFilter, partitions
+from streams.messages import LetterKind
+from streams.postgres.apply import BatchArguments, apply_batch
 from streams.postgres.batch import Batch, BatchBuilder
 from streams.postgres.database import Connection, Database, longer
 from streams.postgres.queries import query
-from streams.text import shown
+from streams.text import printable
 
 #: Letters in one transaction: a payload has at most 256 KB, so 50 MB.
 CHUNK: Final = 200
@@ -29,7 +31,7 @@ CHUNK: Final = 200
 
 @dataclass
 class Replayed:
-    """What became of letters. ``kept``: those that cannot be replayed, by the reason why."""
+    """The outcome of a replay. ``kept``: letters that cannot be replayed, by the reason why."""
 
     applied: int = 0
     skipped: int = 0
@@ -38,7 +40,7 @@ class Replayed:
 
     @property
     def replayed(self) -> int:
-        """Letters that were tried again."""
+        """Return how many letters were tried again."""
         return self.applied + self.skipped + self.dead
 
     def add(self, other: Replayed) -> None:
@@ -64,7 +66,7 @@ class Replayer:
         self._builder = BatchBuilder(keep)
         self._keep_in_topic = keep_in_topic
 
-    async def replay(self, which: Which, tell: Callable[[Replayed], None] = lambda _: None) -> Replayed:
+    async def replay(self, which: LetterFilter, tell: Callable[[Replayed], None] = lambda _: None) -> Replayed:
         """Replay all that are meant, chunk by chunk, each in a transaction; ``tell`` hears of the sum after each.
 
         What is killed in the middle has lost and doubled nothing: the next call goes on. Raises SettingsError where the
@@ -82,8 +84,8 @@ class Replayer:
                 tell(total)
         return total
 
-    async def _chunk(self, which: Which, after: int) -> tuple[int | None, Replayed]:
-        """The next letters of a partition: the last one's offset (None: there was none), and what became of them."""
+    async def _chunk(self, which: LetterFilter, after: int) -> tuple[int | None, Replayed]:
+        """Replay the next letters of a partition; returns the last one's offset (None: none) and the outcome."""
         failures: list[BaseException] = []
 
         async def call(connection: Connection) -> tuple[int | None, Replayed]:
@@ -95,10 +97,11 @@ class Replayer:
         except asyncpg.PostgresError as error:
             raise DatabaseError(
                 f"Postgres refuses the letters of {which.topic}/{which.partition} after offset {after} as a whole "
-                f"({error.sqlstate}: {shown(str(error))}): this is a fault of this program, please report it."
+                f"({error.sqlstate}: {printable(str(error))})",
+                "this is a fault of this program, please report it.",
             ) from error
 
-    async def _replay(self, chunk: _Chunk, which: Which, after: int) -> tuple[int | None, Replayed]:
+    async def _replay(self, chunk: _Chunk, which: LetterFilter, after: int) -> tuple[int | None, Replayed]:
         assert which.partition is not None
         await chunk.lock(which.partition)
         letters = await chunk.letters(which, after, CHUNK)
@@ -106,25 +109,25 @@ class Replayer:
         able = [letter for letter in letters if letter.obstacle is None]
         if able:
             await chunk.take_out(able)
-            messages = [letter for letter in able if letter.kind == "message"]
+            messages = [letter for letter in able if letter.kind is LetterKind.MESSAGE]
             if messages:
                 done.add(await self._messages(chunk, messages))
             for letter in able:
-                if letter.kind == "frame":
+                if letter.kind is LetterKind.FRAME:
                     done.add(await self._frame(chunk, letter))
             await chunk.count(done)
         return (letters[-1].offset if letters else None), done
 
     async def _messages(self, chunk: _Chunk, letters: Sequence[Letter]) -> Replayed:
-        """As the slice that they would have been."""
-        messages = [Message(letter.offset, (letter.did or "").encode(), letter.payload) for letter in letters]
+        """Apply messages as the slice that they would have been."""
+        messages = [LetterMessage(letter.offset, (letter.did or "").encode(), letter.payload) for letter in letters]
         batch = self._builder.build(messages, time.time_ns() // 1000)
         applied, dead = await chunk.apply(batch, {letter.offset: letter.encoded for letter in letters})
         await chunk.keep_age(letters)
         return Replayed(applied, len(letters) - applied - dead, dead)
 
     async def _frame(self, chunk: _Chunk, letter: Letter) -> Replayed:
-        """The events of one frame. It counts as one: dead for as long as one of its operations is."""
+        """Apply the events of one frame. It counts as one letter, dead for as long as one of its operations is."""
         unpacked = unpack(letter, self._keep_in_topic)
         batch = self._builder.build(unpacked.messages, time.time_ns() // 1000)
         bad = [*unpacked.bad, *(dead["reason"] for dead in batch.dead)]
@@ -161,13 +164,13 @@ class _Chunk:
         positions = {row["partition"]: row["next_offset"] for row in rows}
         if partition not in positions:
             raise SettingsError(
-                f"The group {self._group} has read nothing of {self._topic}/{partition}: set SINK_GROUP to the group "
-                "that fills this schema."
+                f"The group {self._group} has read nothing of {self._topic}/{partition}",
+                "set SINK_GROUP to the group that fills this schema.",
             )
         self._partition, self._base = partition, positions[partition]
 
-    async def letters(self, which: Which, after: int, limit: int) -> list[Letter]:
-        rows = await self._connection.fetch(sql("lock_letters"), *astuple(which), after, limit)
+    async def letters(self, which: LetterFilter, after: int, limit: int) -> list[Letter]:
+        rows = await self._connection.fetch(query("lock_letters"), *astuple(which), after, limit)
         return [letter_of(dict(row)) for row in rows]
 
     async def take_out(self, letters: Sequence[Letter]) -> None:
@@ -178,38 +181,38 @@ class _Chunk:
     async def apply(self, batch: Batch, payloads: dict[int, str]) -> tuple[int, int]:
         """Apply a batch row by row, the position unchanged: versions applied, and letters written again."""
         columns = batch.columns()
-        one_by_one = (columns[8], [payloads[offset] for offset in columns[8]]) if columns[8] else (None, None)
-        head = (self._topic, self._partition, self._group, self._base, self._base, 0, None, None, None, None)
-        row = await self._connection.fetchrow(
-            query("apply_batch"), *head, *columns[:8], batch.extras(), *one_by_one, timeout=self._timeout
+        arguments = BatchArguments(
+            self._topic, self._partition, self._group, self._base, self._base, columns, batch.extras()
         )
+        of_records = [payloads[offset] for offset in columns.offsets] or None
+        row = await apply_batch(self._connection, arguments, payloads=of_records, timeout=self._timeout)
         assert row is not None, "the position is locked"
         self._applied += row["batch_applied"]
         self._dead += row["batch_dead"]
         return row["batch_applied"], row["batch_dead"]
 
     async def keep_age(self, letters: Sequence[Letter]) -> None:
-        """Those that are dead again are as old as before."""
+        """Give letters that are dead again the age that they had."""
         offsets, ages = [letter.offset for letter in letters], [letter.created_at for letter in letters]
         await self._connection.execute(query("keep_age_of_letters"), self._topic, self._partition, offsets, ages)
 
     async def refusal(self, letter: Letter) -> str | None:
-        """What Postgres said of a row of the frame, where it refused one."""
+        """Return why Postgres refused a row of the frame, where it did."""
         row = await self._connection.fetchrow(query("letter"), self._topic, self._partition, letter.offset)
         return None if row is None else str(row["reason"])
 
     async def put_back(self, letter: Letter, reason: str) -> bool:
-        """The frame again, for another reason; False where the same one is held already."""
+        """Write the frame again, with another reason; returns False where the same one is held already."""
         await self._connection.execute(query("delete_letters"), self._topic, self._partition, [letter.offset])
         return bool(
             await self._connection.fetchval(
                 query("put_back_letter"), self._topic, self._partition, letter.offset, letter.seq, reason,
-                letter.payload, letter.created_at,
+                letter.payload, letter.created_at, letter.kind,
             )
         )  # fmt: skip
 
     async def count(self, done: Replayed) -> None:
-        """What was dead is what it became; ``apply_batch`` has counted versions and letters on top of that."""
+        """Move the replayed letters from `dead` to what they became, less what ``apply_batch`` has already counted."""
         await self._connection.execute(
             query("count_replayed"), self._topic, self._partition, self._group,
             done.applied - self._applied, done.dead - self._dead - self._taken,

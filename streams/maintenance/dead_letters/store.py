@@ -7,16 +7,15 @@ from datetime import datetime
 from typing import Any, Final
 
 from streams.maintenance.dead_letters.letter import Letter, letter_of
-from streams.postgres.database import Connection, Database
-from streams.postgres.queries import query
+from streams.postgres.database import Database
 
 #: Letters that one statement purges.
 PURGE_CHUNK: Final = 10_000
 
 
 @dataclass(frozen=True)
-class Which:
-    """Which letters are meant: each condition holds where it is not None. ``reason`` is a part of it, in any case."""
+class LetterFilter:
+    """A choice of letters: a condition that is not None must hold. ``reason`` is a part of it, in any case."""
 
     topic: str
     reason: str | None = None
@@ -28,70 +27,41 @@ class Which:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing but the topic is asked for."""
+        """Return True where nothing but the topic is asked for."""
         return not any(value is not None for value in astuple(self)[1:])
 
 
-def sql(name: str) -> str:
-    """A query over the letters that are meant."""
-    return query(name).replace("{matching}", query("dead_letters_matching"))
+async def count(database: Database, which: LetterFilter) -> tuple[int, datetime]:
+    """Return how many letters there are, and the server's time then."""
+    row = await database.fetchrow("count_letters", *astuple(which))
+    assert row is not None
+    return row["count"], row["now"]
 
 
-async def count(database: Database, which: Which) -> tuple[int, datetime]:
-    """How many letters there are, and the server's time then."""
-
-    async def call(connection: Connection) -> tuple[int, datetime]:
-        row = await connection.fetchrow(sql("count_letters"), *astuple(which))
-        assert row is not None
-        return row["count"], row["now"]
-
-    return await database.run(call)
+async def newest(database: Database, which: LetterFilter, limit: int) -> list[dict[str, Any]]:
+    """Return the letters that were written last, without their payloads but with their ``bytes``."""
+    return [dict(row) for row in await database.fetch("list_letters", *astuple(which), limit)]
 
 
-async def newest(database: Database, which: Which, limit: int) -> list[dict[str, Any]]:
-    """The letters that were written last, without their payloads but with their ``bytes``."""
-
-    async def call(connection: Connection) -> list[dict[str, Any]]:
-        return [dict(row) for row in await connection.fetch(sql("list_letters"), *astuple(which), limit)]
-
-    return await database.run(call)
-
-
-async def by_reason(database: Database, which: Which) -> list[dict[str, Any]]:
-    """How many there are of each reason (its first 60 characters), the most first; when the first and last came."""
-
-    async def call(connection: Connection) -> list[dict[str, Any]]:
-        return [dict(row) for row in await connection.fetch(sql("summarize_letters"), *astuple(which))]
-
-    return await database.run(call)
+async def by_reason(database: Database, which: LetterFilter) -> list[dict[str, Any]]:
+    """Return how many letters have each reason (60 characters of it), the most first, and their first and last time."""
+    return [dict(row) for row in await database.fetch("summarize_letters", *astuple(which))]
 
 
 async def find(database: Database, topic: str, partition: int, offset: int) -> Letter | None:
-    """One letter, with its payload."""
-
-    async def call(connection: Connection) -> Letter | None:
-        row = await connection.fetchrow(query("letter"), topic, partition, offset)
-        return None if row is None else letter_of(dict(row))
-
-    return await database.run(call)
+    """Return one letter, with its payload."""
+    row = await database.fetchrow("letter", topic, partition, offset)
+    return None if row is None else letter_of(dict(row))
 
 
-async def purge(database: Database, which: Which) -> int:
+async def purge(database: Database, which: LetterFilter) -> int:
     """Delete letters; how many. One that somebody holds stays, and so do the counts: they are a history."""
     total = 0
-
-    async def call(connection: Connection) -> int:
-        return int(await connection.fetchval(sql("purge_letters"), *astuple(which), PURGE_CHUNK))
-
-    while gone := await database.run(call):
+    while gone := int(await database.fetchval("purge_letters", *astuple(which), PURGE_CHUNK)):
         total += gone
     return total
 
 
-async def partitions(database: Database, which: Which) -> list[int]:
-    """In which partitions there are letters."""
-
-    async def call(connection: Connection) -> list[int]:
-        return [row[0] for row in await connection.fetch(sql("partitions_of_letters"), *astuple(which))]
-
-    return await database.run(call)
+async def partitions(database: Database, which: LetterFilter) -> list[int]:
+    """Return the partitions that have letters."""
+    return [row[0] for row in await database.fetch("partitions_of_letters", *astuple(which))]

@@ -7,41 +7,43 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from streams.maintenance.dead_letters.letter import Letter
+from streams.messages import LetterKind
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
-from streams.text import shown, told
+from streams.text import format_time, printable
 
 #: Most lines of a payload, and characters of one.
 LINES: Final = 200
 WIDTH: Final = 500
-#: Bytes of a payload that is no text, as a dump of so many a line.
+#: Bytes of a payload that is not text, as a dump of so many a line.
 DUMPED: Final = 512
 DUMP_WIDTH: Final = 16
 
 _KINDS: Final = {
-    "message": "a message of the topic",
-    "frame": "a frame of the relay",
-    "operation": "what is left of an operation (its block, or the commit's blocks)",
-    "foreign": "a message of a foreign producer",
+    LetterKind.MESSAGE: "a message of the topic",
+    LetterKind.FRAME: "a frame of the relay",
+    LetterKind.OPERATION: "what is left of an operation (its block, or the commit's blocks)",
+    LetterKind.FOREIGN: "a message of a foreign producer",
 }
 
 
 def description(letter: Letter) -> Iterator[str]:
-    """The lines."""
+    """Yield the lines that describe a letter."""
     obstacle = letter.obstacle
     fields = {
         "at": f"partition {letter.partition}, offset {letter.offset}",
+        "kind": letter.kind,
         "reason": letter.reason,
         "did": letter.did,
         "collection": letter.collection,
         "rkey": letter.rkey,
         "seq": letter.seq,
-        "time": told(letter.time),
-        "written": told(letter.created_at),
+        "time": format_time(letter.time),
+        "written": format_time(letter.created_at),
         "holds": f"{_KINDS[letter.kind]}, {len(letter.payload):,} bytes",
         "replay": "can be tried" if obstacle is None else f"not possible: {obstacle}",
     }
     for name, value in fields.items():
-        yield f"{name:12}{'-' if value is None else shown(str(value), 3000)}"
+        yield f"{name:12}{'-' if value is None else printable(str(value), 3000)}"
     yield ""
     lines = _readable(letter.payload)
     for _, line in zip(range(LINES), lines, strict=False):
@@ -51,7 +53,7 @@ def description(letter: Letter) -> Iterator[str]:
 
 
 def _readable(payload: bytes) -> Iterator[str]:
-    """JSON, the parts of a frame, text, or bytes: whatever it is first."""
+    """Yield the payload as JSON, as the parts of a frame, as text, or as bytes: the first that it is."""
     try:
         yield from _pretty(json.loads(payload))
         return
@@ -67,16 +69,16 @@ def _readable(payload: bytes) -> Iterator[str]:
         text = None if b"\0" in payload else payload.decode("utf-8")
     except UnicodeDecodeError:
         text = None
-    yield from _dump(payload) if text is None else (shown(line, WIDTH + 1) for line in text.splitlines())
+    yield from _dump(payload) if text is None else (printable(line, WIDTH + 1) for line in text.splitlines())
 
 
 def _pretty(value: object) -> Iterator[str]:
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_bytes)
-    return (shown(line, WIDTH + 1) for line in text.splitlines())
+    return (printable(line, WIDTH + 1) for line in text.splitlines())
 
 
 def _bytes(value: Any) -> str:  # noqa: ANN401
-    """What JSON has no form for."""
+    """Return a text for what JSON has no form for."""
     return f"({len(value):,} bytes)" if isinstance(value, bytes) else type(value).__name__
 
 

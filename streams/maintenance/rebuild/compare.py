@@ -13,7 +13,7 @@ from streams.kafka.topic import partition_for
 from streams.maintenance.rebuild.schema import PartitionStart, both
 from streams.maintenance.rebuild.swap import Names
 from streams.postgres.database import FOR_EVER, Connection
-from streams.text import shown
+from streams.text import printable
 
 #: Differences that are shown of each kind and reason.
 SHOWN: Final = 5
@@ -22,26 +22,26 @@ _LACKING: Final = ("missing", "older")
 
 PURGED: Final = "its account was deleted"
 FILTERED: Final = "BACKFILL_COLLECTIONS leaves it out"
-BEFORE: Final = "it is of before where the rebuild began"
+BEFORE: Final = "it is older than the point where the rebuild begins"
 UNEXPLAINED: Final = "the topic should hold it"
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found: rows by (table, kind, reason), and some of them as lines."""
+    """The differences: rows by (table, kind, reason), and some of them as lines."""
 
     found: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     lines: list[str] = field(default_factory=list)
 
     def lacking(self, *reasons: str) -> int:
-        """How many rows, or versions of rows, the rebuilt schema lacks for one of these reasons."""
+        """Return how many rows, or versions of rows, the rebuilt schema lacks for one of these reasons."""
         return sum(n for (_, kind, reason), n in self.found.items() if kind in _LACKING and reason in reasons)
 
 
 def is_before(
     did: str, time_us: int | None, seq: int | None, begins: Mapping[int, PartitionStart], partitions: int
 ) -> bool:
-    """Whether an event of the account, at that time and seq, came before the rebuild's beginning in its partition."""
+    """Return True where an event of the account, at that time and seq, is before the rebuild's beginning."""
     first = begins.get(partition_for(did.encode(), partitions))
     if first is None or first.offset == 0:
         return False
@@ -99,10 +99,10 @@ def _because(reason: str) -> str:
 
 
 def _line(table: str, row: asyncpg.Record, reason: str) -> str:
-    name = "/".join(shown(row[part]) for part in ("did", "collection", "rkey") if row[part] is not None)
+    name = "/".join(printable(row[part]) for part in ("did", "collection", "rkey") if row[part] is not None)
     kind = row["kind"]
     if kind == "different":
         kind = f"different in {row['columns']}"
     elif table == "records" and kind in ("older", "newer"):
-        kind = f"{kind}: rev {shown(row['rev'])}, live {shown(row['live_rev'])}"
+        kind = f"{kind}: rev {printable(row['rev'])}, live {printable(row['live_rev'])}"
     return f"{table}, {kind}: {name}{_because(reason)}"

@@ -23,18 +23,19 @@ from streams.maintenance.rebuild.compare import BEFORE, UNEXPLAINED, Comparison,
 from streams.maintenance.rebuild.fill import Filler, Stopped
 from streams.maintenance.rebuild.schema import (
     PartitionStart,
-    State,
+    RebuildState,
     begin,
     both,
     hold,
     pass_over,
+    rebuild_state,
     seed,
-    standing,
     take_over,
 )
 from streams.maintenance.rebuild.swap import Names, check_objects, differing, group_of, lock_live, swap, was_swapped
 from streams.messages import decode_message
 from streams.postgres.database import Abandoned, Connection, Database, unlimited
+from streams.postgres.migrate import check_schema
 from streams.protocol.collection_filter import compile_patterns
 from streams.resources.machine import Machine
 from streams.resources.niceness import step_back
@@ -64,8 +65,8 @@ _LOOK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What was asked for. ``starts`` None: from the topic's earliest messages."""
+class RebuildRequest:
+    """A rebuild as it was asked for. ``starts`` None: from the topic's earliest messages."""
 
     schema: str
     group: str | None = None
@@ -76,7 +77,7 @@ class Wanted:
     keep_as: str | None = None
 
 
-async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnStop | None = None) -> None:
+async def rebuild(settings: Settings, wanted: RebuildRequest, tell: Tell, on_stop: OnStop | None = None) -> None:
     """Do what is wanted, or go on with it. ``on_stop`` is told what ends it, with its position saved.
 
     Raises StreamsError: MismatchError where the comparison finds rows missing, or the swap is refused.
@@ -84,13 +85,13 @@ async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnSto
     names = _names(settings, wanted)
     info = await find_topic(settings)
     if info is None:
-        raise SettingsError(f"There is no topic {settings.kafka_topic}: set KAFKA_TOPIC to the one to rebuild from.")
+        raise SettingsError(f"There is no topic {settings.kafka_topic}", "set KAFKA_TOPIC to the one to rebuild from.")
     dsn = settings.database_dsn()
     live = Database(dsn, settings.sink_schema)
     rebuilt = Database(dsn, wanted.schema, settings.backfill_max_concurrent + 3)
     try:
         await live.start()
-        await live.check()
+        await check_schema(live)
         if wanted.swap and (done := await was_swapped(live, names)) is not None:
             tell(f"The swap was made already: {names.kept} is {done}. For another one give another --keep-as.")
             return
@@ -105,20 +106,20 @@ async def rebuild(settings: Settings, wanted: Wanted, tell: Tell, on_stop: OnSto
         await live.close()
 
 
-def _names(settings: Settings, wanted: Wanted) -> Names:
-    """The names, checked. Raises SettingsError."""
+def _names(settings: Settings, wanted: RebuildRequest) -> Names:
+    """Return the names, checked. Raises SettingsError."""
     live = settings.sink_schema
     today = dt.datetime.now(dt.UTC).strftime("%Y%m%d")
     kept = wanted.keep_as or f"{live[:50]}_old_{today}"
     if not wanted.keep_as and kept == wanted.schema:  # what was swapped out today comes back
         kept += "_2"
     if wanted.keep_as and not wanted.swap:
-        raise SettingsError("--keep-as names the live schema after a swap: give --swap too.")
+        raise SettingsError("--keep-as names the live schema after a swap", "give --swap too.")
     if len({live, wanted.schema, kept}) < 3:
         raise SettingsError(f"--schema and --keep-as are names of other schemas than {live}, which is the live one.")
     group = wanted.group or group_of(wanted.schema)
     if group == settings.sink_group:
-        raise SettingsError(f"--group {group} is the live schema's: give another.")
+        raise SettingsError(f"--group {group} is the live schema's", "give another.")
     return Names(settings.kafka_topic, live, settings.sink_group, wanted.schema, group, kept)
 
 
@@ -126,18 +127,18 @@ class _Rebuild:
     """One run of the command."""
 
     def __init__(
-        self, settings: Settings, wanted: Wanted, names: Names, info: TopicInfo, databases: tuple[Database, Database],
-        *, tell: Tell,
+        self, settings: Settings, wanted: RebuildRequest, names: Names, info: TopicInfo,
+        databases: tuple[Database, Database], *, tell: Tell,
     ) -> None:  # fmt: skip
         self._settings, self._wanted, self._names, self._info, self._tell = settings, wanted, names, info, tell
         self._live, self._rebuilt = databases
         self._keep = compile_patterns(settings.backfill_collections)
         self._began = time.monotonic()
         self._filler: Filler
-        self._state: State
+        self._state: RebuildState
 
     async def run(self, on_stop: OnStop | None) -> None:
-        """From the schema's first row, or from where it stands, to the end."""
+        """Rebuild from the schema's first row, or from where it stands, to the end."""
         step_back(self._settings)
         share = max(64 * 1024, self._settings.memory_bytes // MEMORY_SHARE // self._info.partitions)
         sizes = {"partition_bytes": min(share, 1 << 20), "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
@@ -149,8 +150,11 @@ class _Rebuild:
             self._filler = filler = Filler(consumer, sink, throttle, self._tell, self._passed)
             if on_stop is not None:
                 on_stop(filler.stop)
-            gone = "it was read. Rebuild from the topic that is there into another --schema."
-            guard = TopicGuard(self._settings, self._info, filler.fail, gone=gone, known=lambda: filler.positions)
+            guard = TopicGuard(
+                self._settings, self._info, filler.fail,
+                during="it was read", mend="Rebuild from the topic that is there into another --schema.",
+                known=lambda: filler.positions,
+            )  # fmt: skip
             async with self._held(), _beside(guard.run(), filler):
                 self._state = await self._stand(consumer, tps)
                 await throttle.start()
@@ -165,7 +169,7 @@ class _Rebuild:
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[None]:
-        """Nobody else fills the schema meanwhile."""
+        """Keep others from filling the schema meanwhile."""
         have = asyncio.Event()
         task = asyncio.create_task(hold(self._rebuilt, self._names.rebuilt, have.set))
         ready = asyncio.create_task(have.wait())
@@ -181,13 +185,13 @@ class _Rebuild:
 
     # -- where it stands
 
-    async def _stand(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> State:
-        """The state of the rebuild, begun here where it was not. Raises MismatchError."""
+    async def _stand(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> RebuildState:
+        """Return the state of the rebuild; begin it where it was not. Raises MismatchError."""
         names, wanted = self._names, self._wanted
-        state = await standing(self._rebuilt, names.live, names.rebuilt)
+        state = await rebuild_state(self._rebuilt, names.live, names.rebuilt)
         if state is None:
             begins = await self._begins(consumer, tps)
-            state = State(names.topic, names.rebuilt_group, names.live, begins, wanted.seed, seeded=False)
+            state = RebuildState(names.topic, names.rebuilt_group, names.live, begins, wanted.seed, seeded=False)
             if wanted.swap and not wanted.seed:
                 await self._refuse_later_beginning(state)
             await begin(self._rebuilt, state)
@@ -196,19 +200,19 @@ class _Rebuild:
         await begin(self._rebuilt, state)  # a program that is newer than the one that began it
         if (state.topic, state.group, state.live) != (names.topic, names.rebuilt_group, names.live):
             raise MismatchError(
-                f"{names.rebuilt} is a rebuild of {state.live} from the topic {state.topic} by the group {state.group}:"
-                " give its own settings, or another --schema."
+                f"{names.rebuilt} is a rebuild of {state.live} from the topic {state.topic} by the group {state.group}",
+                "give its own settings, or another --schema.",
             )
         if wanted.seed and not state.seed:
             raise MismatchError(
-                f"{names.rebuilt} was begun without --seed-from-live: give another --schema, or drop it first."
+                f"{names.rebuilt} was begun without --seed-from-live", "give another --schema, or drop it first."
             )
         ignored = " What --from says counted only at its beginning." if wanted.starts is not None else ""
         self._tell(f"{names.rebuilt} was begun already: going on from its own positions.{ignored}")
         return state
 
     async def _begins(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> dict[int, PartitionStart]:
-        """Where each partition begins, and the first event there where something is before it."""
+        """Return where each partition begins, and the first event there where something is before it."""
         starts: dict[TopicPartition, int] = await consumer.beginning_offsets(tps)
         if self._wanted.starts is None:
             offsets = {tp.partition: start for tp, start in starts.items()}
@@ -222,8 +226,8 @@ class _Rebuild:
             consumer.pause(tp)
         return found
 
-    async def _refuse_later_beginning(self, state: State) -> None:
-        """A topic that begins later than the live schema's first record cannot replace it. Raises MismatchError."""
+    async def _refuse_later_beginning(self, state: RebuildState) -> None:
+        """Refuse a topic that begins later than the live schema's first record. Raises MismatchError."""
         cut = [begin for begin in state.begins.values() if begin.offset]
         if not cut:
             return
@@ -235,12 +239,13 @@ class _Rebuild:
         for row in rows:
             time_us = round(row["time"].timestamp() * 1_000_000)
             if is_before(row["did"], time_us, row["seq"], state.begins, self._info.partitions):
-                raise MismatchError(self._too_late())
+                raise self._too_late()
 
-    def _too_late(self) -> str:
-        return (
-            f"{self._names.live} holds records of before where the rebuild begins in the topic {self._names.topic}, so "
-            f"{self._names.rebuilt} cannot replace it: give --seed-from-live, which begins with a copy of its rows."
+    def _too_late(self) -> MismatchError:
+        return MismatchError(
+            f"{self._names.live} holds records that are older than the beginning of the rebuild in the topic "
+            f"{self._names.topic}, so {self._names.rebuilt} cannot replace it",
+            "give --seed-from-live, which begins with a copy of its rows.",
         )
 
     # -- the steps
@@ -254,7 +259,7 @@ class _Rebuild:
             rows = await seed(self._rebuilt, names.live, names.group, self._wanted_still)
             self._tell(f"{rows:,} rows copied.")
             crash_point(RebuildPoint.AFTER_SEED)
-            seeded = await standing(self._rebuilt, names.live, names.rebuilt)
+            seeded = await rebuild_state(self._rebuilt, names.live, names.rebuilt)
             assert seeded is not None
             self._state = seeded
         await filler.start(self._state.begins)
@@ -313,8 +318,8 @@ class _Rebuild:
             if done is not None:
                 return done[0]
         raise DatabaseError(
-            f"{self._names.rebuilt} does not catch up with {self._names.live} while its workers write: set "
-            "BACKFILL_PROFILE=unlimited for the rebuild, or stop the workers for a moment."
+            f"{self._names.rebuilt} does not catch up with {self._names.live} while its workers write",
+            "set BACKFILL_PROFILE=unlimited for the rebuild, or stop the workers for a moment.",
         )
 
     async def _compare(self) -> Comparison:
@@ -358,11 +363,11 @@ class _Rebuild:
             self._tell(f"compared: {names.rebuilt} holds exactly what {names.live} holds.")
         if missing := found.lacking(UNEXPLAINED):
             raise MismatchError(
-                f"{names.rebuilt} lacks {missing:,} rows that {names.live} has and the topic should hold: find out why "
-                "(each kind is shown above) before one of them replaces the other."
+                f"{names.rebuilt} lacks {missing:,} rows that {names.live} has and the topic should hold",
+                "find out why (each kind is shown above) before one of them replaces the other.",
             )
         if self._wanted.swap and found.lacking(BEFORE):
-            raise MismatchError(self._too_late())
+            raise self._too_late()
 
     async def _swap(self) -> None:
         names = self._names
@@ -405,7 +410,7 @@ async def _beside(work: Any, filler: Filler) -> AsyncIterator[None]:  # noqa: AN
 
 
 async def _first_event(consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, end: int) -> PartitionStart:
-    """The first event at or behind the offset: what is older than it is of before the beginning."""
+    """Return the first event at or behind the offset: what is older than it came before the beginning."""
     read_from(consumer, {tp: offset})
     log_end = LogEnd(consumer)
     looked = 0

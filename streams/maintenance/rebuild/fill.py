@@ -79,16 +79,18 @@ class Filler:
     # -- what the lanes ask
 
     def is_current(self, piece: Slice) -> bool:
-        """Whether the slice may still be written."""
+        """Return True where the slice may still be written."""
         return not self._stopping and self._fault is None
 
     def mark_durable(self, tp: TP, next_offset: int) -> None:
-        """The database has everything below."""
+        """Note that the database has everything below."""
         self._written[tp.partition] = next_offset
 
     def reseek(self, tp: TP) -> None:
-        """Somebody else wrote the partition."""
-        self.fail(HeldError(f"Another process writes {tp.topic}/{tp.partition} under our group: stop it, then go on."))
+        """End the fill: another process wrote the partition."""
+        self.fail(
+            HeldError(f"Another process writes {tp.topic}/{tp.partition} under our group", "stop it, then go on.")
+        )
 
     def _on_written(self, _partition: int, written: Written, _seconds: float) -> None:
         counts = self.counts
@@ -104,7 +106,7 @@ class Filler:
         self._fault = self._fault or error
 
     def on_done(self, task: asyncio.Task[None]) -> None:
-        """What goes wrong in a task that works beside it ends the fill."""
+        """End the fill where a task beside it failed."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 
@@ -119,7 +121,7 @@ class Filler:
 
     @property
     def wanted(self) -> bool:
-        """Whether nobody has asked to stop, and nothing has failed."""
+        """Return True while nobody has asked to stop and nothing has failed."""
         return not self._stopping and self._fault is None
 
     def check(self) -> None:
@@ -165,7 +167,7 @@ class Filler:
 
     @property
     def positions(self) -> dict[int, int]:
-        """Up to where each partition is written."""
+        """Return the offset up to which each partition is written."""
         return dict(self._written)
 
     # -- filling
@@ -218,7 +220,7 @@ class Filler:
             self.check()
 
     async def _position(self, partition: int) -> int:
-        """Behind what was read, and behind a hole after it."""
+        """Return the offset behind what was read, and behind a hole after it."""
         return max(self._read[partition], int(await self._consumer.position(self._tps[partition])))
 
     async def _fetch(self, todo: Mapping[int, int]) -> dict[int, list[Any]]:

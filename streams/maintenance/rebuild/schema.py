@@ -15,10 +15,12 @@ from typing import Final
 import asyncpg
 
 from streams.errors import HeldError, MismatchError
-from streams.postgres.database import FOR_EVER, Connection, Database, NotOursError, unlimited
+from streams.postgres.database import FOR_EVER, Connection, Database, unlimited
+from streams.postgres.failures import NotOursError
+from streams.postgres.migrate import migrate_schema
 from streams.postgres.queries import query
 from streams.postgres.sql_text import literal, quoted
-from streams.text import shown
+from streams.text import printable
 
 _NAMED: Final = re.compile(r"(?<![\w.])(live|rebuilt)(?=\.|'::| GRANT)")
 #: Seconds for which the lock of a process that was just killed is waited for.
@@ -42,8 +44,8 @@ class PartitionStart:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What a rebuild knows of itself. ``begins`` by partition; one that is missing began at 0."""
+class RebuildState:
+    """The state of a rebuild, as its schema holds it. ``begins`` by partition; one that is missing began at 0."""
 
     topic: str
     group: str
@@ -54,7 +56,7 @@ class State:
 
 
 def both(name: str, live: str, rebuilt: str) -> str:
-    """The query of that name, with the two schemas' names in the place of ``live`` and ``rebuilt``."""
+    """Return the query of that name, with the two schemas' names in the place of ``live`` and ``rebuilt``."""
     names = {"live": quoted(live), "rebuilt": quoted(rebuilt)}
     return _NAMED.sub(lambda found: names[found.group(1)], query(name))
 
@@ -66,7 +68,7 @@ async def hold(database: Database, schema: str, held: Callable[[], object]) -> N
         end = asyncio.get_running_loop().time() + LOCK_TIMEOUT
         while not await connection.fetchval(query("lock_rebuild"), schema):
             if asyncio.get_running_loop().time() > end:
-                raise HeldError(f"Another rebuild fills the schema {schema}: let it finish, or stop it.")
+                raise HeldError(f"Another rebuild fills the schema {schema}", "let it finish, or stop it.")
             await asyncio.sleep(0.2)
         held()
         while True:
@@ -76,10 +78,10 @@ async def hold(database: Database, schema: str, held: Callable[[], object]) -> N
     await database.run(call)
 
 
-async def standing(database: Database, live: str, schema: str) -> State | None:
-    """The state of a rebuild that was begun; None where nothing is in the schema. Raises MismatchError for others'."""
+async def rebuild_state(database: Database, live: str, schema: str) -> RebuildState | None:
+    """Return the state of a rebuild that was begun; None for an empty schema. Raises MismatchError for another's."""
 
-    async def call(connection: Connection) -> State | None:
+    async def call(connection: Connection) -> RebuildState | None:
         row = await connection.fetchrow(query("rebuild_there"), schema)
         assert row is not None
         if not row["there"]:
@@ -90,28 +92,28 @@ async def standing(database: Database, live: str, schema: str) -> State | None:
         # One that was killed between its schema and its state has nothing in it.
         if not await connection.fetchval(both("rebuild_empty", live, schema)):
             raise MismatchError(
-                f"The schema {schema} holds rows, and no rebuild made it: give another --schema, or drop it first."
+                f"The schema {schema} holds rows, and no rebuild made it", "give another --schema, or drop it first."
             )
         return None
 
     try:
         return await database.run(call)
     except NotOursError:
-        raise MismatchError(f"The schema {schema} is not ours: give another --schema.") from None
+        raise MismatchError(f"The schema {schema} is not ours", "give another --schema.") from None
 
 
-def _state(row: asyncpg.Record) -> State:
+def _state(row: asyncpg.Record) -> RebuildState:
     begins = {int(partition): PartitionStart(**begin) for partition, begin in json.loads(row["begins"]).items()}
-    return State(row["topic"], row["consumer_group"], row["live"], begins, row["seed"], row["seeded"])
+    return RebuildState(row["topic"], row["consumer_group"], row["live"], begins, row["seed"], row["seeded"])
 
 
 def _text(begins: Mapping[int, PartitionStart]) -> str:
     return json.dumps({str(partition): asdict(begin) for partition, begin in begins.items()})
 
 
-async def begin(database: Database, state: State) -> None:
+async def begin(database: Database, state: RebuildState) -> None:
     """Make the schema, and write down what the rebuild must know of itself."""
-    await database.migrate()
+    await migrate_schema(database)
 
     async def call(connection: Connection) -> None:
         async with connection.transaction():
@@ -182,8 +184,8 @@ async def take_over(
             await rebuilt.run(call, keep_going=keep_going)
         except asyncpg.PostgresError as error:  # what the rows themselves forbid: all else has its sentence already
             raise MismatchError(
-                f"The {what} of {live.schema} cannot be made in {rebuilt.schema} ({shown(str(error), 300)}): "
-                f"drop it in {live.schema}, swap, and make it again."
+                f"The {what} of {live.schema} cannot be made in {rebuilt.schema} ({printable(str(error), 300)})",
+                f"drop it in {live.schema}, swap, and make it again.",
             ) from None
 
     async def wanted(name: str) -> list[asyncpg.Record]:

@@ -39,12 +39,12 @@ class Names:
 
     @property
     def note(self) -> str:
-        """How the comment on the kept schema begins."""
+        """Return how the comment on the kept schema begins."""
         return f"{self.live} until {self.rebuilt} took its place on "
 
 
 async def was_swapped(database: Database, names: Names) -> str | None:
-    """The kept schema's comment, where this swap was made already. Raises MismatchError for a name that is taken."""
+    """Return the kept schema's comment, where this swap was made already. Raises MismatchError: a name is taken."""
 
     async def call(connection: Connection) -> str | None:
         kept = await connection.fetchrow(query("rebuild_there"), names.kept)
@@ -56,18 +56,14 @@ async def was_swapped(database: Database, names: Names) -> str | None:
         comment = str(kept["comment"] or "")
         if comment.startswith(names.note) and not rebuilt["there"]:
             return comment
-        raise MismatchError(f"The schema {names.kept} is there already: give another --keep-as, or drop it.")
+        raise MismatchError(f"The schema {names.kept} is there already", "give another --keep-as, or drop it.")
 
     return await database.run(call)
 
 
 async def check_objects(database: Database, names: Names) -> None:
     """Refuse a live schema that is bound to from outside, or holds what would stay behind. Raises MismatchError."""
-
-    async def call(connection: Connection) -> None:
-        await _check_objects(connection, names)
-
-    await database.run(call)
+    await database.run(lambda connection: _check_objects(connection, names))
 
 
 async def _check_objects(connection: Connection, names: Names) -> None:
@@ -75,13 +71,15 @@ async def _check_objects(connection: Connection, names: Names) -> None:
     if bound:
         raise MismatchError(
             f"What is outside the schema {names.live} is bound to its tables and would go on reading the old ones: "
-            f"{_list(bound)}. Drop it, swap, and make it again."
+            f"{_list(bound)}.",
+            "Drop it, swap, and make it again.",
         )
     strangers = await connection.fetch(both("strangers", names.live, names.rebuilt))
     if strangers:
         raise MismatchError(
-            f"In the schema {names.live} is what a rebuild does not make, and it would stay behind: {_list(strangers)}."
-            " Move it to another schema, or drop it."
+            f"In the schema {names.live} is what a rebuild does not make, and it would stay behind: "
+            f"{_list(strangers)}.",
+            "Move it to another schema, or drop it.",
         )
 
 
@@ -126,19 +124,20 @@ async def swap(connection: Connection, names: Names) -> None:
 
 
 def group_of(schema: str) -> str:
-    """The sink group that fills a rebuilt schema, unless another is asked for."""
+    """Return the sink group that fills a rebuilt schema, unless another is asked for."""
     return f"rebuild.{schema}"
 
 
 async def _check_positions(connection: Connection, names: Names) -> None:
-    """In every partition the rebuilt schema is as far as the live one, of the same topic. Raises MismatchError."""
+    """Refuse a rebuilt schema that is behind the live one, or of another topic. Raises MismatchError."""
     held = {r["partition"]: r for r in await _positions(connection, "live_positions", names, names.group)}
     ours = {r["partition"]: r for r in await _positions(connection, "rebuilt_positions", names, names.rebuilt_group)}
     for partition, row in held.items():
         mine = ours.get(partition)
         if mine is None or mine["next_offset"] < row["next_offset"]:
             raise MismatchError(
-                f"{names.rebuilt} is not as far as {names.live} in partition {partition}: rebuild again, which goes on."
+                f"{names.rebuilt} is not as far as {names.live} in partition {partition}",
+                "rebuild again, which goes on.",
             )
         if mine["topic_id"] and row["topic_id"] and mine["topic_id"] != row["topic_id"]:
             raise MismatchError(
@@ -151,7 +150,7 @@ async def _positions(connection: Connection, name: str, names: Names, group: str
 
 
 async def _carry(connection: Connection, names: Names) -> None:
-    """What the topic cannot bring: gaps, runs and dead letters of before its beginning, and the cursor's runs."""
+    """Carry over what the topic cannot bring: older gaps, runs and dead letters, and the cursor's runs."""
     for table in ("gaps", "runs"):
         await copied(connection, table, names.live, names.rebuilt)
     columns = await connection.fetchval(both("seed_columns", names.live, names.rebuilt), "dead_letters")
@@ -162,5 +161,5 @@ async def _carry(connection: Connection, names: Names) -> None:
 
 
 def differing(held: Mapping[int, int], ours: Mapping[int, int]) -> list[int]:
-    """The partitions in which the rebuilt schema is further than the live one."""
+    """Return the partitions in which the rebuilt schema is further than the live one."""
     return sorted(p for p, offset in ours.items() if offset > held.get(p, 0))

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from streams.errors import RelayError
-from streams.text import shown
+from streams.text import printable
 
 #: So many odd messages, and not one frame of the firehose, are enough.
 ENOUGH: Final = 8
@@ -69,7 +69,7 @@ class Doubt:
 
     def type(self, kind: str) -> None:
         """Count a frame of a type that the firehose does not have."""
-        self._note(Seems.LABELER.value if kind == _LABELS else f"{Seems.OTHER_TYPES.value} ({shown(kind, 40)})")
+        self._note(Seems.LABELER.value if kind == _LABELS else f"{Seems.OTHER_TYPES.value} ({printable(kind, 40)})")
 
     def binary(self, data: bytes) -> None:
         """Count a binary message that is not a frame."""
@@ -88,8 +88,8 @@ class Doubt:
     def _error(self) -> ForeignStreamError:
         (what, _), *_ = self._odd.most_common(1)
         return ForeignStreamError(
-            f"{self._relay} does not serve com.atproto.sync.subscribeRepos (it sends {what}): "
-            "set RELAY_URL to a relay's or a PDS's firehose (wss://HOST/xrpc/com.atproto.sync.subscribeRepos)."
+            f"{self._relay} does not serve com.atproto.sync.subscribeRepos (it sends {what})",
+            "set RELAY_URL to a relay's or a PDS's firehose (wss://HOST/xrpc/com.atproto.sync.subscribeRepos).",
         )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 from streams.environment.relay_address import with_query, without_cursor
 from streams.errors import RelayError
 from streams.protocol.frames import ErrorFrame
-from streams.text import shown
+from streams.text import printable
 
 #: Answers that send us to another address, in ``Location``.
 REDIRECTS: Final = frozenset({300, 301, 302, 303, 307, 308})
@@ -73,11 +73,11 @@ def meaning(reply: Reply, relay: str, cursor: int | None) -> Exception:
     if status >= 500 or status in _LATER or (status == 403 and after is not None):
         return NotNow(said, after, limits=status == 429 or after is not None)
     if status < 300 or status == 426:
-        kind = shown(reply.headers.get("content-type", "").partition(";")[0], 40) or "no websocket"
+        kind = printable(reply.headers.get("content-type", "").partition(";")[0], 40) or "no websocket"
         return Refusal(
-            f"{relay} answers as a web server, not as a relay ({said}, {kind}): check host and path of RELAY_URL."
+            f"{relay} answers as a web server, not as a relay ({said}, {kind})", "check host and path of RELAY_URL."
         )
-    return Refusal(f"The relay at {relay} refuses us: {said}; check RELAY_URL.")
+    return Refusal(f"The relay at {relay} refuses us: {said}", "check RELAY_URL.")
 
 
 def pause_after(error: Exception, attempt: int, *, taken: bool) -> float | None:
@@ -136,7 +136,10 @@ def _xrpc_error(body: bytes) -> tuple[str, str]:
     if not isinstance(found, dict):
         return "", ""
     name, message = found.get("error"), found.get("message")
-    return (shown(name, 60) if isinstance(name, str) else "", shown(message) if isinstance(message, str) else "")
+    return (
+        printable(name, 60) if isinstance(name, str) else "",
+        printable(message) if isinstance(message, str) else "",
+    )
 
 
 def redirected(url: str, location: str | None, relay: str) -> str:
@@ -145,7 +148,7 @@ def redirected(url: str, location: str | None, relay: str) -> str:
     A login in the address goes along only to the same host and port. Raises Refusal where it cannot be followed.
     """
     if not location:
-        raise Refusal(f"The relay at {relay} redirects us without saying where: check RELAY_URL.")
+        raise Refusal(f"The relay at {relay} redirects us without saying where", "check RELAY_URL.")
     old = urlsplit(url)
     try:
         new = urlsplit(urljoin(f"http{'s' if old.scheme == 'wss' else ''}://{url.partition('://')[2]}", location))
@@ -153,17 +156,17 @@ def redirected(url: str, location: str | None, relay: str) -> str:
     except ValueError:
         host, port = None, None
     if not host:
-        raise Refusal(f"The relay at {relay} redirects us to an address that is not valid: check RELAY_URL.")
+        raise Refusal(f"The relay at {relay} redirects us to an address that is not valid", "check RELAY_URL.")
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(new.scheme.lower())
     place = new.netloc.rpartition("@")[2]
-    path = shown(f"{place}{new.path}", 200)
+    path = printable(f"{place}{new.path}", 200)
     if scheme is None:
         raise Refusal(
-            f"The relay at {relay} redirects us to {shown(new.scheme, 20)}://{path}, no relay: check RELAY_URL."
+            f"The relay at {relay} redirects us to {printable(new.scheme, 20)}://{path}, no relay", "check RELAY_URL."
         )
     if old.scheme == "wss" and scheme == "ws":
         raise Refusal(
-            f"The relay at {relay} redirects us to ws://{path}, without TLS: if that is right, set RELAY_URL to it."
+            f"The relay at {relay} redirects us to ws://{path}, without TLS", "if that is right, set RELAY_URL to it."
         )
     same = host == old.hostname and (port or _port(scheme)) == (old.port or _port(old.scheme))
     login = old.netloc.rpartition("@")[0] if same else ""

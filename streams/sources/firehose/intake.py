@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.kafka.publisher import Publisher
-from streams.messages import DeadLetter, Gap, dead_payload
+from streams.messages import DeadLetter, Gap, GapKind, LetterKind, dead_payload
 from streams.protocol.events import (
     MAX_DID,
     MAX_REV,
@@ -28,7 +28,7 @@ from streams.protocol.tid import is_tid, us_from_tid
 from streams.sources.firehose.foreign import FIREHOSE_TYPES, Doubt
 from streams.sources.firehose.sequence.arrivals import Missing, Verdict
 from streams.sources.firehose.sequence.continuity import Continuity
-from streams.text import shown
+from streams.text import printable
 
 
 class SequenceReset(Exception):  # noqa: N818 (an event in the relay's life, not a fault of ours)
@@ -245,7 +245,7 @@ class Intake:
             self.counts.unreadable += 1
             if seq is not None and seq == self.continuity.position:  # it proves that nothing is missing
                 self.continuity.see(seq, *event_identity(kind, body, data), None)
-            self._bury(seq, None, f"unknown frame type {shown(kind)}", data)
+            self._bury(seq, None, f"unknown frame type {printable(kind)}", data)
             self._doubt.type(kind)
             return False
         return True
@@ -270,8 +270,9 @@ class Intake:
     def _bury(self, seq: int | None, did: str | None, reason: str, payload: bytes) -> None:
         self.counts.dead += 1
         letter = DeadLetter(
-            relay=self.relay, run=self.run, seq=seq, did=did, reason=reason, payload=dead_payload(payload)
-        )
+            relay=self.relay, run=self.run, seq=seq, did=did, reason=reason, payload=dead_payload(payload),
+            letter_kind=LetterKind.FRAME if did is None else LetterKind.OPERATION,
+        )  # fmt: skip
         if self._doubt.proven:
             self.publisher.control(letter)
         else:
@@ -288,5 +289,6 @@ class Intake:
                 from_time=missing.from_time,
                 to_time=missing.to_time,
                 reason="the relay did not send these after a reconnect: its window moved past our position",
+                gap_kind=GapKind.WINDOW_MOVED,
             )
         )

@@ -16,7 +16,8 @@ from streams.messages import (
     NOTHING_SHOWN,
     OLD_NOT_SHOWN,
     Gap,
-    Position,
+    GapKind,
+    StreamPosition,
     Watermark,
 )
 from streams.sources.firehose.seek import Absence, Sighting
@@ -94,9 +95,9 @@ def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
         return Decision("overlap", target, None, last)
     if last.relay != relay:
         raise MismatchError(
-            f"The topic holds events of {last.relay}, and {relay} is another relay: its seqs mean something else. "
-            f"To go on, give --from-time with a time that is certainly covered (the last watermark is of "
-            f"{iso(last.time)}); to begin again, give --restart; to keep them apart, set another KAFKA_TOPIC."
+            f"The topic holds events of {last.relay}, and {relay} is another relay: its seqs mean something else.",
+            "To go on, give --from-time with a time that is certainly covered (the last watermark is of "
+            f"{iso(last.time)}); to begin again, give --restart; to keep them apart, set another KAFKA_TOPIC.",
         )
     return Decision("resume", None, last)
 
@@ -120,22 +121,23 @@ def not_shown(window: Window, target: int | None, relay: str, run: int) -> Gap |
     ends = [time for time in (first.time, target) if time is not None]
     return Gap(
         relay=relay, run=run, from_seq=None, to_seq=to_seq, from_time=target, to_time=max(ends, default=None),
-        reason=window.unknown or NOT_KEPT,
+        reason=window.unknown or NOT_KEPT, gap_kind=GapKind.NOT_KNOWN if window.unknown else GapKind.NOT_KEPT,
     )  # fmt: skip
 
 
 def blind_gap(relay: str, run: int, asked_from: int | None, now: int) -> Gap:
     """Return the gap of a run in which the relay has shown nothing: what it keeps is not known."""
     return Gap(
-        relay=relay, run=run, from_seq=None, to_seq=None, from_time=asked_from, to_time=now, reason=NOTHING_SHOWN
-    )
+        relay=relay, run=run, from_seq=None, to_seq=None, from_time=asked_from, to_time=now,
+        reason=NOTHING_SHOWN, gap_kind=GapKind.NOT_KNOWN,
+    )  # fmt: skip
 
 
-def reset_gap(relay: str, run: int, last: Position, to_time: int | None, why: str) -> Gap:
+def reset_gap(relay: str, run: int, last: StreamPosition, to_time: int | None, why: str) -> Gap:
     """Return the gap between a sequence, read up to ``last``, and the one that began after it."""
     return Gap(
         relay=relay, run=run, from_seq=last.seq + 1, to_seq=None, from_time=last.time, to_time=to_time,
-        reason=f"the relay's sequence was reset: {why}",
+        reason=f"the relay's sequence was reset: {why}", gap_kind=GapKind.SEQUENCE_RESET,
     )  # fmt: skip
 
 
@@ -169,5 +171,5 @@ def passed_over(held: Watermark | None, relay: str, run: int, first: Sighting | 
     return Gap(
         relay=relay, run=run, from_seq=held.seq + 1 if same else None, to_seq=first.seq - 1 if same else None,
         from_time=held.time, to_time=min(ends, default=None),
-        reason=f"behind what the last run has taken: {why}",
+        reason=f"behind what the last run has taken: {why}", gap_kind=GapKind.PASSED_OVER,
     )  # fmt: skip

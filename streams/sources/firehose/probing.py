@@ -266,9 +266,9 @@ class Prober:
             return error
         if isinstance(error, NotNow) and error.limits:
             when = f"in {error.after:.0f} s" if error.after else "later"
-            return RelayError(f"The relay {self._relay} does not take us now ({error}): start again {when}.")
+            return RelayError(f"The relay {self._relay} does not take us now ({error})", f"start again {when}.")
         why = str(error) or type(error).__name__
-        return RelayError(f"The relay {self._relay} cannot be reached ({why}): check RELAY_URL and the network.")
+        return RelayError(f"The relay {self._relay} cannot be reached ({why})", "check RELAY_URL and the network.")
 
 
 async def find_start(prober: Prober, oldest: Sighting, head: Sighting | None, target: int) -> Sighting:

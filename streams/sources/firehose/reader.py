@@ -16,7 +16,7 @@ import structlog
 
 from streams.errors import RelayError
 from streams.kafka.publisher import Publisher
-from streams.messages import Position
+from streams.messages import StreamPosition
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.events import frame_seq
 from streams.protocol.frames import ErrorFrame, FrameError, split_frame
@@ -157,11 +157,11 @@ class FirehoseReader(Source):
                     publisher.control(gap)
         publisher.begin_run(partial(start.watermark, self._relay, self.topic_id), self._position)
 
-    def _position(self) -> Position:
+    def _position(self) -> StreamPosition:
         """Return up to where the run was given to the publisher."""
         continuity = self.continuity
         last = continuity.reference
-        return Position(continuity.position, continuity.time, last.time, last.spread, continuity.event)
+        return StreamPosition(continuity.position, continuity.time, last.time, last.spread, continuity.event)
 
     def go_back(self, publisher: Publisher) -> bool:
         """Continue at the last watermark that Kafka has of a failed publisher. Return whether that is a new one."""
@@ -396,8 +396,8 @@ class FirehoseReader(Source):
         """Return the error for an oversized message. Reconnecting cannot get past it; only the operator may skip it."""
         return RelayError(
             f"After seq {self.continuity.highest} the relay {self._relay} sends a message of more than "
-            f"{self._options.frame >> 20} MB ({details}); the protocol's are at most 5 MB. Tell its operator; "
-            "go on behind it with --from-time, which leaves a gap."
+            f"{self._options.frame >> 20} MB ({details}); the protocol's are at most 5 MB.",
+            "Tell its operator; go on behind it with --from-time, which leaves a gap.",
         )
 
     def _reach_head(self) -> None:

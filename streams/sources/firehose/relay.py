@@ -37,7 +37,7 @@ from streams.sources.firehose.handshake import (
     meaning,
     redirected,
 )
-from streams.text import shown
+from streams.text import printable
 
 #: Largest message in bytes. The protocol allows 5 MB; a larger one that arrives becomes a dead letter.
 MAX_FRAME: Final = 32 * 1024 * 1024
@@ -143,7 +143,7 @@ class _Connection(ClientConnection):
             if sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG:
                 self.ended.set_exception(OversizedMessage(sent.reason))
                 return
-            code, reason = self.protocol.close_code, shown(self.protocol.close_reason or "")
+            code, reason = self.protocol.close_code, printable(self.protocol.close_reason or "")
             if code == CloseCode.POLICY_VIOLATION and reason == FUTURE_CURSOR:  # without the error frame before it
                 self.ended.set_exception(ErrorFrame(FUTURE_CURSOR, ""))
                 return
@@ -251,7 +251,7 @@ async def open_relay(
         address = redirected(address, location, relay)
         lost = "" if keeps_cursor(location, cursor) else ", and the cursor was not taken along: it is set again"
         redirect = f"The relay at {relay} redirects us to {_public(address)}{lost}. Set RELAY_URL to that."
-    raise Refusal(f"The relay at {relay} redirects us in a circle (at last to {_public(address)}): check RELAY_URL.")
+    raise Refusal(f"The relay at {relay} redirects us in a circle (at last to {_public(address)})", "check RELAY_URL.")
 
 
 async def _connect(address: str, bound: type[_Connection], relay: str, max_size: int) -> _Connection | Response:
@@ -275,14 +275,15 @@ async def _connect(address: str, bound: type[_Connection], relay: str, max_size:
         raise _without_tls(relay, error) from None
     except (InvalidURI, ValueError):
         raise RelayError(
-            f"RELAY_URL is not a valid address of a relay at {relay}: it is wss://HOST or wss://HOST:PORT, and a path."
+            f"RELAY_URL is not a valid address of a relay at {relay}",
+            "it is wss://HOST or wss://HOST:PORT, and a path.",
         ) from None
     except (InvalidProxy, ImportError) as error:
         raise RelayError(
-            f"The proxy that the environment names cannot be used ({shown(str(error))}): unset it, or correct it."
+            f"The proxy that the environment names cannot be used ({printable(str(error))})", "unset it, or correct it."
         ) from None
     except InvalidHandshake as error:
-        raise ConnectionError(shown(str(error))) from None
+        raise ConnectionError(printable(str(error))) from None
     except socket.gaierror as error:
         raise ConnectionError(f"its host name is not known: {error.strerror}") from None
     assert isinstance(connection, _Connection)
@@ -293,12 +294,12 @@ def _without_tls(relay: str, error: ssl.SSLError) -> Exception:
     """Return the exception for a TLS handshake that failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Refusal(
-            f"The certificate of the relay {relay} is not accepted ({shown(error.verify_message)}): check RELAY_URL, "
-            "the clock, and the authorities that this machine trusts (SSL_CERT_FILE)."
+            f"The certificate of the relay {relay} is not accepted ({printable(error.verify_message)})",
+            "check RELAY_URL, the clock, and the authorities that this machine trusts (SSL_CERT_FILE).",
         )
     if error.reason == "WRONG_VERSION_NUMBER":
-        return Refusal(f"The relay at {relay} speaks no TLS on this port: write ws:// in RELAY_URL, or another port.")
-    return ConnectionError(f"TLS: {shown(str(error.reason or error))}")
+        return Refusal(f"The relay at {relay} speaks no TLS on this port", "write ws:// in RELAY_URL, or another port.")
+    return ConnectionError(f"TLS: {printable(str(error.reason or error))}")
 
 
 def _headers(response: Response) -> dict[str, str]:
@@ -312,4 +313,4 @@ def _headers(response: Response) -> dict[str, str]:
 def _public(address: str) -> str:
     """Return an address without its login and its query: in both there may be secrets."""
     parts = urlsplit(address)
-    return shown(f"{parts.scheme}://{relay_name(address)}{parts.path}", 200)
+    return printable(f"{parts.scheme}://{relay_name(address)}{parts.path}", 200)

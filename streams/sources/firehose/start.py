@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from streams.messages import Gap, Position, Run, Watermark
+from streams.messages import Gap, Run, StreamPosition, Watermark
 from streams.protocol.tid import MAX_TIME_US
 from streams.sources.firehose.plan import Decision, Mode, Window, decided_window, not_shown, passed_over, sequence_of
 from streams.sources.firehose.probing import (
@@ -47,7 +47,7 @@ class PlannedRun:
 
     run: int
     mode: Mode
-    position: Position
+    position: StreamPosition
     known: bool
     #: The run in which this sequence of the relay began: see ``plan.sequence_of``.
     sequence: int
@@ -85,7 +85,7 @@ class PlannedRun:
             memory=memory, clock=lambda: time.time_ns() // 1000,
         )  # fmt: skip
 
-    def watermark(self, relay: str, topic_id: str, position: Position) -> Watermark:
+    def watermark(self, relay: str, topic_id: str, position: StreamPosition) -> Watermark:
         """Return this run's watermark for a position."""
         return Watermark(
             relay=relay, run=self.run, topic_id=topic_id, seq=position.seq, time=position.time,
@@ -132,7 +132,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
             tails=tails,
         )
     if window.live and head is not None:  # the head was seen; it is not taken
-        position = Position(head.seq, None)
+        position = StreamPosition(head.seq, None)
         start = PlannedRun(run, decision.mode, position, True, run, decision.target, head, head, live=True)
         first: Sighting | None = head
     else:
@@ -142,7 +142,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
             first = await find_start(prober, oldest, head, decision.target)
         # A relay may still hold the sequence before the reset, whose seqs are higher: ask for everything.
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1
-        position = Position(begin, None)
+        position = StreamPosition(begin, None)
         start = PlannedRun(run, decision.mode, position, False, run, decision.target, oldest, head, live=window.live)
     start.heads, start.tails, start.held = heads, tails, decision.held
     start.sequence = sequence_of(decision.held, relay, run, first, head)
@@ -152,10 +152,10 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
     return start
 
 
-def _position(last: Watermark) -> Position:
+def _position(last: Watermark) -> StreamPosition:
     """Return the position of a watermark. Its times may be those of a wrong clock: see ``ResetWitnesses.believed``."""
     median = _held(last.median if last.median is not None else last.time)
-    return Position(last.seq, _held(last.time), median, last.spread, last.event)
+    return StreamPosition(last.seq, _held(last.time), median, last.spread, last.event)
 
 
 def _held(time: int | None) -> int | None:

@@ -14,7 +14,7 @@ from streams.resources.others import others_in_words
 from streams.status.model import Process, Status, Stretch
 from streams.status.process import order_text
 from streams.status.troubles import process_name, replaced
-from streams.text import shown, span
+from streams.text import printable, span
 
 #: Columns where the output is not a terminal.
 PLAIN_WIDTH: Final = 120
@@ -54,7 +54,7 @@ def page(status: Status) -> RenderableType:
 
 
 def _line(*parts: str) -> Text:
-    return Text("".join(shown(part, 400) for part in parts))
+    return Text("".join(printable(part, 400) for part in parts))
 
 
 def _troubles(status: Status) -> Iterable[Text]:
@@ -69,12 +69,12 @@ def _journey(status: Status) -> Table:
     rates = status.rates
     relay, run = status.relay or "not known yet", f", {status.plan}" if status.plan else ""
     rows = (
-        ("relay", f"{shown(relay, 200)}{run}; {_rate(rates.relay)} events/s taken"),
+        ("relay", f"{printable(relay, 200)}{run}; {_rate(rates.relay)} events/s taken"),
         ("Kafka", f"{_rate(rates.kafka)} messages/s in; {status.lag:,} wait for Postgres"),
         ("Postgres", f"{_rate(rates.postgres)} events/s in; {status.received:,} received = {status.applied:,} applied "
                      f"+ {status.skipped:,} skipped + {status.dead:,} dead"),
         ("left", "not known" if status.seconds_left is None else span(status.seconds_left)),
-        ("cursor", shown(status.cursor or "-", 40)),
+        ("cursor", printable(status.cursor or "-", 40)),
         ("dead letters", f"{status.dead_letters:,}"),
         ("gaps", f"{status.gaps:,}"),
         ("odd claims", f"{status.odd_claims:,} events claim a time more than an hour from the stream's"),
@@ -130,7 +130,9 @@ def _machines(status: Status) -> Iterable[RenderableType]:
         state = process.worker or process.ingest
         if process.alive and state is not None and (machine := state.machine) is not None:
             judged = f"{'idle' if machine.idle else 'busy'}, {machine.cores:g} cores"
-            table.add_row(process_name(process), judged, Text(shown(others_in_words(machine.others, machine.top), 200)))
+            table.add_row(
+                process_name(process), judged, Text(printable(others_in_words(machine.others, machine.top), 200))
+            )
     if table.row_count:
         yield table
 
@@ -155,12 +157,13 @@ def _does(process: Process) -> str:
     if process.worker is not None:
         worker = process.worker
         held = ",".join(map(str, worker.partitions)) or "none"
-        return f"{worker.mode}: {shown(worker.why, 200)}; {worker.rate:,.1f} events/s; partitions {held}"
+        return f"{worker.mode}: {printable(worker.why, 200)}; {worker.rate:,.1f} events/s; partitions {held}"
     if process.ingest is not None:
         ingest = process.ingest
         left = f"; {span(ingest.left)} to the head" if ingest.left is not None else ""
         order = f"; {said}" if (said := order_text(ingest.repeated, ingest.late)) else ""
-        return f"{ingest.mode}: {shown(ingest.why, 200)}; {ingest.rate:,.1f} events/s; seq {ingest.seq}{left}{order}"
+        now = f"{ingest.mode}: {printable(ingest.why, 200)}; {ingest.rate:,.1f} events/s"
+        return f"{now}; seq {ingest.seq}{left}{order}"
     return "its state is of a version that this one cannot read"
 
 
@@ -169,7 +172,8 @@ def _partitions(status: Status) -> Table:
     for p in status.partitions:
         table.add_row(
             str(p.partition), str(p.next_offset), str(p.end), f"{p.lag:,}",
-            "-" if p.watermark_seq is None else str(p.watermark_seq), _time(p.watermark_time), shown(p.worker or "-"),
+            "-" if p.watermark_seq is None else str(p.watermark_seq), _time(p.watermark_time),
+            printable(p.worker or "-"),
         )  # fmt: skip
     return table
 
@@ -179,7 +183,7 @@ def _collections(status: Status) -> Iterable[RenderableType]:
         return
     table = _table("collection", "rows sent", numbers={1})
     for counted in status.collections[:_MOST]:
-        table.add_row(Text(shown(counted.name, 60)), f"{counted.count:,}")
+        table.add_row(Text(printable(counted.name, 60)), f"{counted.count:,}")
     rest = status.collections[_MOST:]
     if rest:
         table.add_row(f"{len(rest):,} more", f"{sum(counted.count for counted in rest):,}")
@@ -192,8 +196,8 @@ def _letters(status: Status) -> Iterable[RenderableType]:
     table = _table("dead letter", "at", "collection", "reason")
     for letter in status.last_letters[:_MOST]:
         table.add_row(
-            f"{letter.partition} {letter.offset}", _time(letter.at), Text(shown(letter.collection or "-", 60)),
-            Text(shown(letter.reason, 100)),
+            f"{letter.partition} {letter.offset}", _time(letter.at), Text(printable(letter.collection or "-", 60)),
+            Text(printable(letter.reason, 100)),
         )  # fmt: skip
     yield table
 

@@ -8,7 +8,7 @@ import msgspec
 
 from streams.resources.others import others_in_words
 from streams.status.process import MachineUse, Mode
-from streams.text import UNKNOWN, number, share, size, stranger
+from streams.text import UNKNOWN, number, printable_or_dash, share, size
 from streams.ui.web.drawing import HEIGHT, Block, ceiling, line, plain, span
 from streams.ui.web.figures import Figures
 from streams.ui.web.history import SLOTS, History
@@ -51,7 +51,7 @@ def charts(figures: Figures, history: History) -> Charts:
     return Charts(
         who=f"This {figures.kind}",
         mode=f"{mode.capitalize()}:",
-        why=stranger(state.why if state is not None else getattr(figures, "why", ""), 200),
+        why=printable_or_dash(state.why if state is not None else getattr(figures, "why", ""), 200),
         modes=tuple(_mode(*stretch) for stretch in history.modes()),
         series=tuple(series),
         others=_who(state.machine if state is not None else None),
@@ -62,7 +62,7 @@ def _who(machine: MachineUse | None) -> str:
     """Return who uses the machine besides us, as a sentence."""
     if machine is None:
         return ""
-    words = stranger(others_in_words(machine.others, machine.top), 200)
+    words = printable_or_dash(others_in_words(machine.others, machine.top), 200)
     return f"{words[0].upper()}{words[1:]}."
 
 

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from streams.status.model import Status, Stretch
-from streams.text import clock, duration, stranger
+from streams.text import clock, format_duration, printable_or_dash
 from streams.ui.web.drawing import HEIGHT, Block, plain, span
 
 #: Most stretches that are drawn, and gaps that are listed.
@@ -66,13 +66,13 @@ def coverage(status: Status | None, now: dt.datetime) -> Coverage:
         end=clock(end, now),
         blocks=tuple(_block(s, begin, end, now) for s in drawn),
         legend=_legend(stretches),
-        gaps=tuple(
-            GapRow(
-                f"Gap from {clock(s.begin, now)} to {clock(s.end, now)}: {stranger(s.reason, 200) or 'no reason known'}"
-            )
-            for s in gaps
-        ),
+        gaps=tuple(_gap_row(stretch, now) for stretch in gaps),
     )
+
+
+def _gap_row(gap: Stretch, now: dt.datetime) -> GapRow:
+    reason = printable_or_dash(gap.reason, 200) or "no reason known"
+    return GapRow(f"Gap from {clock(gap.begin, now)} to {clock(gap.end, now)}: {reason}")
 
 
 def _block(stretch: Stretch, begin: dt.datetime, end: dt.datetime, now: dt.datetime) -> Block:
@@ -88,7 +88,7 @@ def _legend(stretches: tuple[Stretch, ...]) -> tuple[Legend, ...]:
     for kind, (name, _) in KINDS.items():
         seconds = sum((s.end - s.begin).total_seconds() for s in stretches if s.kind == kind)
         there = any(s.kind == kind for s in stretches)
-        entries.append(Legend(_slug(kind), name, duration(seconds) if there else "none"))
+        entries.append(Legend(_slug(kind), name, format_duration(seconds) if there else "none"))
     return tuple(entries)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from streams.status.model import Status
 from streams.status.process import IngestState, Mode, WorkerState
 from streams.status.troubles import reaches_head
-from streams.text import clock, duration, number, stranger
+from streams.text import clock, format_duration, number, printable_or_dash
 from streams.ui.web.figures import Figures
 
 #: Messages that may be on their way at any moment, while all is applied that can be.
@@ -29,14 +29,17 @@ class Headline(msgspec.Struct, frozen=True):
 def headline(status: Status | None, trouble: str | None, figures: Figures, now: dt.datetime) -> Headline:
     """Return the state of a deployment in a sentence: the worst that is true."""
     if status is None:
-        detail = stranger(trouble, 300) if trouble else "It is being read."
+        detail = printable_or_dash(trouble, 300) if trouble else "It is being read."
         return Headline("wait", "not known", "The deployment cannot be seen from here now.", detail)
     if status.paused is not None:
         paused = status.paused
         who = "Workers and ingest are paused" if paused.ingest else "The workers are paused"
-        reason = f": {stranger(paused.reason, 200)}" if paused.reason else "."
+        reason = f": {printable_or_dash(paused.reason, 200)}" if paused.reason else "."
         return Headline(
-            "wait", "paused", f"{who} since {clock(paused.since, now)}.", f"By {stranger(paused.by, 60)}{reason}"
+            "wait",
+            "paused",
+            f"{who} since {clock(paused.since, now)}.",
+            f"By {printable_or_dash(paused.by, 60)}{reason}",
         )
     alive = [process for process in status.processes if process.alive]
     workers = [p.worker for p in alive if p.worker is not None]
@@ -54,11 +57,11 @@ def _working(status: Status, workers: list[WorkerState], ingest: IngestState | N
         waits.append(ingest)
     if waits:
         first = waits[0]
-        return Headline("wait", first.mode, f"Waiting: {first.mode}.", stranger(first.why, 300))
+        return Headline("wait", first.mode, f"Waiting: {first.mode}.", printable_or_dash(first.why, 300))
     if status.lag <= _AT_REST and (rest := _at_rest(status, now)) is not None:
         return rest
     left = status.seconds_left
-    text = f"Catching up: {duration(left)} to go at this speed." if left is not None else "Catching up."
+    text = f"Catching up: {format_duration(left)} to go at this speed." if left is not None else "Catching up."
     return Headline("busy", "catching up", text, pace(workers))
 
 
@@ -87,4 +90,4 @@ def pace(workers: list[WorkerState]) -> str:
     said = {Mode.PACED: "At the settings' pace", Mode.WHOLE_SLICES: "As fast as it goes"}.get(
         first.mode, first.mode.capitalize()
     )
-    return f"{said}: {stranger(first.why, 200)}." if first.why else f"{said}."
+    return f"{said}: {printable_or_dash(first.why, 200)}." if first.why else f"{said}."

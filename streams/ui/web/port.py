@@ -33,7 +33,7 @@ def hold_port(host: str, port: int, setting: str) -> socket.socket:
         if candidate != port:
             log.warning("The web port %d is in use: this process has %d.", port, candidate)
         return held
-    raise SettingsError(f"The web port: {port} and the {TRIES} after it are in use: set {setting}.")
+    raise SettingsError(f"The web port: {port} and the {TRIES} after it are in use", f"set {setting}.")
 
 
 def address(held: socket.socket) -> str:

@@ -15,7 +15,7 @@ from streams import __version__
 from streams.status.model import Partition, Process, Status
 from streams.status.process import IngestState, WorkerState, order_text
 from streams.status.troubles import replaced
-from streams.text import UNKNOWN, ago, clock, duration, number, plural, size, stranger
+from streams.text import UNKNOWN, ago, clock, format_duration, number, plural, printable_or_dash, size
 from streams.ui.web.charts import Charts, charts
 from streams.ui.web.coverage_view import Coverage, coverage
 from streams.ui.web.drawing import bar
@@ -152,7 +152,7 @@ def view(status: Status | None, trouble: str | None, figures: Figures, history: 
         place=f"{status.topic} → {status.schema}" if status is not None else f"one {figures.kind}",
         version=__version__,
         headline=said,
-        troubles=tuple(Trouble(stranger(text, 400)) for text in troubles[:MOST_TROUBLES]),
+        troubles=tuple(Trouble(printable_or_dash(text, 400)) for text in troubles[:MOST_TROUBLES]),
         tiles=_tiles(status, figures, now),
         journey=_journey(status, figures, now),
         coverage=coverage(status, now),
@@ -182,7 +182,7 @@ def _tiles(status: Status | None, figures: Figures, now: dt.datetime) -> tuple[T
     lag = Tile("Waiting in Kafka", number(status.lag), "not in Postgres yet")
     if status.covered_to is not None:
         behind = (status.at - status.covered_to).total_seconds()
-        covered = Tile("In Postgres up to", clock(status.covered_to, now), f"UTC, {duration(behind)} ago")
+        covered = Tile("In Postgres up to", clock(status.covered_to, now), f"UTC, {format_duration(behind)} ago")
     else:
         covered = Tile("In Postgres up to", UNKNOWN, "nothing yet")
     return (
@@ -206,10 +206,12 @@ def _journey(status: Status | None, figures: Figures, now: dt.datetime) -> Journ
     relay = status.relay if status is not None else (ingest.relay if ingest is not None else None)
     head = status.head if status is not None else (ingest.head if ingest is not None else None)
     return Journey(
-        relay=Station(stranger(relay, 60), f"head {clock(head, now)}" if head is not None else "head not known"),
+        relay=Station(
+            printable_or_dash(relay, 60), f"head {clock(head, now)}" if head is not None else "head not known"
+        ),
         ingest=_ingest_hop(status, ingest),
         kafka=Station(
-            stranger(status.topic, 60) if status is not None else UNKNOWN,
+            printable_or_dash(status.topic, 60) if status is not None else UNKNOWN,
             f"{plural(len(status.partitions), 'partition')}, {number(status.lag)} waiting"
             if status is not None
             else "",
@@ -267,7 +269,7 @@ def _partitions(partitions: list[Partition], now: dt.datetime) -> tuple[Partitio
     return tuple(
         PartitionRow(
             str(p.partition), number(p.lag), bar(p.lag, most), number(p.next_offset), clock(p.watermark_time, now),
-            stranger(p.worker, 60),
+            printable_or_dash(p.worker, 60),
         )
         for p in partitions
     )  # fmt: skip
@@ -276,7 +278,7 @@ def _partitions(partitions: list[Partition], now: dt.datetime) -> tuple[Partitio
 def _collections(status: Status | None) -> tuple[CollectionRow, ...]:
     counted = status.collections[:MOST_COLLECTIONS] if status is not None else ()
     most = max((c.count for c in counted), default=0)
-    return tuple(CollectionRow(stranger(c.name, 80), number(c.count), bar(c.count, most)) for c in counted)
+    return tuple(CollectionRow(printable_or_dash(c.name, 80), number(c.count), bar(c.count, most)) for c in counted)
 
 
 def _collections_note(status: Status | None) -> str:
@@ -304,7 +306,7 @@ def _process(process: Process, now: dt.datetime, *, lost: str) -> ProcessTableRo
     row = _row(process.kind, state if process.alive else None)
     return msgspec.structs.replace(
         row,
-        place=f"{stranger(process.host, 40)}:{process.pid}",
+        place=f"{printable_or_dash(process.host, 40)}:{process.pid}",
         state=alive,
         said=said,
         since=clock(process.started_at, now),
@@ -320,15 +322,15 @@ def _row(kind: str, state: WorkerState | IngestState | None) -> ProcessTableRow:
         return ProcessTableRow(kind, "", "", "", UNKNOWN, "", UNKNOWN, UNKNOWN, "")
     memory = f"{size(state.memory.rss)} of {size(state.memory.limit)}"
     return ProcessTableRow(
-        kind, "", "", "", state.mode, stranger(state.why, 200), f"{number(state.rate)}/s", memory, ""
+        kind, "", "", "", state.mode, printable_or_dash(state.why, 200), f"{number(state.rate)}/s", memory, ""
     )
 
 
 def _letters(status: Status | None, now: dt.datetime) -> tuple[LetterRow, ...]:
     return tuple(
         LetterRow(
-            clock(letter.at, now), f"{letter.partition}/{letter.offset}", stranger(letter.did, 60),
-            stranger(letter.collection, 60), stranger(letter.reason, 160),
+            clock(letter.at, now), f"{letter.partition}/{letter.offset}", printable_or_dash(letter.did, 60),
+            printable_or_dash(letter.collection, 60), printable_or_dash(letter.reason, 160),
         )
         for letter in (status.last_letters[:MOST_LETTERS] if status is not None else ())
     )  # fmt: skip

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from streams.errors import MismatchError
 from streams.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
-from streams.postgres.batch import MAX_KEY_BYTES, Batch, BatchBuilder
+from streams.postgres.batch import MAX_KEY_BYTES, Batch, BatchBuilder, RecordColumns
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.tid import MAX_CLOCK_ID, is_tid, tid_from_us
 from tests.support import merge_model as model
@@ -25,7 +25,7 @@ def build(*events: dict[str, Any], keep: Any = None) -> Batch:
 
 def reason(batch: Batch) -> str:
     assert len(batch.dead) == 1, batch.dead
-    assert batch.columns() == [()] * 9
+    assert batch.columns() == RecordColumns()
     return str(batch.dead[0]["reason"])
 
 
@@ -105,7 +105,7 @@ def test_a_nul_becomes_the_replacement_character(raw: str, stored: str) -> None:
         json.dumps(model.commit(DID, "x", 1, 1)["commit"]["record"]), raw
     )
     batch = BatchBuilder().build([model.Message(0, DID.encode(), value.encode())], NOW)
-    assert batch.columns()[5] == (stored,)
+    assert batch.columns().bodies == (stored,)
     assert batch.replaced == (raw != stored)
 
 
@@ -122,8 +122,8 @@ FUTURE = tid_from_us(NOW + 3601 * model.SECOND)
 @pytest.mark.parametrize(
     ("event", "says"),
     [
-        (with_commit(rev="now"), "no TID"),
-        (with_commit(rev="z" * 13), "no TID"),
+        (with_commit(rev="now"), "not a valid TID"),
+        (with_commit(rev="z" * 13), "not a valid TID"),
         (with_commit(rev=FUTURE), "an hour in the future"),
         (with_commit(rkey="a/b"), "rkey"),
         (with_commit(rkey="a\0"), "rkey"),
@@ -186,7 +186,7 @@ def test_the_longest_key_and_a_rev_ahead_of_our_clock_alone_are_taken() -> None:
     late = with_commit(rev=tid_from_us(NOW + 5000 * model.SECOND)) | {"time_us": NOW + 4000 * model.SECOND}
     batch = build(model.commit(did, "r" * 512, 1, 1, collection), late)
     assert not batch.dead
-    assert len(batch.columns()[0]) == 2
+    assert len(batch.columns().dids) == 2
 
 
 def test_unwanted_collections_are_skipped_and_patterns_match_as_globs() -> None:
@@ -197,7 +197,7 @@ def test_unwanted_collections_are_skipped_and_patterns_match_as_globs() -> None:
     ]  # fmt: skip
     assert compile_patterns(()) is None
     batch = build(model.commit(DID, "x", 1, 1), model.commit(DID, "x", 1, 1, "org.other.thing"), keep=keep)
-    assert (batch.received, batch.filtered, batch.columns()[1]) == (2, 1, ("app.bsky.feed.like",))
+    assert (batch.received, batch.filtered, batch.columns().collections) == (2, 1, ("app.bsky.feed.like",))
 
 
 def control(**changes: Any) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def test_names_that_are_taken() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ([], "no lexicon"), ({"lexicon": 2}, "no lexicon"), ({"lexicon": 1, "id": "x"}, "no NSID"),
+        ([], "not a lexicon"), ({"lexicon": 2}, "not a lexicon"), ({"lexicon": 1, "id": "x"}, "not a valid NSID"),
         ({"lexicon": 1, "id": "com.example.thing", "defs": {"main": {"type": "query"}}}, "not the lexicon of a record"),
         ({"lexicon": 1, "id": "com.example.thing", "defs": []}, "not the lexicon of a record"),
         ({"lexicon": 1, "id": "com.example.thing", "defs": {"main": {"type": "record", "record": 5}}}, "no properties"),

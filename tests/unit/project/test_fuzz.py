@@ -89,7 +89,7 @@ FAULTS: list[tuple[str, str, Any, Any]] = [
     ("frame", "bytes for links", events, ("encode_with_record", lambda _: _plain)),
     ("message", "every rev is taken", batch, ("is_tid", lambda _: lambda text: True)),
     ("message", "the key is not looked at", batch, ("is_did", lambda _: lambda text: True)),
-    ("message", "a decoder's error goes through", batch, ("_UNDECODABLE", lambda _: (UnicodeDecodeError,))),
+    ("message", "a decoder's error goes through", batch, ("UNDECODABLE", lambda _: (UnicodeDecodeError,))),
     ("message", "a message without a trace", batch, ("_bury", lambda _: lambda *_: None)),
 ]  # fmt: skip
 

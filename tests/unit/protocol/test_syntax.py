@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.protocol.syntax import is_did, is_nsid, is_rkey
-from streams.text import shown
+from streams.text import printable
 
 #: The context by which the SDK's models ask for strict string formats.
 STRICT = SimpleNamespace(context={"strict_string_format": True})
@@ -58,4 +58,4 @@ def test_what_is_no_nsid(text: str) -> None:
 
 
 def test_what_is_shown_cannot_move_the_cursor() -> None:
-    assert "\x1b" not in shown("\x1b[2Jhello\r\n") and len(shown("x" * 500)) == 100
+    assert "\x1b" not in printable("\x1b[2Jhello\r\n") and len(printable("x" * 500)) == 100

@@ -88,12 +88,12 @@ def test_a_container_that_is_too_small_is_what_the_refusal_names(container: int,
     except LimitError as error:
         refused = error
     if not limit.is_containers:
-        assert refused.mend.startswith("set it to ")
+        assert refused.mend.startswith("Set it to ")
         return
-    assert refused.why.startswith(f"The container has {container} MB, of which 90 % are ours")
-    assert ("half of it for the worker" in refused.why) == (processes == 2)
+    assert refused.what.startswith(f"The container has {container} MB, of which 90 % are ours")
+    assert ("half of it for the worker" in refused.what) == (processes == 2)
     words = refused.mend.split()
-    assert words[:3] == ["give", "the", "container"]
+    assert words[:3] == ["Give", "the", "container"]
     least, also = int(words[3]), int(words[words.index("to") + 1]) if "to" in words else setting
     assert (also > setting) == (setting == 90), "the setting is named where it is too small as well"
     check_limit(MemoryLimit(also * MB, least * MB, processes), 90 * MB, "worker")

@@ -73,7 +73,7 @@ def test_memory_is_judged_as_at_the_start(tmp_path: Path) -> None:
     assert memory(settings(), 8 * GB, NO_CONTAINER).state == "ok"
     assert memory(settings(), GB // 4, NO_CONTAINER).state == "warn"
     little = memory(settings(backfill_max_memory_mb=150), 8 * GB, NO_CONTAINER)
-    assert (little.state, little.code, little.mend) == ("fail", SettingsError.exit_code, "set it to 198 or more")
+    assert (little.state, little.code, little.mend) == ("fail", SettingsError.exit_code, "Set it to 198 or more")
     assert little.text.startswith("BACKFILL_MAX_MEMORY_MB: 150 MB are not enough for the worker")
     # A container that has less is no fault while that is enough: it is what the process will have.
     within = memory(settings(backfill_max_memory_mb=2048), 8 * GB, container(tmp_path, 1024))
@@ -84,7 +84,7 @@ def test_memory_is_judged_as_at_the_start(tmp_path: Path) -> None:
     shared = memory(settings(backfill_days=7), 8 * GB, container(tmp_path, 256))  # with the ingest
     assert shared.state == "fail"
     assert shared.text.startswith("The container has 256 MB, of which 90 % are ours, half of it for the worker")
-    assert shared.mend == "give the container 440 MB or more (docker-compose: CONTAINER_MEMORY_MB)"
+    assert shared.mend == "Give the container 440 MB or more (docker-compose: CONTAINER_MEMORY_MB)"
     assert memory(settings(), 8 * GB, container(tmp_path, 256)).state == "ok"
     assert memory(settings(), 8 * GB, container(tmp_path, 128)).state == "fail"
 
@@ -97,7 +97,7 @@ def test_clocks() -> None:
 
 async def test_whoever_is_broken_is_a_finding() -> None:
     async def refused() -> list[Finding]:
-        raise DatabaseError("Postgres refuses us: correct the password.")
+        raise DatabaseError("Postgres refuses us", "correct the password.")
 
     async def unforeseen() -> list[Finding]:
         raise ZeroDivisionError

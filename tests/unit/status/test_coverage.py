@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.messages import NOT_KEPT, OLD_NOT_SHOWN
+from streams.messages import GapKind
 from streams.status.coverage import GapTimes, Times, stretches
 
 DAY = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -18,8 +18,8 @@ def at(hour: float) -> dt.datetime:
     return DAY + dt.timedelta(hours=hour)
 
 
-def gap(begin: float | None, end: float | None, reason: str = "lost") -> GapTimes:
-    return GapTimes(None if begin is None else at(begin), None if end is None else at(end), reason, at(30))
+def gap(begin: float | None, end: float | None, kind: GapKind = GapKind.OTHER) -> GapTimes:
+    return GapTimes(None if begin is None else at(begin), None if end is None else at(end), "lost", at(30), kind)
 
 
 def told(times: Times, *gaps: GapTimes) -> list[tuple[str, float, float]]:
@@ -58,8 +58,8 @@ def test_what_is_not_kept_is_no_gap_besides() -> None:
 
 
 def test_what_is_not_known_is_not_said_of_the_relay() -> None:
-    assert told(ALL, gap(0, 2, NOT_KEPT))[0] == ("not kept", 0, 2)
-    assert told(ALL, gap(0, 2, OLD_NOT_SHOWN))[0] == ("gap", 0, 2)
+    assert told(ALL, gap(0, 2, GapKind.NOT_KEPT))[0] == ("not kept", 0, 2)
+    assert told(ALL, gap(0, 2, GapKind.NOT_KNOWN))[0] == ("gap", 0, 2)
 
 
 def test_two_gaps_that_overlap() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from streams import __version__
-from streams.messages import NOT_KEPT
+from streams.messages import GapKind
 from streams.postgres.processes import ProcessRow
 from streams.resources.others import Other
 from streams.runtime.rates import Speeds
@@ -121,7 +121,10 @@ DOWN = worker(alive=False, seen_at=ago(180))
             "A gap of 2026-11-20 11:00:00Z to an unknown time: lost",
             told(context(gaps=(GapTimes(ago(3600), None, "lost", NOW),))),
         ),
-        ("The relay did not keep what was asked for", told(context(gaps=(GapTimes(ago(9), ago(8), NOT_KEPT, NOW),)))),
+        (
+            "The relay did not keep what was asked for",
+            told(context(gaps=(GapTimes(ago(9), ago(8), "old", NOW, GapKind.NOT_KEPT),))),
+        ),
         (
             "A dead letter: bad (and 2 more)",
             told(last_letters=(LetterSummary(0, 1, NOW, None, None, "bad"),), dead_letters=3),

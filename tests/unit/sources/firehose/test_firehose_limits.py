@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec import structs
 
-from streams.messages import NOT_KEPT, Position, Watermark
+from streams.messages import NOT_KEPT, StreamPosition, Watermark
 from streams.sources.firehose.frame_cutter import FrameCutter
 from streams.sources.firehose.plan import (
     DAY_US,
@@ -191,7 +191,7 @@ def test_an_oldest_without_a_time_says_nothing_of_a_shortfall() -> None:
 
 
 def test_the_gaps_of_a_reset_and_of_a_relay_that_shows_nothing() -> None:
-    gap = reset_gap(RELAY, 6, Position(seq=70, time=NOW), NOW + 5, "why")
+    gap = reset_gap(RELAY, 6, StreamPosition(seq=70, time=NOW), NOW + 5, "why")
     assert (gap.run, gap.from_seq, gap.to_seq, gap.from_time, gap.to_time) == (6, 71, None, NOW, NOW + 5)
     assert gap.reason == "the relay's sequence was reset: why"
     gap = blind_gap(RELAY, 6, NOW - 5, NOW)

@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from streams.errors import MismatchError
-from streams.messages import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN, Watermark
+from streams.messages import CURSOR_LOST, CURSORS_REFUSED, NOT_KEPT, NOTHING_SHOWN, OLD_NOT_SHOWN, GapKind, Watermark
 from streams.sources.firehose.plan import (
     DAY_US,
     Decision,
@@ -54,7 +54,7 @@ def test_what_the_relay_keeps_less_than_asked() -> None:
     gap = not_shown(window, NOW - 7 * DAY_US, "a.example", 6)
     assert gap is not None
     assert (gap.from_time, gap.to_time, gap.to_seq) == (NOW - 7 * DAY_US, NOW - 5 * DAY_US, 8)
-    assert gap.reason == NOT_KEPT
+    assert (gap.reason, gap.gap_kind) == (NOT_KEPT, GapKind.NOT_KEPT)
     assert not_shown(window, NOW - 2 * DAY_US, "a.example", 6) is None
     assert not_shown(window, None, "a.example", 6) is None
 
@@ -99,7 +99,7 @@ def test_a_cursor_that_was_not_taken_is_no_fact_about_what_the_relay_keeps() -> 
     for target in (None, NOW - DAY_US):
         gap = not_shown(lost, target, "a.example", 6)
         assert gap is not None
-        assert (gap.to_seq, gap.reason) == (94, CURSOR_LOST)
+        assert (gap.to_seq, gap.reason, gap.gap_kind) == (94, CURSOR_LOST, GapKind.NOT_KNOWN)
 
 
 def test_of_a_relay_that_has_shown_nothing_the_end_decides() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from streams.messages import Position, Watermark
+from streams.messages import StreamPosition, Watermark
 from streams.sources.firehose.seek import Sighting
 from streams.sources.firehose.start import PlannedRun, _position, frames_ahead
 
@@ -24,7 +24,7 @@ def ahead(begin: int, oldest: int | None, head: int) -> int | None:
         return Sighting(seq, NOW)
 
     first = None if oldest is None else Sighting(oldest, NOW - 10 * 86_400_000_000)
-    at = Position(begin, NOW - 86_400_000_000)
+    at = StreamPosition(begin, NOW - 86_400_000_000)
     return frames_ahead(PlannedRun(1, "resume", at, True, 1, None, first, sighting(head)))
 
 

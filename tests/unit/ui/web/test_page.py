@@ -300,7 +300,7 @@ def test_coverage_is_told_in_words_too() -> None:
     ],
 )
 def test_durations(seconds: float | None, said: str) -> None:
-    assert words.duration(seconds) == said
+    assert words.format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
