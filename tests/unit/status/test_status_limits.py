@@ -7,7 +7,7 @@ import datetime as dt
 import msgspec
 import pytest
 
-from streams.messages import NOT_KEPT
+from streams.messages import GapKind
 from streams.resources.others import Other
 from streams.settings import Settings
 from streams.status.coverage import GapTimes, Times, stretches
@@ -115,8 +115,8 @@ def test_a_window_that_runs_out(window: float | None, left: float | None, says: 
     assert "window will run out" not in told(processes=gone)
 
 
-def gap(written: float, reason: str = "lost") -> GapTimes:
-    return GapTimes(ago(50), ago(40), reason, ago(written))
+def gap(written: float, kind: GapKind = GapKind.OTHER) -> GapTimes:
+    return GapTimes(ago(50), ago(40), "lost", ago(written), kind)
 
 
 def test_a_gap_is_a_trouble_for_a_day() -> None:
@@ -124,8 +124,8 @@ def test_a_gap_is_a_trouble_for_a_day() -> None:
     fresh = told(context(gaps=(gap(FRESH - 1),)), gaps=1)
     assert fresh == "A gap of 2026-11-20 11:59:10Z to 2026-11-20 11:59:20Z: lost: faust -A streams.agents gaps list."
     assert "lost (and 1,999 more): faust" in told(context(gaps=(gap(1),)), gaps=2000)
-    assert "lost (and 1 more): faust" in told(context(gaps=(gap(1, NOT_KEPT), gap(2))), gaps=2)
-    kept = told(context(gaps=(gap(1, NOT_KEPT),)), gaps=1)
+    assert "lost (and 1 more): faust" in told(context(gaps=(gap(1, GapKind.NOT_KEPT), gap(2))), gaps=2)
+    kept = told(context(gaps=(gap(1, GapKind.NOT_KEPT),)), gaps=1)
     assert kept.startswith("The relay did not keep what was asked for: 2026-11-20 11:59:10Z to")
     unknown = msgspec.structs.replace(gap(1), begin=None)
     assert "A gap of an unknown time to" in told(context(gaps=(unknown,)), gaps=1)
