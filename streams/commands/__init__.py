@@ -4,6 +4,8 @@ They own options and printed text. The work itself is elsewhere: in ``maintenanc
 A command's module is imported when the command is first asked for: a worker needs none of them, and its start
 takes a sixth less CPU without (https://click.palletsprojects.com/en/stable/complex/#lazily-loading-subcommands).
 
+``COMMANDS`` lists them.
+
 - ``runner``, ``options``: how a command runs and ends; options and output that several commands share.
 - ``status``, ``doctor``, ``config``: the state of a deployment, its checks, its settings.
 - ``pause``: ``pause`` and ``resume``.

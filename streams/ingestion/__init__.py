@@ -1,4 +1,4 @@
-"""One ingest, whatever its source: its life, its pace, its reports.
+"""One ingest: its life, its pace, its reports. Its source is the firehose today; ``session`` makes it.
 
 It owns the loop that publishes, goes back and publishes again. It never decodes a frame, writes a record to
 Postgres or uses Faust.

@@ -2,7 +2,7 @@
 
 It owns everything that the product asks of Kafka outside of Faust. It never imports Faust or ``streams.postgres``.
 
-- ``client``: address, TLS and password of every client; the error for a broker that refuses us.
+- ``client``: address, TLS and password of every client; the wait for a broker that is away, and the errors.
 - ``topic``, ``topic_limits``: the topic: created, read without a group, its partitions; its settings judged.
 - ``topic_guard``, ``versions``: the watch for a broker that is away or a topic that was deleted; a broker's age.
 - ``publisher``: events into acknowledged batches, in order per partition, and the watermarks.

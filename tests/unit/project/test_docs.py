@@ -30,6 +30,12 @@ def defined(name: str, text: str) -> bool:
     )
 
 
+def newest(name: str) -> str:
+    """Return the last migration that defines something of that name."""
+    files = sorted((PROJECT / "streams" / "postgres" / "migrations").glob("*.sql"), reverse=True)
+    return next(str(path.relative_to(PROJECT)) for path in files if defined(name, path.read_text()))
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_files_and_their_functions_exist(document: Path) -> None:
     named = NAMED.findall(document.read_text())
@@ -37,6 +43,8 @@ def test_files_and_their_functions_exist(document: Path) -> None:
     assert missing == []
     undefined = [(path, name) for path, name in named if name and not defined(name, (PROJECT / path).read_text())]
     assert undefined == []
+    replaced = [(path, name) for path, name in named if name and "/migrations/" in path and path != newest(name)]
+    assert replaced == [], "a later migration defines it anew"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
