@@ -196,12 +196,12 @@ async def test_between_two_sequences_the_believed_time_decides(lab: Lab) -> None
         "handle": "one.test", "status": "takendown",
     }  # fmt: skip
     # And goes on to what is newer, whatever it claims.
-    later = [post(1000 + i, 100 + i, f"l{i}", did=OTHERS) for i in range(20)]
+    later = [post(1000 + i, 100 + i, f"l{i}", did=OTHERS) for i in range(40)]
     await lab.take(*later, identity(1100, 3, "two.test"), account(1101, -9 * DAY), sequence=8)
     assert {name: (await lab.state())[name] for name in ("handle", "active")} == {"handle": "two.test", "active": True}
     # A reset: low seqs again.
-    reset = [post(20 + i, 500 + i, f"r{i}", did=OTHERS) for i in range(20)]
-    await lab.take(*reset, identity(41, 530, "three.test"), sequence=9)
+    reset = [post(20 + i, 500 + i, f"r{i}", did=OTHERS) for i in range(40)]
+    await lab.take(*reset, identity(61, 545, "three.test"), sequence=9)
     assert (await lab.state())["handle"] == "three.test"
 
 

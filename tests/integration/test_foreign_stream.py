@@ -90,7 +90,7 @@ def greeting(_: int | None) -> Iterator[str]:
         (few_labels, 0.0, "a labeler", True),
         (web_pages, 0.0, "a web server", True),
         (compressed, 0.0, "compress=true", True),
-        (garbage, 0.0, "no frames", True),
+        (garbage, 0.0, "not frames", True),
         (greeting, 0.0, "text messages", False),  # one message proves little: the run itself is the judge
     ],
 )

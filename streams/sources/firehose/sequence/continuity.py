@@ -111,7 +111,7 @@ class Continuity:
         #: The cursor that this connection was to begin behind.
         self._asked = position
         self._event = event
-        self._stream = StreamTime(time)
+        self._stream = StreamTime(time, position)
         self._memory = memory if memory is not None else Memory()
         self._young = self._memory.young
         self._witnesses = ResetWitnesses(reference or Reference(None), self._memory, clock)
@@ -209,7 +209,7 @@ class Continuity:
         block = self._block
         block.append((seq, did, rev, time))  # type: ignore[arg-type] # to make it an Arrival costs 0.2 µs more
         if time is not None:
-            self._stream.see(time)
+            self._stream.see(time, seq)
         if self.late:
             self._end_late()
         if len(block) >= BLOCK:
@@ -246,7 +246,7 @@ class Continuity:
             self._is_new = True
             self._end_late()
             if arrival.time is not None:
-                self._stream.see(arrival.time)
+                self._stream.see(arrival.time, arrival.seq)
         if arrival.seq == self.position + 1 and not self._changed:
             self._prove()  # nothing lies between
         if not seen or not any(arrival[:3] == other[:3] for other in block):  # a repeat is no second arrival

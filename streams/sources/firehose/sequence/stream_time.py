@@ -12,8 +12,12 @@ from typing import Final
 #: A claim so far ahead of the stream, in µs, needs witnesses.
 JUMP: Final = 300_000_000
 #: Frames in a row that must claim such a time until it is believed: an import on one PDS whose clock is wrong sends
-#: dozens. And as many that say that what is believed is too late.
-WITNESSES: Final = 64
+#: dozens. Where their seqs are far ahead, too, they overtake a replay, and need not be so many.
+WITNESSES: Final = 32
+OVERTAKING: Final = 8
+#: A seq that is so far ahead of the last one whose time was believed is far ahead.
+_FAR: Final = 32
+#: Frames in a row that must say that what is believed is too late.
 DOUBTERS: Final = 64
 #: Frames until there is a first time.
 FIRST: Final = 8
@@ -22,9 +26,10 @@ FIRST: Final = 8
 class StreamTime:
     """``time``: the newest that is believed, in µs; None before the first."""
 
-    __slots__ = ("_claims", "_doubts", "before", "time")
+    __slots__ = ("_claims", "_doubts", "_far", "_seq", "before", "time")
 
-    def __init__(self, time: int | None) -> None:
+    def __init__(self, time: int | None, seq: int = 0) -> None:
+        """``seq``: up to which the stream was read at that time."""
         self.time = time
         #: What ``time`` was before the last frame.
         self.before = time
@@ -32,20 +37,25 @@ class StreamTime:
         self._claims: list[int] = []
         #: Or all of them far behind.
         self._doubts: list[int] = []
+        #: The seq of the last frame whose time was believed; how many of the claims have a seq far ahead of it.
+        self._seq = seq
+        self._far = 0
 
     @property
     def guess(self) -> int | None:
         """Before there is a ``time``: the middle one of what was claimed so far, in µs; None where nothing was."""
         return statistics.median_low(self._claims) if self._claims else None
 
-    def see(self, claimed: int) -> None:
+    def see(self, claimed: int, seq: int = 0) -> None:
         """A new frame claims this time."""
         self.before = time = self.time
         if time is not None and claimed <= time + JUMP:
             if claimed > time:
                 self.time = claimed
+            self._seq = seq
             if self._claims:
                 self._claims.clear()
+                self._far = 0
             if claimed < time - JUMP:
                 self._doubt(claimed)
             elif self._doubts:
@@ -54,14 +64,19 @@ class StreamTime:
         self._claims.append(claimed)
         if time is None and len(self._claims) >= FIRST:
             self._believe(statistics.median_low(self._claims))
-        elif len(self._claims) >= WITNESSES:
-            self._believe(min(self._claims))
+            self._seq = seq
+        elif time is not None:
+            self._far += seq > self._seq + _FAR
+            if len(self._claims) >= WITNESSES or self._far >= OVERTAKING:
+                self._believe(min(self._claims))
+                self._seq = seq
 
     def _believe(self, time: int) -> None:
         for claimed in sorted(self._claims):
             if time < claimed <= time + JUMP:
                 time = claimed
         self.time = time
+        self._far = 0
         self._claims = [claimed for claimed in self._claims if claimed > time + JUMP]
 
     def _doubt(self, claimed: int) -> None:

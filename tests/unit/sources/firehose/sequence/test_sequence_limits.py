@@ -35,7 +35,7 @@ def run(times: Sequence[int | None], first: int = 1) -> list[Arrival]:
 def test_the_numbers_that_the_documents_give() -> None:
     assert (BLOCK, RECENT, REMEMBERED) == (16, 80, 32_768)
     assert (WITNESSES, QUIET_WITNESSES, SHOWN_WITNESSES) == (32, 8, 4)
-    assert (JUMP, TIME_WITNESSES, DOUBTERS, FIRST) == (300_000_000, 64, 64, 8)
+    assert (JUMP, TIME_WITNESSES, DOUBTERS, FIRST) == (300_000_000, 32, 64, 8)
 
 
 # -- times
