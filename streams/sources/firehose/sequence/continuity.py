@@ -6,7 +6,7 @@ frame carries a seq that is far off. So no single frame moves the position or pr
 - A frame is passed over only if this very event (its seq, its repo, its rev) was taken lately. A repeat does no harm,
   because the highest rev of a key wins; a frame that is dropped is lost for ever.
 - The position is the lowest seq of a block of ``BLOCK`` arrivals. Where more seqs than usual were left out below that,
-  they may come yet: it waits for ``HELD`` arrivals. At a pause and at the end the rest is settled, without a lone seq
+  they may come yet: it waits for ``HELD`` arrivals. At a pause and at the end the rest is accepted, without a lone seq
   that is far ahead; at the end of a connection only what follows on, and nothing that the last block may overtake.
 - After a reconnect the event at the position must come again. Where it does not, what lies between is missing.
 - The sequence was reset where ``WITNESSES`` arrivals in a row lie below the position, were not seen before, and are
@@ -38,7 +38,7 @@ _USUAL_BLOCKS: Final = 16
 _REPLACED: Final = 3 * BLOCK
 #: Late arrivals from one judgement to the next: each looks at the times of all witnesses.
 _JUDGED_EVERY: Final = 8
-#: Arrivals beyond a jump of the seqs that make it believed when the rest is settled.
+#: Arrivals beyond a jump of the seqs that make it believed when the rest is accepted.
 _SEVERAL: Final = 3
 #: A jump that is not believed then, in seqs and in usual steps between two of them.
 _JUMP: Final = 16
@@ -180,7 +180,7 @@ class Continuity:
     # -- a connection
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
-        self.settle_cut()
+        self.accept_cut()
         self._witnesses.reconnected(self._block)
         taken = {arrival[0] for arrival in (*self._rest, *self._block)}
         if self.proven:
@@ -355,22 +355,22 @@ class Continuity:
             last -= 1
         return first, last
 
-    def settle(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
-        """Settle at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
+    def accept_pending(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
+        """Accept the last arrivals at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
 
         The rest of a block is taken, but for a lone seq far ahead; and the last times, as far as they lie before now.
         ``head``: a seq that the relay named before; where it has come, it is not alone. Not ``patient``: the event that
         proves that nothing is missing may come yet.
         """
-        self._stream.settle(now)
+        self._stream.accept_pending(now)
         if self.known and not self.proven and not patient:
             return
-        unsettled = (*self._rest, *self._block)
-        named = head if head is not None and any(arrival[0] == head for arrival in unsettled) else 0
-        self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()), named=named)
+        pending = (*self._rest, *self._block)
+        named = head if head is not None and any(arrival[0] == head for arrival in pending) else 0
+        self._accept(max(_JUMP, _JUMP_STEPS * self._usual_step()), named=named)
 
-    def settle_cut(self) -> None:
-        """Settle at the end of a connection, which may have come in the middle of frames that are out of order.
+    def accept_cut(self) -> None:
+        """Accept the last arrivals at the end of a connection. It may have ended amid frames that are out of order.
 
         Only what follows on is taken, and nothing that an arrival overtook by less than a block: what was left out may
         come with the next connection. Where some bring the same again, in order, nothing was left out; and where many
@@ -383,20 +383,20 @@ class Continuity:
         self._fruitless = self._fruitless + 1 if self.position == self._was_at and not is_new else 0
         is_told_again = self._fruitless >= _TOLD_AGAIN and self.proven and self._is_in_order()
         if is_told_again or self._fruitless >= _FRUITLESS:
-            self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()))
+            self._accept(max(_JUMP, _JUMP_STEPS * self._usual_step()))
             if self._fruitless >= _FRUITLESS and self.position == self._was_at:
-                self._settle(_NO_SEQ)
+                self._accept(_NO_SEQ)
         elif self.known and self.proven:  # else it may have begun with what overtook all others
             last = self._witnesses.last(self._block)[-BLOCK:]
             if len(last) == BLOCK:
-                self._settle(1, several=_NO_SEQ, most=min(last, key=_seq_of)[0])
+                self._accept(1, several=_NO_SEQ, most=min(last, key=_seq_of)[0])
         self._was_at, self._is_new = self.position, False
 
     def _is_in_order(self) -> bool:
         """Return whether what came with this connection, above the position, came in order."""
         return all(low[0] <= high[0] for low, high in pairwise((*self._rest, *self._block)))
 
-    def _settle(self, jump: int, *, several: int = _SEVERAL, named: int = 0, most: int = _NO_SEQ) -> None:
+    def _accept(self, jump: int, *, several: int = _SEVERAL, named: int = 0, most: int = _NO_SEQ) -> None:
         """Move to the highest of the last seqs, up to ``most``, that no jump keeps apart from the position.
 
         A jump with ``several`` arrivals behind it is none, and none up to ``named``.

@@ -71,10 +71,10 @@ class StreamTime:
             self.time = max(self._doubts)
             self._doubts.clear()
 
-    def settle(self, now: int) -> bool:
-        """Nothing came that says otherwise: what was claimed last is believed, as far as it lies before ``now`` (µs).
+    def accept_pending(self, now: int) -> bool:
+        """Believe the last claims that lie before ``now`` (µs). Return True if that changed ``time``.
 
-        Whether that changed anything. A quiet relay has not so many witnesses.
+        For a pause, in which nothing came that says otherwise: a quiet relay has not so many witnesses.
         """
         plausible = [claimed for claimed in self._claims if claimed <= now + JUMP]
         if not plausible:

@@ -35,7 +35,7 @@ def read_to(last: int) -> Continuity:
     tracker = Continuity(0, known=False)
     tracker.reconnected()
     fed(tracker, [frame(seq) for seq in range(1, last + 1)])
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.position == last
     return tracker
 
@@ -76,7 +76,7 @@ def test_a_window_that_moved_past_us_is_reported_exactly(cut: int, then: int) ->
     tracker = read_to(20)
     assert tracker.reconnected() == 19
     fed(tracker, [frame(seq) for seq in range(20 + cut, 20 + cut + then)])
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     lost = Missing(21, 19 + cut, BEGIN + 20 * SECOND, BEGIN + (20 + cut) * SECOND)
     assert (tracker.missing is None) if cut == 1 else tracker.missing is not None
     if tracker.missing is not None:
@@ -100,7 +100,7 @@ def test_an_event_that_is_not_known_proves_nothing(low: int) -> None:
     assert fed(tracker, [frame(low, 0.5)]) == [Verdict.LATE]
     fed(tracker, [frame(seq) for seq in range(30, 60)])
     assert tracker.missing is None, "the relay may have begun with what overtook"
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.missing is not None
     assert (tracker.missing.from_seq, tracker.missing.to_seq) == (21, 29)
 
@@ -128,7 +128,7 @@ def test_what_was_taken_above_the_position_is_not_missing() -> None:
     tracker.reconnected()
     assert tracker.position == 20
     fed(tracker, [frame(seq) for seq in range(50, 70)])
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.missing is not None
     assert (tracker.missing.from_seq, tracker.missing.to_seq) == (40, 49)
 
@@ -140,7 +140,7 @@ def test_what_was_overtaken_is_taken() -> None:
     tracker.reconnected()
     order = [*range(100, 151), 200, *range(151, 200), *range(201, 230)]
     assert set(fed(tracker, [frame(seq) for seq in order])) == {Verdict.NEW}
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.position == 229
 
 
@@ -151,10 +151,10 @@ def test_a_lone_seq_far_ahead_moves_nothing(far: int, tail: int) -> None:
     tracker.reconnected()
     fed(tracker, [frame(seq) for seq in range(1000, 1040)])
     assert tracker.see(*frame(far, 1040.5)) is Verdict.NEW
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.position == 1039
     assert set(fed(tracker, [frame(seq) for seq in range(1040, 1040 + tail)])) <= {Verdict.NEW}
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.position == 1039 + tail
 
 
@@ -324,7 +324,7 @@ def test_a_reset_is_acted_upon_once() -> None:
         verdicts = fed(tracker, [*old, *new])
         assert Verdict.RESET not in verdicts
         assert Verdict.SEEN not in verdicts
-        tracker.settle(NEVER)
+        tracker.accept_pending(NEVER)
         assert tracker.position == 40
 
 
@@ -383,7 +383,7 @@ def test_live_events_behind_an_end_that_is_known_begin_from_the_beginning() -> N
 
 def test_another_event_at_the_position_of_an_old_sequence_does_no_harm() -> None:
     old, _, again = old_then_new()
-    again.settle(NEVER)
+    again.accept_pending(NEVER)
     again.reconnected()
     assert again.position == old[-1][0]
     later = [frame(again.position + n, 9000 + n, did="did:plc:b") for n in range(40)]
@@ -406,7 +406,7 @@ def test_a_proof_may_come_late() -> None:
     tracker = read_to(5000)
     tracker.reconnected()
     fed(tracker, [frame(seq) for seq in range(90_000, 90_003)])
-    tracker.settle(NEVER, patient=False)
+    tracker.accept_pending(NEVER, patient=False)
     assert (tracker.position, tracker.missing) == (5000, None)
     fed(tracker, [frame(seq) for seq in range(5000, 5040)])
     assert tracker.missing is None
@@ -437,7 +437,7 @@ def test_cuts_do_not_keep_the_position_back_for_ever() -> None:
         fed(tracker, [frame(seq) for seq in range(cursor + 1, min(cursor + 21, end + 1))])
         if cursor + 20 >= end:
             break
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.position == end
 
 
@@ -477,7 +477,7 @@ def refused_at_100() -> Memory:
     tracker = Continuity(99, known=False, reference=Reference(BEGIN + 99 * SECOND), clock=lambda: BEGIN + 1000 * SECOND)
     tracker.reconnected()
     fed(tracker, [frame(100), frame(101)])
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.reconnected() == 100
     assert not tracker.is_old
     return tracker.begin_anew(refused=True)[0]
@@ -496,7 +496,7 @@ def test_what_lay_beyond_the_head_is_the_old_sequence_sent_again(seqs: range, at
     tracker = Continuity(0, known=False, memory=refused_at_100(), reference=Reference(BEGIN + 99 * SECOND))
     tracker.reconnected()
     fed(tracker, [frame(seq, at + seq) for seq in seqs])
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.is_old is is_old
 
 
