@@ -44,7 +44,7 @@ class Record(TypedDict):
     value: Any
 
 
-class Account(TypedDict):
+class OracleAccount(TypedDict):
     """What the stream last said of an account."""
 
     handle: str | None
@@ -68,7 +68,7 @@ class State(TypedDict, total=False):
     expected_resets: int
     arranged: dict[str, int]
     bad_frames: list[dict[str, Any]]
-    accounts: dict[str, Account]
+    accounts: dict[str, OracleAccount]
     records: dict[str, dict[str, Record]]
 
 
@@ -92,7 +92,7 @@ class Oracle:
         self.dead = self.skipped = self.resets = 0
         self.arranged: Counter[str] = Counter()
         self.bad_frames: list[dict[str, Any]] = []
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, OracleAccount] = {}
         self._records: dict[str, dict[str, tuple[bytes, str, bytes]]] = {}
 
     def frame(self, kind: str, seq: int, time_us: int) -> bool:
@@ -212,14 +212,14 @@ class Oracle:
             "bad_frames": self.bad_frames,
         }
 
-    def _account(self, did: str) -> Account:
+    def _account(self, did: str) -> OracleAccount:
         account = self._accounts.get(did)
         if account is None:
             account = self._accounts[did] = unnamed_account()
         return account
 
 
-def unnamed_account() -> Account:
+def unnamed_account() -> OracleAccount:
     """An account of which the stream has said nothing."""
     return {"handle": None, "active": True, "status": None, "deleted": False, "hidden": False, "reset_rev": None}
 
@@ -255,7 +255,7 @@ def load_pds_state(path: Path) -> State:
     ``{"$bytes": …}``; that they are bytes is proven by the records' CIDs. They are put right here.
     """
     said = orjson.loads(gzip.decompress(path.read_bytes()))
-    accounts: dict[str, Account] = {}
+    accounts: dict[str, OracleAccount] = {}
     records: dict[str, dict[str, Record]] = {}
     for did, answer in said.items():
         status = None if answer["status"] == "active" else answer["status"]

@@ -76,7 +76,7 @@ class Plan:
     large_every: int = 0
 
 
-class Account:
+class GeneratedAccount:
     """One account of the model."""
 
     __slots__ = (
@@ -118,8 +118,8 @@ class Traffic:
         self._records = RecordMaker(self._random)
         count = plan.accounts or max(10, plan.events // 50)
         self._accounts = [self._new_account(n) for n in range(count)]
-        self._known: list[Account] = []
-        self._inactive: list[Account] = []
+        self._known: list[GeneratedAccount] = []
+        self._inactive: list[GeneratedAccount] = []
         self._bad = sorted(plan.bad, key=lambda bad: bad.event, reverse=True)
         self._seq = plan.first_seq - 1
         self._resets = list(reversed(plan.resets))
@@ -172,7 +172,7 @@ class Traffic:
                 )
             yield self._commit(account, 0 if x > 0.99 else self._size())
 
-    def _somebody(self) -> Account:
+    def _somebody(self) -> GeneratedAccount:
         """An active account, by Zipf's law: the k-th is chosen 1/k as often as the first."""
         for _ in range(20):
             account = self._accounts[int((len(self._accounts) + 1) ** self._random.random()) - 1]
@@ -180,7 +180,7 @@ class Traffic:
                 return account
         return next((a for a in self._accounts if a.active), self._fresh_account())
 
-    def _fresh_account(self) -> Account:
+    def _fresh_account(self) -> GeneratedAccount:
         self._accounts.append(self._new_account(len(self._accounts)))
         return self._accounts[-1]
 
@@ -196,12 +196,12 @@ class Traffic:
     def _left(self) -> int:
         return self.plan.events - self.emitted
 
-    def _new_account(self, number: int) -> Account:
+    def _new_account(self, number: int) -> GeneratedAccount:
         r = self._random
         did = "did:plc:" + "".join(r.choices("abcdefghijklmnopqrstuvwxyz234567", k=24))
         if number % 97 == 96:
             did = f"did:web:user{number}.example.com"
-        return Account(number, did, r.randrange(32), 5 if number < 50 else r.choice((3, 4, 4, 5)))
+        return GeneratedAccount(number, did, r.randrange(32), 5 if number < 50 else r.choice((3, 4, 4, 5)))
 
     # -- frames
 
@@ -219,7 +219,7 @@ class Traffic:
         anew, self._anew = self._anew, False
         return Frame(self._seq, self._time_us, _HEADERS[kind] + encode_value(body), anew=anew)
 
-    def _identity(self, account: Account) -> Frame:
+    def _identity(self, account: GeneratedAccount) -> Frame:
         stamp = self._begin("#identity")
         body: dict[str, Any] = {"did": account.did, "seq": self._seq, "time": stamp}
         x = self._random.random()
@@ -233,7 +233,7 @@ class Traffic:
         self.emitted += 1
         return self._frame("#identity", body)
 
-    def _account(self, account: Account, *, active: bool, status: str | None) -> Frame:
+    def _account(self, account: GeneratedAccount, *, active: bool, status: str | None) -> Frame:
         stamp = self._begin("#account")
         account.active, account.status = active, status
         body: dict[str, Any] = {"did": account.did, "seq": self._seq, "time": stamp, "active": active}
@@ -247,7 +247,7 @@ class Traffic:
         self.emitted += 1
         return self._frame("#account", body)
 
-    def _change_status(self, account: Account) -> Frame:
+    def _change_status(self, account: GeneratedAccount) -> Frame:
         if not account.active:
             gone = account.status == "deleted" or self._random.random() < 0.5
             return self._identity(account) if gone else self._account(account, active=False, status="deleted")
@@ -258,7 +258,7 @@ class Traffic:
             self._inactive.append(account)
         return self._account(account, active=active, status=status)
 
-    def _revive(self, account: Account) -> Iterator[Frame]:
+    def _revive(self, account: GeneratedAccount) -> Iterator[Frame]:
         """An inactive account is back, and writes; one that was deleted begins anew."""
         was_deleted = account.status == "deleted"
         yield self._account(account, active=True, status=None)
@@ -267,7 +267,7 @@ class Traffic:
         if self._left():
             yield self._commit(account, 1)
 
-    def _birth(self, account: Account) -> Iterator[Frame]:
+    def _birth(self, account: GeneratedAccount) -> Iterator[Frame]:
         """An account is made, with the frames that a PDS sends: #sync repeats the rev of the empty commit before it."""
         stamp = self._begin("#identity")
         self.oracle.identity(account.did, account.handle)
@@ -277,12 +277,12 @@ class Traffic:
         yield self._commit(account, 0)
         yield self._sync(account, account.rev or "", reset=False)
 
-    def _reset_repository(self, account: Account) -> Iterator[Frame]:
+    def _reset_repository(self, account: GeneratedAccount) -> Iterator[Frame]:
         """A #sync with a rev that no commit announced: the repository was reset."""
         if account.active and account.rev is not None:
             yield self._sync(account, self._next_rev(account), reset=True)
 
-    def _sync(self, account: Account, rev: str, *, reset: bool) -> Frame:
+    def _sync(self, account: GeneratedAccount, rev: str, *, reset: bool) -> Frame:
         stamp = self._begin("#sync")
         account.rev = rev
         root = commit_block(account.did, rev, account.data or b"", self._random.randbytes(64))
@@ -293,13 +293,13 @@ class Traffic:
 
     # -- commits
 
-    def _next_rev(self, account: Account) -> str:
+    def _next_rev(self, account: GeneratedAccount) -> str:
         """A TID a little before the frame's time, above the account's last and above its last purge."""
         us = self._time_us - 1000 - int(self._random.random() * 200_000)
         account.rev_us = max(us, account.rev_us + 1, account.purged_us + 2000 if account.purged_us else 0)
         return tid(account.rev_us, account.clock)
 
-    def _commit(self, account: Account, size: int, spoil: str | None = None) -> Frame:
+    def _commit(self, account: GeneratedAccount, size: int, spoil: str | None = None) -> Frame:
         """A commit of ``size`` operations (no more than are left to generate); ``spoil`` makes its first one bad."""
         stamp = self._begin("#commit")
         since, previous_data = account.rev, account.data
@@ -357,7 +357,7 @@ class Traffic:
         return wire
 
     def _operation(
-        self, account: Account, rev: str, stamp: str, blocks: dict[bytes, bytes], touched: set[str]
+        self, account: GeneratedAccount, rev: str, stamp: str, blocks: dict[bytes, bytes], touched: set[str]
     ) -> list[Operation]:
         """One operation on the account's repository; rarely two: a key deleted and created again in the same commit.
 
@@ -379,7 +379,7 @@ class Traffic:
         return [self._put(account, path, rev, stamp, blocks)]
 
     def _delete(
-        self, account: Account, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes], *, again: bool
+        self, account: GeneratedAccount, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes], *, again: bool
     ) -> list[Operation]:
         """Delete a record, and create it ``again`` at once or perhaps later."""
         done = [self._done(account, Operation("delete", path, None, account.live.pop(path)), rev, None)]
@@ -391,7 +391,7 @@ class Traffic:
                 del account.graves[0]
         return done
 
-    def _new_path(self, account: Account, touched: set[str]) -> str:
+    def _new_path(self, account: GeneratedAccount, touched: set[str]) -> str:
         """A key of the network's mix of collections."""
         x = self._random.random()
         collection = LIKE if x < 0.6 else FOLLOW if x < 0.75 else POST if x < 0.88 else REPOST if x < 0.98 else ""
@@ -404,7 +404,7 @@ class Traffic:
         account.rkey_us = max(account.rkey_us + 1, account.rev_us - 50)
         return f"{collection}/{tid(account.rkey_us, account.clock)}"
 
-    def _put(self, account: Account, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
+    def _put(self, account: GeneratedAccount, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
         """Create the record of ``path``, or update it where it is there."""
         collection = path.partition("/")[0]
         other = self._accounts[int(self._random.random() * len(self._accounts))].did
@@ -426,7 +426,7 @@ class Traffic:
             self._records.remember_post(f"at://{account.did}/{path}", cid)
         return self._done(account, Operation("update" if previous else "create", path, cid, previous), rev, value)
 
-    def _done(self, account: Account, op: Operation, rev: str, value: object) -> Operation:
+    def _done(self, account: GeneratedAccount, op: Operation, rev: str, value: object) -> Operation:
         self.oracle.write(account.did, op.path, op.action, rev, op.cid, value=value)
         self.emitted += 1
         return op
@@ -448,7 +448,7 @@ class Traffic:
             yield self._commit(account, 2, spoil=kind)
             self.oracle.bad(kind, self._seq, account.did, dead=1)
 
-    def _too_big(self, account: Account) -> Frame:
+    def _too_big(self, account: GeneratedAccount) -> Frame:
         """The old protocol's way to say that a commit does not fit: no operations, no blocks."""
         stamp = self._begin("#commit")
         since, account.rev = account.rev, self._next_rev(account)
@@ -460,7 +460,7 @@ class Traffic:
         }  # fmt: skip
         return self._frame("#commit", body)
 
-    def _spoiled(self, account: Account, kind: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
+    def _spoiled(self, account: GeneratedAccount, kind: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
         """A create that cannot be applied, for the reason ``kind``."""
         account.rkey_us = max(account.rkey_us + 1, account.rev_us - 50)
         path = f"{POST}/{tid(account.rkey_us, account.clock)}"
