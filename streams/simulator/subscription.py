@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 
 from streams.simulator import dialects
 from streams.simulator.admission import Answer, Caller
-from streams.simulator.arrangement import SEQ_KINDS, TAIL, claimed, span, turns
+from streams.simulator.arrangement import SEQ_KINDS, TAIL, claimed, frames_in_a_row, turns
 from streams.simulator.faults import CLAIM_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, bad_frame, error_frame, info_frame
 from streams.simulator.manner import Beyond
 from streams.simulator.recording import Frame, iso_time
@@ -340,7 +340,7 @@ class Subscription(asyncio.Protocol):
             case kind if kind in ORDER_KINDS:
                 self._when_out(fault, turns(fault))
             case kind if kind in CLAIM_KINDS:
-                self._when_out(fault, list(range(span(fault))))
+                self._when_out(fault, list(range(frames_in_a_row(fault))))
             case "drip":
                 self._seconds_a_frame = 1 / fault.rate
             case "stall":
