@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=1_000_000,
-        description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 is no limit. Unset: as much as the workers' settings can apply, at least 1.",
+        description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 means no limit. Unset: as much as the workers' settings can apply, at least 1.",
     )
 
     # -- surface
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
     def _check_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
             if not all(c.isalnum() or c in ".-*" for c in pattern) or not pattern.isascii():
-                raise ValueError(f"{pattern!r} is no NSID or NSID pattern (example: app.bsky.feed.*)")
+                raise ValueError(f"{pattern!r} is not a valid NSID or NSID pattern (example: app.bsky.feed.*)")
         return value
 
     @field_validator("relay_url")
@@ -327,7 +327,7 @@ class _Source(EnvSettingsSource):
     def _load_env_vars(self) -> Mapping[str, str | None]:
         for name, value in self._place.items():
             if name.lower() in Settings.model_fields and value and not _is_text(value):
-                raise SettingsError(f"{name.upper()} holds bytes that are no UTF-8.")
+                raise SettingsError(f"{name.upper()} holds bytes that are not UTF-8.")
         values = ((name.lower(), value) for name, value in self._place.items() if value)
         return {
             name: value if _is_secret(name) else _bare(value)

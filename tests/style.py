@@ -43,7 +43,8 @@ DECIDES_BY_TEXT = (
     re.compile(r"\breason\.(?:startswith|endswith|split|r?partition)\("),
     re.compile(r"\bstr\((?:error|exc|e)\)\.(?:startswith|endswith|r?split|r?partition)\("),
 )
-IS_NO = re.compile(r"\bis no [a-z]+")
+#: "X is no Y" of a value that is not valid. "There is no topic T" is plain English: T does not exist.
+IS_NO = re.compile(r"(?<![Tt]here )\bis no \w+")
 BEGINS_WRONG = re.compile(r"(?:What|Whether)\b")
 
 

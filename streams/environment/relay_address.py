@@ -74,9 +74,9 @@ def _check_authority(authority: str) -> None:
         raise ValueError(f"{_FORM}; an IPv6 address stands in brackets: ws://[::1]:PORT")
     host, port = found[1], found[2]
     if not _is_host(host):
-        raise ValueError(f"its host is no name: {_FORM}")
+        raise ValueError(f"its host is not a valid host name: {_FORM}")
     if port is not None and not (re.fullmatch(r":[0-9]{1,5}", port) and 0 < int(port[1:]) < 65536):
-        raise ValueError(f"its port is no number from 1 to 65535: {_FORM}")
+        raise ValueError(f"its port is not a number from 1 to 65535: {_FORM}")
 
 
 def _is_host(host: str) -> bool:

@@ -165,7 +165,7 @@ def _parts_of_commit(body: dict[str, Any]) -> tuple[str, str, str | None, bytes,
     except KeyError as error:
         raise FrameError(f"the commit has no {error.args[0]}") from None
     if type(did) is not str or not is_did(did):
-        raise FrameError("the commit's repo is no DID")
+        raise FrameError("the commit's repo is not a valid DID")
     since = body.get("since")
     if type(rev) is not str or type(ops) is not list or type(car) is not bytes or type(since) not in _TEXT_OR_NONE:
         raise FrameError("the commit's rev, since, ops or blocks have a wrong type")
@@ -179,7 +179,7 @@ def _parts_of_commit(body: dict[str, Any]) -> tuple[str, str, str | None, bytes,
 def _split_path(path: str) -> tuple[str, str]:
     collection, slash, rkey = path.partition("/")
     if not slash or not is_nsid(collection) or not is_rkey(rkey):
-        raise FrameError("the path is no collection/rkey")
+        raise FrameError("the path is not a valid collection/rkey")
     return collection, rkey
 
 
@@ -187,7 +187,7 @@ def _about_account(body: dict[str, Any], seq: int, time_us: int, kind: str, plac
     fields = _ABOUT_ACCOUNTS["#" + kind]
     did = body.get("did")
     if type(did) is not str or not is_did(did):
-        raise FrameError(f"the {kind} frame's did is no DID")
+        raise FrameError(f"the {kind} frame's did is not a valid DID")
     about: dict[str, Any] = {"did": did, "seq": seq, "time": body.get("time")}
     about.update((field, body[field]) for field in fields if body.get(field) is not None)
     if (kind == "account" and type(about.get("active")) is not bool) or (kind == "sync" and "rev" not in about):

@@ -58,7 +58,7 @@ def split_frame(data: bytes, on_tolerated: Callable[[], None] = lambda: None) ->
         raise FrameError(f"a frame is two objects, this has {len(parts)}")
     header, body = parts
     if type(header) is not dict or type(body) is not dict:
-        raise FrameError("header or body is no map")
+        raise FrameError("the header or the body is not a map")
     op = header.get("op")
     if op == -1:
         raise ErrorFrame(_word(body.get("error") or "error"), _word(body.get("message") or ""))

@@ -105,7 +105,7 @@ class _Reader:
     def _entry(self, values: dict[str, Any], depth: int) -> None:
         key = self.item(depth + 1)
         if type(key) is not str or key in values:
-            raise ValueError("a key is no text, or stands twice")
+            raise ValueError("a key is not text, or stands twice")
         values[key] = self.item(depth + 1)
 
     def _tagged(self, tag: int, depth: int) -> Any:  # noqa: ANN401
@@ -125,7 +125,7 @@ class _Reader:
             raise ValueError("a simple value that DAG-CBOR does not know")
         (number,) = struct.unpack(form, self._take(struct.calcsize(form)))
         if not math.isfinite(number):
-            raise ValueError("no finite number")
+            raise ValueError("a number is not finite")
         return float(number)
 
     def _head(self) -> tuple[int, int]:

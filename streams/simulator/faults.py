@@ -59,7 +59,7 @@ CLAIM_KINDS: Final = {
 }
 #: Frames that mean nothing; sent by a connection (after=, seq=) or put into the generated traffic (scatter=N of them).
 FRAME_KINDS: Final = {
-    "garbage": "a binary frame that is no CBOR",
+    "garbage": "a binary frame that is not CBOR",
     "empty": "a binary frame of no bytes",
     "text": "a text frame",
     "truncated": "a commit that ends in the middle",

@@ -232,7 +232,7 @@ def load_oracle(path: Path) -> State:
     except (OSError, ValueError) as error:
         raise SettingsError(f"The oracle {path} cannot be read: {error}.") from error
     if state.get("version") != 1:
-        raise SettingsError(f"{path} is no oracle of the development relay.")
+        raise SettingsError(f"{path} is not an oracle of the development relay.")
     return state
 
 

@@ -45,7 +45,7 @@ def read_frames(path: Path) -> Iterator[bytes]:
                 size = _LENGTH.unpack(head)[0] if len(head) == 4 else MAX_FRAME + 1
                 frame = file.read(size) if size <= MAX_FRAME else b""
                 if len(frame) != size:
-                    raise SettingsError(f"{path} is no recording of frames, or is cut off.")
+                    raise SettingsError(f"{path} is not a recording of frames, or is cut off.")
                 yield frame
     except (OSError, EOFError) as error:
         raise SettingsError(f"The recording {path} cannot be read: {error}.") from error

@@ -341,8 +341,8 @@ class _Rebuild:
                     further = differing(held, self._filler.positions)
                     if further:
                         self._tell(
-                            f"{names.rebuilt} is further than {names.live} in {len(further)} partitions: what is newer "
-                            "or new there is no fault."
+                            f"{names.rebuilt} is further than {names.live} in {len(further)} partitions: "
+                            "rows there that are newer, or new, are expected."
                         )
                     return await compare(connection, names, self._state.begins, self._info.partitions, self._keep)
             finally:
