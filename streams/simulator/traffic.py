@@ -41,14 +41,14 @@ _REMEMBERED: Final = 200
 
 
 class BadFrame(NamedTuple):
-    """Something bad to put into the traffic once ``event`` good events are out."""
+    """A bad frame to put into the traffic once ``event`` good events are out."""
 
     kind: str
     event: int
 
 
 class Reset(NamedTuple):
-    """The relay's sequence begins anew at ``seq`` once ``event`` events are out."""
+    """A reset: the relay's sequence begins anew at ``seq`` once ``event`` events are out."""
 
     event: int
     seq: int = 1
@@ -56,7 +56,7 @@ class Reset(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to generate. ``end_us`` is the time of the last of the first ``events - live_events`` events (now, if 0).
+    """A plan of traffic. ``end_us``: the time of the last of the first ``events - live_events`` events (now, if 0).
 
     The frames' times are spread evenly over the ``days_span`` days before it; the last ``live_events`` follow
     ``1/live_rate`` seconds apart. ``resets``: where the relay's sequence begins anew, in order.
@@ -134,7 +134,7 @@ class Traffic:
     # -- the stream
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in order, until exactly ``plan.events`` events are out."""
+        """Yield the frames in order, until exactly ``plan.events`` events are out."""
         while self.emitted < self.plan.events:
             while self._bad and self._bad[-1].event <= self.emitted:
                 yield from self._bad_frames(self._bad.pop().kind)
@@ -148,7 +148,7 @@ class Traffic:
             yield from self._bad_frames(self._bad.pop().kind)
 
     def _step(self) -> Iterator[Frame]:
-        """One thing that happens: usually a commit of somebody."""
+        """Yield the frames of one step: usually a commit of some account."""
         r, x = self._random, self._random.random()
         if x < 0.0055 and self._known:
             yield self._identity(r.choice(self._known))
@@ -173,7 +173,7 @@ class Traffic:
             yield self._commit(account, 0 if x > 0.99 else self._size())
 
     def _somebody(self) -> GeneratedAccount:
-        """An active account, by Zipf's law: the k-th is chosen 1/k as often as the first."""
+        """Choose an active account by Zipf's law: the k-th is chosen 1/k as often as the first."""
         for _ in range(20):
             account = self._accounts[int((len(self._accounts) + 1) ** self._random.random()) - 1]
             if account.active:
@@ -185,7 +185,7 @@ class Traffic:
         return self._accounts[-1]
 
     def _size(self) -> int:
-        """How many operations a commit has."""
+        """Choose how many operations a commit has."""
         x = self._random.random()
         if x < 0.97:
             return 1
@@ -206,7 +206,7 @@ class Traffic:
     # -- frames
 
     def _begin(self, kind: str) -> str:
-        """Take the next seq and time, and tell the oracle of the frame; the time as text."""
+        """Take the next seq and time, and tell the oracle of the frame. Return the time as text."""
         r = self._random
         self._seq += 1 if r.random() < 0.93 else r.randint(2, 6)
         old = min(self.emitted + 1, self._old_events)
@@ -259,7 +259,7 @@ class Traffic:
         return self._account(account, active=active, status=status)
 
     def _revive(self, account: GeneratedAccount) -> Iterator[Frame]:
-        """An inactive account is back, and writes; one that was deleted begins anew."""
+        """Make an inactive account active again, and let it write. One that was deleted begins anew."""
         was_deleted = account.status == "deleted"
         yield self._account(account, active=True, status=None)
         if was_deleted and self._left() > 1:
@@ -268,7 +268,7 @@ class Traffic:
             yield self._commit(account, 1)
 
     def _birth(self, account: GeneratedAccount) -> Iterator[Frame]:
-        """An account is made, with the frames that a PDS sends: #sync repeats the rev of the empty commit before it."""
+        """Make an account, with the frames that a PDS sends: #sync repeats the rev of the empty commit before it."""
         stamp = self._begin("#identity")
         self.oracle.identity(account.did, account.handle)
         self.emitted += 1
@@ -278,7 +278,7 @@ class Traffic:
         yield self._sync(account, account.rev or "", reset=False)
 
     def _reset_repository(self, account: GeneratedAccount) -> Iterator[Frame]:
-        """A #sync with a rev that no commit announced: the repository was reset."""
+        """Make a #sync with a rev that no commit announced: the repository was reset."""
         if account.active and account.rev is not None:
             yield self._sync(account, self._next_rev(account), reset=True)
 
@@ -294,13 +294,13 @@ class Traffic:
     # -- commits
 
     def _next_rev(self, account: GeneratedAccount) -> str:
-        """A TID a little before the frame's time, above the account's last and above its last purge."""
+        """Return a TID a little before the frame's time, above the account's last and above its last purge."""
         us = self._time_us - 1000 - int(self._random.random() * 200_000)
         account.rev_us = max(us, account.rev_us + 1, account.purged_us + 2000 if account.purged_us else 0)
         return tid(account.rev_us, account.clock)
 
     def _commit(self, account: GeneratedAccount, size: int, spoil: str | None = None) -> Frame:
-        """A commit of ``size`` operations (no more than are left to generate); ``spoil`` makes its first one bad."""
+        """Make a commit of ``size`` operations (at most those left to generate). ``spoil`` makes its first one bad."""
         stamp = self._begin("#commit")
         since, previous_data = account.rev, account.data
         rev = self._next_rev(account)
@@ -340,7 +340,7 @@ class Traffic:
         return self._frame("#commit", body)
 
     def _large_commit(self) -> Frame:
-        """A commit of many operations, or of large records."""
+        """Make a commit of many operations, or of large records."""
         size, padding = LARGE_COMMITS[self._large % len(LARGE_COMMITS)]
         self._large += 1
         self._padding = padding // size
@@ -359,7 +359,7 @@ class Traffic:
     def _operation(
         self, account: GeneratedAccount, rev: str, stamp: str, blocks: dict[bytes, bytes], touched: set[str]
     ) -> list[Operation]:
-        """One operation on the account's repository; rarely two: a key deleted and created again in the same commit.
+        """Make an operation on the account's repository; rarely two: a key deleted and created again in one commit.
 
         No commit writes a key twice otherwise (``touched``): its tree can only hold the last.
         """
@@ -392,7 +392,7 @@ class Traffic:
         return done
 
     def _new_path(self, account: GeneratedAccount, touched: set[str]) -> str:
-        """A key of the network's mix of collections."""
+        """Choose a key of the network's mix of collections."""
         x = self._random.random()
         collection = LIKE if x < 0.6 else FOLLOW if x < 0.75 else POST if x < 0.88 else REPOST if x < 0.98 else ""
         if not collection:
@@ -434,7 +434,7 @@ class Traffic:
     # -- what is bad on purpose
 
     def _bad_frames(self, kind: str) -> Iterator[Frame]:
-        """Bad traffic of one kind; the oracle is told what must come of it."""
+        """Make bad traffic of one kind, and tell the oracle what must come of it."""
         if kind in FRAME_KINDS:
             self._begin("bad")
             data, text = bad_frame(kind, self._seq, iso_time(self._time_us))
@@ -449,7 +449,7 @@ class Traffic:
             self.oracle.bad(kind, self._seq, account.did, dead=1)
 
     def _too_big(self, account: GeneratedAccount) -> Frame:
-        """The old protocol's way to say that a commit does not fit: no operations, no blocks."""
+        """Make a commit that does not fit, as the old protocol says so: no operations, no blocks."""
         stamp = self._begin("#commit")
         since, account.rev = account.rev, self._next_rev(account)
         self.oracle.bad("too_big", self._seq, account.did, skipped=1)
@@ -461,7 +461,7 @@ class Traffic:
         return self._frame("#commit", body)
 
     def _spoiled(self, account: GeneratedAccount, kind: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
-        """A create that cannot be applied, for the reason ``kind``."""
+        """Make a create that cannot be applied, for the reason ``kind``."""
         account.rkey_us = max(account.rkey_us + 1, account.rev_us - 50)
         path = f"{POST}/{tid(account.rkey_us, account.clock)}"
         block = encode({"$type": POST, "text": f"@@@@ {self._seq}", "createdAt": stamp})

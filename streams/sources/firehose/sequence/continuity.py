@@ -94,7 +94,7 @@ class Continuity:
         self, position: int, *, known: bool, event: str | None = None, time: int | None = None,
         reference: Reference | None = None, memory: Memory | None = None, clock: Callable[[], int] = lambda: _NO_SEQ,
     ) -> None:  # fmt: skip
-        """``known``: the frame at ``position`` was taken; else it is only the place to begin behind.
+        """Begin at a position. ``known``: the frame at it was taken; else it is only the place to begin behind.
 
         ``event``: that frame's event (None: not known, its seq must do). ``time``: up to when the stream was read, in
         µs. ``reference``: the times of the last frames. ``memory``: of the run before, if all that it took is in Kafka.
@@ -143,27 +143,27 @@ class Continuity:
     # -- what is known
     @property
     def time(self) -> int | None:
-        """Up to when the stream was read, in µs, as far as that is believed: see ``StreamTime``."""
+        """Return up to when the stream was read, in µs, as far as that is believed: see ``StreamTime``."""
         return self._stream.time
 
     @property
     def reference(self) -> Reference:
-        """The times of the last frames: those of a sequence that began anew are newer."""
+        """Return the times of the last frames: those of a sequence that began anew are newer."""
         return self._witnesses.reference(self._block)
 
     @property
     def time_before(self) -> int | None:
-        """What ``time`` was before the last frame: no claim of its own is in it. None where there was none."""
+        """Return ``time`` as it was before the last frame, so without that frame's claim. None where there was none."""
         return self._stream.before
 
     @property
     def guess(self) -> int | None:
-        """What to take for ``time`` while there is none: see ``StreamTime.guess``."""
+        """Return a guess for ``time`` while there is none: see ``StreamTime.guess``."""
         return self._stream.guess
 
     @property
     def highest(self) -> int:
-        """The highest seq among the last arrivals: a lone one that is far ahead, too."""
+        """Return the highest seq among the last arrivals: a lone one that is far ahead, too."""
         last = (*self._witnesses.blocks, self._block)
         return max(self.position, *(arrival[0] for block in last for arrival in block), 0)
 
@@ -174,7 +174,7 @@ class Continuity:
 
     @property
     def event(self) -> str | None:
-        """The event at the position, as a watermark holds it; None where it is not known."""
+        """Return the event at the position, as a watermark holds it; None where it is not known."""
         return self._event
 
     # -- a connection
@@ -446,7 +446,7 @@ class Continuity:
 
     @property
     def is_old(self) -> bool:
-        """Whether what was read last is a sequence whose end was acted upon, sent again."""
+        """Return True if what was read last is an old sequence, sent again, whose end was acted upon."""
         return self._witnesses.is_known(self.reference, self.position)
 
     def _is_reset(self, *, quarters: int = 2) -> bool:
@@ -479,7 +479,7 @@ class Continuity:
         self._end_late()
 
     def begin_anew(self, *, refused: bool = False) -> tuple[Memory, int | None]:
-        """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs).
+        """Act on a reset. Return the memory for the new run, and the usual time of its first frames (µs).
 
         ``refused``: the relay said that our cursor was beyond its head.
         """

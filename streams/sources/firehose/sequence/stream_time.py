@@ -20,7 +20,7 @@ FIRST: Final = 8
 
 
 class StreamTime:
-    """``time``: the newest that is believed, in µs; None before the first."""
+    """The time of a stream. ``time``: the newest that is believed, in µs; None before the first."""
 
     __slots__ = ("_claims", "_doubts", "before", "time")
 
@@ -35,11 +35,11 @@ class StreamTime:
 
     @property
     def guess(self) -> int | None:
-        """Before there is a ``time``: the middle one of what was claimed so far, in µs; None where nothing was."""
+        """Return the median of what was claimed before there is a ``time``, in µs; None where nothing was."""
         return statistics.median_low(self._claims) if self._claims else None
 
     def see(self, claimed: int) -> None:
-        """A new frame claims this time."""
+        """Take the time that a new frame claims."""
         self.before = time = self.time
         if time is not None and claimed <= time + JUMP:
             if claimed > time:
@@ -65,7 +65,7 @@ class StreamTime:
         self._claims = [claimed for claimed in self._claims if claimed > time + JUMP]
 
     def _doubt(self, claimed: int) -> None:
-        """Accounts of a PDS whose clock is wrong may send many in a row: all others then say otherwise."""
+        """Note a claim far behind. Believe such claims after many in a row: then one wrong clock had set ``time``."""
         self._doubts.append(claimed)
         if len(self._doubts) >= DOUBTERS:
             self.time = max(self._doubts)
