@@ -122,7 +122,7 @@ def table(schema: Any, rows: list[asyncpg.Record]) -> Any:  # noqa: ANN401
 def identifier(text: str) -> str:
     """An argument that stands in a query as a name."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a view or a column")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid name of a view or a column")
     return text
 
 

@@ -55,7 +55,7 @@ Patterns = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """One field a setting; the environment variable is the field's name in capitals."""
+    """The settings, one field each. The environment variable is the field's name in capitals."""
 
     #: No file of pydantic's: ``places`` reads ours. Settings(_env_file=None), as tests say it, is without that too.
     model_config = SettingsConfigDict(env_file=(), extra="ignore", frozen=True)
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=1_000_000,
-        description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 is no limit. Unset: as much as the workers' settings can apply, at least 1.",
+        description="MB a second that the ingest reads while the delay holds; more where the relay's window demands it. 0 means no limit. Unset: as much as the workers' settings can apply, at least 1.",
     )
 
     # -- surface
@@ -195,7 +195,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Where values come from, the first before the others: the command line, the environment, the file."""
+        """Return the sources of values, the first before the others: the command line, the environment, the file."""
         read = places() if getattr(dotenv_settings, "env_file", None) is not None else (os.environ,)
         return init_settings, *(_Source(settings_cls, place) for place in read)
 
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
     def _check_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
             if not all(c.isalnum() or c in ".-*" for c in pattern) or not pattern.isascii():
-                raise ValueError(f"{pattern!r} is no NSID or NSID pattern (example: app.bsky.feed.*)")
+                raise ValueError(f"{pattern!r} is not a valid NSID or NSID pattern (example: app.bsky.feed.*)")
         return value
 
     @field_validator("relay_url")
@@ -255,28 +255,28 @@ class Settings(BaseSettings):
     # -- derived
     @property
     def cursor_service(self) -> str:
-        """The ``service`` of our row in ``firehose_cursor``: the existing service's name, or our group's."""
+        """Return the ``service`` of our row in ``firehose_cursor``: the existing service's name, or our group's."""
         return "backfill" if self.sink_group == "backfill" else f"backfill:{self.sink_group}"
 
     @property
     def memory_bytes(self) -> int:
-        """``BACKFILL_MAX_MEMORY_MB`` in bytes."""
+        """Return ``BACKFILL_MAX_MEMORY_MB`` in bytes."""
         return self.backfill_max_memory_mb * 1024 * 1024
 
     def bootstrap_servers(self) -> str:
-        """The broker's addresses: the setting's, or the embedded broker's. Raises SettingsError if there is neither."""
+        """Return the broker's addresses: the setting's, or the embedded broker's. Raises SettingsError without either."""
         return self.kafka_bootstrap_servers or self._embedded(
             "kafka_bootstrap_servers", "Kafka", "KAFKA_BOOTSTRAP_SERVERS"
         )
 
     def database_dsn(self) -> str:
-        """The database's address: the setting's, or the embedded Postgres'. Raises SettingsError if there is neither."""
+        """Return the database's address: the setting's, or the embedded Postgres'. Raises SettingsError without either."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return self._embedded("database_url", "Postgres", "DATABASE_URL")
 
     def as_environment(self) -> dict[str, str]:
-        """What was set or found, as environment variables for a child process. Secrets are in it."""
+        """Return what was set or found, as environment variables for a child process. It holds secrets."""
         given = {name.upper(): _as_text(getattr(self, name)) for name in self.model_fields_set}
         return {name.upper(): address for name, address in self._found.items()} | given
 
@@ -301,10 +301,10 @@ def _as_text(value: object) -> str:
 
 
 def read_stack_state(local_dir: Path) -> dict[str, str] | None:
-    """What ``streams.local`` wrote about the embedded stack that is up, or None.
+    """Return what ``streams.local`` wrote about the embedded stack that is up, or None.
 
     The file ``stack.json`` holds the settings that point at it (``kafka_bootstrap_servers``, ``database_url``) and exists
-    only between up and down. Whether they answer is not asked: a server that was killed is one to wait for.
+    only between up and down. Nobody checks that the servers answer: for one that was killed, the caller waits.
     """
     try:
         return {str(k): str(v) for k, v in json.loads((local_dir / "stack.json").read_text()).items()}
@@ -313,7 +313,7 @@ def read_stack_state(local_dir: Path) -> dict[str, str] | None:
 
 
 def setting_names() -> list[str]:
-    """The environment variables that are settings."""
+    """Return the names of the environment variables that are settings."""
     return [name.upper() for name in Settings.model_fields]
 
 
@@ -327,7 +327,7 @@ class _Source(EnvSettingsSource):
     def _load_env_vars(self) -> Mapping[str, str | None]:
         for name, value in self._place.items():
             if name.lower() in Settings.model_fields and value and not _is_text(value):
-                raise SettingsError(f"{name.upper()} holds bytes that are no UTF-8.")
+                raise SettingsError(f"{name.upper()} holds bytes that are not UTF-8.")
         values = ((name.lower(), value) for name, value in self._place.items() if value)
         return {
             name: value if _is_secret(name) else _bare(value)
@@ -337,7 +337,7 @@ class _Source(EnvSettingsSource):
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written: Python keeps bytes that are no UTF-8 as lone surrogates."""
+    """Return True if it can be encoded: Python keeps bytes that are not UTF-8 as lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -356,7 +356,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _check_protocol(values: Mapping[str, object]) -> None:
-    """Whether the servers' own protocol is the one we are told to speak: a mistake would look like a dead broker."""
+    """Raise ValueError if the servers name another protocol than the setting: else the broker would look dead."""
     servers, protocol = values.get("kafka_bootstrap_servers"), str(values.get("kafka_security_protocol") or "PLAINTEXT")
     named = named_protocols(servers) if isinstance(servers, str) else set()
     if named and named != {protocol.upper()}:
@@ -367,12 +367,12 @@ def _check_protocol(values: Mapping[str, object]) -> None:
 
 
 def places() -> tuple[Mapping[str, str], Mapping[str, str | None]]:
-    """The environment, and what the ``.env`` file of the working directory holds. Raises SettingsError."""
+    """Return the environment, and the content of the working directory's ``.env`` file. Raises SettingsError."""
     return os.environ, read_dotenv(Path.cwd() / ".env", setting_names())
 
 
 def names_of_neighbours() -> list[str]:
-    """The names of both places that begin like ours and that nobody here reads: another program's. Raises SettingsError."""
+    """Return the names in both places that begin like ours, but are another program's. Raises SettingsError."""
     return neighbours(_names_given(), setting_names())
 
 

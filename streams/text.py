@@ -14,7 +14,7 @@ EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def number(value: float | None) -> str:
-    """``1,234,567``; one digit after the point below ten."""
+    """Return a number as ``1,234,567``; with one digit after the point below ten."""
     if value is None:
         return UNKNOWN
     if isinstance(value, int) or abs(value) >= 10 or value == int(value):
@@ -23,12 +23,12 @@ def number(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """``37 %`` of a share from 0 to 1."""
+    """Return ``37 %`` of a share from 0 to 1."""
     return UNKNOWN if value is None else f"{value * 100:.0f} %"
 
 
 def size(value: float | None) -> str:
-    """``117 MB``."""
+    """Return a number of bytes as ``117 MB``."""
     if value is None:
         return UNKNOWN
     step = 0
@@ -38,7 +38,7 @@ def size(value: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """``3 d 4 h``, ``2 h 10 min``, ``5 min 20 s``, ``8 s``."""
+    """Return a duration with spaces: ``3 d 4 h``, ``2 h 10 min``, ``5 min 20 s``, ``8 s``."""
     if seconds is None:
         return UNKNOWN
     whole = max(0, round(seconds))
@@ -52,7 +52,7 @@ def format_duration(seconds: float | None) -> str:
 
 
 def ago(then: dt.datetime | None, now: dt.datetime) -> str:
-    """``8 s ago``; ``now`` within two seconds."""
+    """Return ``8 s ago``; ``now`` within two seconds."""
     if then is None:
         return UNKNOWN
     seconds = (now - then).total_seconds()
@@ -60,7 +60,7 @@ def ago(then: dt.datetime | None, now: dt.datetime) -> str:
 
 
 def clock(then: dt.datetime | None, now: dt.datetime) -> str:
-    """``14:03:20`` of the same day, else ``24 Nov 14:03``. UTC."""
+    """Return ``14:03:20`` of the same day, else ``24 Nov 14:03``. UTC."""
     if then is None:
         return UNKNOWN
     then = then.astimezone(dt.UTC)
@@ -79,7 +79,7 @@ def printable_or_dash(text: str | None, limit: int = 120) -> str:
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """``1 gap``, ``2 gaps``."""
+    """Return ``1 gap``, ``2 gaps``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
@@ -89,17 +89,17 @@ def printable(text: str, limit: int = 100) -> str:
 
 
 def as_time(time_us: int | None) -> dt.datetime | None:
-    """A time in µs as a time (UTC)."""
+    """Return a time in µs as a datetime (UTC)."""
     return None if time_us is None else dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC)
 
 
-def moment(time_us: int | None) -> str:
-    """A time in µs as people read it (UTC)."""
+def format_log_time(time_us: int | None) -> str:
+    """Return a time in µs as the ingest's log events write it (UTC): ``2026-11-20 10:00:00``; a dash for None."""
     return "-" if time_us is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_us / 1e6))
 
 
-def span(seconds: float | None) -> str:
-    """A duration as people read it: 45s, 3m20s, 5h07m, 2d03h."""
+def format_span(seconds: float | None) -> str:
+    """Return a duration without spaces: 45s, 3m20s, 5h07m, 2d03h; a dash for None."""
     if seconds is None:
         return "-"
     whole = int(seconds)
@@ -112,8 +112,8 @@ def span(seconds: float | None) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
-def iso(time_us: int | None) -> str:
-    """A time in µs as people read it (UTC, seconds)."""
+def format_iso(time_us: int | None) -> str:
+    """Return a time in µs in the form of ISO 8601 (UTC): ``2026-11-20T10:00:00Z``; "unknown" for None."""
     if time_us is None:
         return "unknown"
     return dt.datetime.fromtimestamp(time_us / 1e6, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -125,7 +125,7 @@ def format_time(moment: dt.datetime | None) -> str:
 
 
 def parse_moment(text: str) -> dt.datetime:
-    """An ISO 8601 time, in UTC where it names no zone; or a day, its midnight. Raises ValueError."""
+    """Read an ISO 8601 time, in UTC where it names no zone; of a day, its midnight. Raises ValueError."""
     try:
         moment = dt.datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)

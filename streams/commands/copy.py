@@ -7,7 +7,7 @@ import click
 from streams.commands.runner import run_command
 from streams.maintenance.copy_topic import copy_topic
 from streams.settings import MOST_DAYS, Settings
-from streams.text import iso
+from streams.text import format_iso
 
 _EPILOG = """\b
 Examples:
@@ -47,7 +47,7 @@ def command(target_topic: str, partitions: int | None, retention_hours: int | No
         )
         rate = copied.messages / copied.seconds if copied.seconds else 0
         _tell(f"done: {copied.messages:,} messages in {copied.seconds:,.0f} s ({rate:,.0f}/s).")
-        _tell(f"The ingest goes on after seq {copied.mark.seq} ({iso(copied.mark.time)}).")
+        _tell(f"The ingest goes on after seq {copied.mark.seq} ({format_iso(copied.mark.time)}).")
         _tell(f"Now set KAFKA_TOPIC={copied.target.name} for the ingest and for the workers, and start them again.")
 
     run_command(main)

@@ -23,7 +23,7 @@ Examples:
 
 @click.group("gaps", epilog=_EPILOG)
 def command() -> None:
-    """What the topic, or this schema, does not hold: stretches of the relay's sequence, or of the topic's offsets."""
+    """List the ranges that the topic lacks of the relay's sequence, and this schema of the topic's offsets."""
 
 
 @command.command("list")
@@ -43,7 +43,7 @@ def list_gaps(
     *,
     as_json: bool,
 ) -> None:
-    """The gaps, the newest first, and what they come to."""
+    """List the gaps, the newest first, and their total."""
 
     async def main(settings: Settings) -> None:
         which = (settings.kafka_topic, kind, partition, since, before)

@@ -43,12 +43,12 @@ Exit codes: 0; with --check 9 where anything is wrong; 3 Kafka, 4 Postgres canno
 @click.option("--watch", is_flag=True, help="Again about every second, until Ctrl-C.")
 @click.option("--check", is_flag=True, help="Print only what is wrong, and exit with 9 if there is anything.")
 def command(*, as_json: bool, watch: bool, check: bool) -> None:
-    """What is covered, where each partition stands, who works or waits and why, what is wrong.
+    """Show what is covered, how far each partition is, which process works or waits and why, and what is wrong.
 
-    From Kafka and Postgres only, so it says the same on any machine. Rates are of the last seconds. Rows by collection
-    are what the workers have sent to Postgres, which is more than what stands there: each change of a record counts
-    (several in one transaction once), and so does what is read again. What was counted just before a worker ended may
-    lack.
+    It reads Kafka and Postgres only, so it says the same on any machine. Rates are of the last seconds. Rows by
+    collection are what the workers have sent to Postgres. They are more than the rows in its tables: each change of a
+    record counts (several in one transaction once), and so does what is read again. Counts from just before a worker
+    stopped may be missing.
     """
     if check and watch:
         raise click.UsageError("--check looks once: without --watch.")

@@ -68,7 +68,8 @@ def create(paths: tuple[Path, ...], name: str | None, *, replace: bool) -> None:
             async with connection.transaction():
                 for view in views:
                     names = (view.name,) if name is not None else view_names(view.nsid)
-                    chosen = dataclasses.replace(view, name=await _room(connection, view.nsid, names, replace=replace))
+                    free_name = await _claim_name(connection, view.nsid, names, replace=replace)
+                    chosen = dataclasses.replace(view, name=free_name)
                     await connection.execute(create_view(chosen))
                     comment = literal(MARK + chosen.comment)
                     await connection.execute(f"COMMENT ON VIEW {quoted(chosen.name)} IS {comment}")
@@ -165,7 +166,7 @@ def _say_passed_over(given: Given) -> None:
         click.echo(f"Passed over, {why}: {printable(', '.join(map(str, paths[:3])), 300)}{more}.", err=True)
 
 
-async def _room(connection: Connection, nsid: str, names: tuple[str, ...], *, replace: bool) -> str:
+async def _claim_name(connection: Connection, nsid: str, names: tuple[str, ...], *, replace: bool) -> str:
     """Return the name for a lexicon's view: the first that is free, or that of its own view, which is dropped.
 
     Another lexicon's view, and what this command did not make, stay. Raises SettingsError where no name is free.

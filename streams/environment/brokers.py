@@ -47,7 +47,7 @@ def _server(part: str) -> str:
     if found := _SCHEME.fullmatch(part):
         scheme, part = found[1].upper(), found[2]
         if scheme not in _PROTOCOLS and scheme not in _SCHEMES:
-            raise ValueError(f"{scheme.lower()}:// is no address of Kafka; write {FORM}")
+            raise ValueError(f"{scheme.lower()}:// is not a valid address of Kafka; write {FORM}")
     part = part.rstrip("/")
     if "@" in part:
         raise ValueError(f"a user stands in KAFKA_SASL_USERNAME, a password in KAFKA_SASL_PASSWORD; here write {FORM}")

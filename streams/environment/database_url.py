@@ -298,12 +298,12 @@ def _host(name: str) -> str:
             return name
     except UnicodeError:
         pass
-    raise AddressError(f"its host is no name of a host: it reads {FORM}")
+    raise AddressError(f"its host is not a valid host name: it reads {FORM}")
 
 
 def _port(text: str | None) -> int:
     if not text:
         return DEFAULT_PORT
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise AddressError(f"its port is no number from 1 to 65535: it reads {FORM}")
+        raise AddressError(f"its port is not a number from 1 to 65535: it reads {FORM}")
     return int(text)

@@ -92,5 +92,5 @@ OURS: Final = frozenset(("timezone", "client_encoding", "standard_conforming_str
 
 
 def is_passed_over(word: str, value: str) -> bool:
-    """Whether it means nothing here."""
+    """Return True if the word, with this value, changes nothing for us: it is passed over."""
     return word in PASSED_OVER or word.startswith(PASSED_PREFIXES) or value.lower() in ONLY_WITH.get(word, ())

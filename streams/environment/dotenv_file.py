@@ -42,7 +42,7 @@ def read_dotenv(file: Path, known: Iterable[str]) -> dict[str, str | None]:
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}.") from None
     if len(data) > LARGEST:
-        raise SettingsError(f"{file} is larger than 1 MB: it is no file of settings.")
+        raise SettingsError(f"{file} is larger than 1 MB: it cannot be a file of settings.")
     text = decode(data, file).replace("\r\n", "\n").replace("\r", "\n")
     _check(text, file, frozenset(known))
     return dotenv_values(stream=io.StringIO(text))
@@ -56,7 +56,8 @@ def decode(data: bytes, file: Path) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count("\n".encode(encoding)) + 1
-        raise SettingsError(f"{file}, line {line}: this is no {encoding.upper()}", "save the file as UTF-8.") from None
+        wrong = f"{file}, line {line}: this is not valid {encoding.upper()}"
+        raise SettingsError(wrong, "save the file as UTF-8.") from None
     if "\0" in text:
         raise SettingsError(f"{file}, line {_line(text, text.index(chr(0)))}: a NUL stands there", "save it as UTF-8.")
     return text
@@ -84,7 +85,7 @@ def _check(text: str, file: Path, known: frozenset[str]) -> None:
 def _check_binding(binding: Binding, where: str, known: frozenset[str]) -> None:
     assert binding.key is not None
     if not _NAME.fullmatch(binding.key) or (binding.value is None and not _PLAIN_NAME.fullmatch(binding.key)):
-        raise SettingsError(f"{where}: this is no name and value", "write NAME=value (a comment begins with #).")
+        raise SettingsError(f"{where}: this is not a name and a value", "write NAME=value (a comment begins with #).")
     for rest in (binding.value or "").split("\n")[1:]:
         name = rest.strip().removeprefix("export ").partition("=")[0].strip()
         if name.upper() in known:

@@ -33,7 +33,7 @@ _FAUSTS: Final = ("FAUST_", "F_", "DJANGO_SETTINGS_MODULE")
 
 
 class Whose(Enum):
-    """Whose a name is."""
+    """The owner of a name."""
 
     OURS = auto()
     MISTYPED = auto()
@@ -43,7 +43,7 @@ class Whose(Enum):
 
 
 def whose(name: str, value: str | None, known: Iterable[str]) -> tuple[Whose, str]:
-    """Whose the name is (in capitals), and the setting that it is near where it is mistyped, else an empty string."""
+    """Return whose the name is (in capitals), and the setting that it is a mistyped form of, or an empty string."""
     known = tuple(known)
     if name in known:
         return Whose.OURS, ""
@@ -56,7 +56,7 @@ def whose(name: str, value: str | None, known: Iterable[str]) -> tuple[Whose, st
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The setting that the name is a mistyped form of, or None."""
+    """Return the setting that the name is a mistyped form of, or None."""
     ours = [setting for setting in known if setting.startswith(OUR_PREFIXES)]
     if not name.startswith(OUR_PREFIXES):
         ours = [setting for setting in ours if len(setting) >= _TELLING and distance(name, setting, 1) <= 1]
@@ -75,7 +75,7 @@ def _is_a_word_less(name: str, setting: str) -> bool:
 
 
 def distance(one: str, other: str, most: int) -> int:
-    """Characters to insert, leave out, replace or exchange with the next; ``most + 1`` for more than ``most``."""
+    """Count the characters to insert, leave out, replace or swap with the next; ``most + 1`` for more than ``most``."""
     if abs(len(one) - len(other)) > most:
         return most + 1
     before: list[int] = []
@@ -93,22 +93,22 @@ def distance(one: str, other: str, most: int) -> int:
 
 
 def mistyped(given: Mapping[str, str | None], known: Iterable[str]) -> list[str]:
-    """One sentence for each name that is near one of ours and is not ours."""
+    """Return a sentence for each name that is near one of ours and is not ours."""
     known = tuple(known)
     judged = ((name, *whose(name, value, known)) for name, value in sorted(given.items()))
     return [f"unknown setting {name}: did you mean {near}?" for name, who, near in judged if who is Whose.MISTYPED]
 
 
 def neighbours(given: Mapping[str, str | None], known: Iterable[str]) -> list[str]:
-    """The names that begin like ours and that nobody here reads, sorted."""
+    """Return the names that begin like ours and that nobody here reads, sorted."""
     known = tuple(known)
     return sorted(name for name, value in given.items() if whose(name, value, known)[0] is Whose.NEIGHBOURS)
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether a platform put it there, and not who sets our settings.
+    """Return True if a platform set the variable, not the user.
 
-    For a service that is called worker-web even WORKER_WEB_PORT is a platform's: an address, where ours is a number.
+    For a service called worker-web, Kubernetes sets even WORKER_WEB_PORT: to an address, while our setting is a number.
     """
     pattern = _LINK_VALUES.get(name[-5:])
     return _SERVICE_LINK.fullmatch(name) is not None or (pattern is not None and pattern.fullmatch(value) is not None)

@@ -46,7 +46,7 @@ def relay_address(text: str) -> str:
 
 
 def _scheme(text: str) -> tuple[str, str]:
-    """The scheme, in our words, and what stands behind it."""
+    """Return the scheme, as ws or wss, and the rest of the address."""
     scheme, mark, rest = text.partition("://")
     if mark and not re.search(r"[/?#@]", scheme):
         if scheme.lower() not in _SCHEMES:
@@ -74,13 +74,13 @@ def _check_authority(authority: str) -> None:
         raise ValueError(f"{_FORM}; an IPv6 address stands in brackets: ws://[::1]:PORT")
     host, port = found[1], found[2]
     if not _is_host(host):
-        raise ValueError(f"its host is no name: {_FORM}")
+        raise ValueError(f"its host is not a valid host name: {_FORM}")
     if port is not None and not (re.fullmatch(r":[0-9]{1,5}", port) and 0 < int(port[1:]) < 65536):
-        raise ValueError(f"its port is no number from 1 to 65535: {_FORM}")
+        raise ValueError(f"its port is not a number from 1 to 65535: {_FORM}")
 
 
 def _is_host(host: str) -> bool:
-    """Whether it is a name or an address (IPv6 in its brackets)."""
+    """Return True if it is a name or an address (IPv6 in its brackets)."""
     try:
         if host.startswith("["):
             return bool(ipaddress.IPv6Address(host[1:-1]))
@@ -90,23 +90,23 @@ def _is_host(host: str) -> bool:
 
 
 def _path(path: str) -> str:
-    """The path, completed where only its beginning is there."""
+    """Return the path, completed where only its beginning is there."""
     path = "/" + re.sub("/+", "/", path.strip("/"))
     return ENDPOINT if path in {"/", "/xrpc"} else path
 
 
 def without_cursor(query: str) -> str:
-    """A query without its cursor: that one is ours to set."""
+    """Return a query without its cursor: the ingest sets that itself."""
     return "&".join(pair for pair in query.split("&") if pair and pair.partition("=")[0].lower() != "cursor")
 
 
 def with_query(address: str, query: str) -> str:
-    """An address with a query, or as it is where that is empty."""
+    """Return an address with a query, or as it is where that is empty."""
     return f"{address}?{query}" if query else address
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
+    """Return True if the host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

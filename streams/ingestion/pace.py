@@ -24,7 +24,7 @@ from streams.settings import Settings
 from streams.sources.source import ReadProgress
 from streams.status import process
 from streams.status.process import machine_use
-from streams.text import span
+from streams.text import format_span
 
 log = structlog.get_logger("streams.ingest")
 
@@ -310,6 +310,6 @@ class IngestPace:
 def loss(outlook: Outlook) -> str:
     """Return ``at this pace (0.4 x real time) the relay will drop what is not yet taken in 5h12m``, or the like."""
     assert outlook.window_left is not None
-    when = f"in {span(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
+    when = f"in {format_span(outlook.window_left)}" if outlook.window_left >= 60 else "within a minute"
     pace = f"at this pace ({outlook.speed:.1f} x real time)" if outlook.speed else "nothing is taken now, and"
     return f"{pace} the relay will drop what is not yet taken {when}"

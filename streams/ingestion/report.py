@@ -17,7 +17,7 @@ from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.sources.firehose.start import PlannedRun, frames_ahead
 from streams.status.process import IngestState, MemoryUse, Mode, plan_text
-from streams.text import as_time, moment
+from streams.text import as_time, format_log_time
 from streams.ui.terminal.ingest_bar import IngestPosition
 
 log = structlog.get_logger("streams.ingest")
@@ -67,7 +67,8 @@ def ingest_state(facts: Facts, mode: tuple[Mode, str], pace: IngestPace, memory:
 def report_end(start: PlannedRun, continuity: Continuity, counts: FrameCounts, *, head_reached: bool) -> None:
     """Log the last line: the time that was covered, and the gaps."""
     gaps = [gap for gap in (start.passed_over, start.missing) if gap is not None]
-    uncovered = "; ".join(f"{moment(gap.from_time)} to {moment(gap.to_time)}: {gap.reason}" for gap in gaps) or None
+    ranges = [f"{format_log_time(gap.from_time)} to {format_log_time(gap.to_time)}: {gap.reason}" for gap in gaps]
+    uncovered = "; ".join(ranges) or None
     if uncovered is None and start.is_blind:
         uncovered = NOTHING_SHOWN
     log.info(
@@ -75,8 +76,8 @@ def report_end(start: PlannedRun, continuity: Continuity, counts: FrameCounts, *
         head_reached=head_reached, frames=counts.frames, events=counts.events, passed_over=counts.seen,
         out_of_order=counts.late, filtered=counts.filtered, dead_letters=counts.dead, gaps=counts.gaps,
         read_tolerantly=counts.tolerated or None, skipped=dict(counts.skipped_types) or None,
-        covered_from=moment(start.covered_from),
-        covered_to=moment(continuity.time), not_covered=uncovered,
+        covered_from=format_log_time(start.covered_from),
+        covered_to=format_log_time(continuity.time), not_covered=uncovered,
     )  # fmt: skip
 
 
@@ -85,21 +86,22 @@ def report_plan(settings: Settings, start: PlannedRun, decision: Decision, days:
     oldest, head = start.oldest, start.head
     asked = f"{days} days" if days > 0 else "all that the relay keeps"
     log.info(
-        "plan", mode=start.mode, asked=asked, asked_from=moment(decision.target), relay=relay_name(settings.relay_url),
-        relay_keeps_from=moment(oldest.time) if oldest else "not known",
-        head=moment(head.time) if head else "silent", begins_after_seq=start.position.seq,
+        "plan", mode=start.mode, asked=asked, asked_from=format_log_time(decision.target),
+        relay=relay_name(settings.relay_url), relay_keeps_from=format_log_time(oldest.time) if oldest else "not known",
+        head=format_log_time(head.time) if head else "silent", begins_after_seq=start.position.seq,
     )  # fmt: skip
     if decision.resume_from is not None:
         log.info(
             "the topic has watermarks: resuming at the lowest, whatever --days says; --restart begins again",
-            seq=start.position.seq, time=moment(start.position.time),
+            seq=start.position.seq, time=format_log_time(start.position.time),
         )  # fmt: skip
     if start.missing is not None:
         log.warning("not covered: " + start.missing.reason,
-                    since=moment(start.missing.from_time), until=moment(start.missing.to_time))  # fmt: skip
+                    since=format_log_time(start.missing.from_time),
+                    until=format_log_time(start.missing.to_time))  # fmt: skip
     if (over := start.passed_over) is not None:
         log.warning("not covered: the run begins behind what the topic holds",
-                    since=moment(over.from_time), until=moment(over.to_time))  # fmt: skip
+                    since=format_log_time(over.from_time), until=format_log_time(over.to_time))  # fmt: skip
     if head is not None:
         frames = frames_ahead(start)
         if frames is None:

@@ -59,7 +59,8 @@ class _Candidate:
             self.since = time.time_ns() // 1000
             self._on_lost()
 
-    def told(self, holder: str) -> None:
+    def note_holder(self, holder: str) -> None:
+        """Note who holds the lock now."""
         held = self.holds
         self.holder = holder
         self.changed.set()
@@ -90,7 +91,7 @@ def _assignor_of(candidate: _Candidate, topic: str, is_member: Callable[[], bool
 
         @classmethod
         def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
-            candidate.told(assignment.user_data.decode())
+            candidate.note_holder(assignment.user_data.decode())
 
     return HolderAssignor
 

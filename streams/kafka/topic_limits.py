@@ -34,12 +34,14 @@ LEAST_STAMP_MS: Final = 60_000
 _SIZES: Final = ("max.message.bytes", "segment.bytes")
 _DAY_MS: Final = 86_400_000
 _STAMPS: Final = (
-    "message.timestamp.before.max.ms", "message.timestamp.after.max.ms", "message.timestamp.difference.max.ms",
-)  # fmt: skip
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.difference.max.ms",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class TopicFault:
     """A wrong setting of a topic, the settings (name=value) that mend it, and whether we can work with it."""
 
     text: str
@@ -47,65 +49,79 @@ class Fault:
     fatal: bool = False
 
 
-def judge(configs: Mapping[str, str], replication: int) -> list[Fault]:
+def judge(configs: Mapping[str, str], replication: int) -> list[TopicFault]:
     """Return the faults of a topic with these settings and so many replicas, the fatal ones first. Pure."""
     found = [*_policy(configs), *_sizes(configs), *_times(configs), *_replicas(configs, replication)]
     return sorted(found, key=lambda fault: not fault.fatal)
 
 
-def _policy(configs: Mapping[str, str]) -> Iterator[Fault]:
+def _policy(configs: Mapping[str, str]) -> Iterator[TopicFault]:
     if "compact" in configs.get("cleanup.policy", "delete"):
-        yield Fault("it is compacted: all but the last event of an account would go", "cleanup.policy=delete", True)
+        yield TopicFault(
+            "it is compacted: all but the last event of an account would go", "cleanup.policy=delete", True
+        )
     kind = configs.get("compression.type", "producer")
     if kind not in ("producer", "zstd"):
-        yield Fault(f"compression.type is {kind}: the broker packs each batch anew", "compression.type=producer")
+        yield TopicFault(f"compression.type is {kind}: the broker packs each batch anew", "compression.type=producer")
     if configs.get("message.format.version", "3").startswith(("0.8", "0.9", "0.10")):
         version = configs["message.format.version"]
-        yield Fault(f"message.format.version is {version}: it holds no batches of ours", "message.format.version=3.0",
-                    True)  # fmt: skip
+        yield TopicFault(
+            f"message.format.version is {version}: it holds no batches of ours", "message.format.version=3.0", True
+        )
 
 
-def _sizes(configs: Mapping[str, str]) -> Iterator[Fault]:
+def _sizes(configs: Mapping[str, str]) -> Iterator[TopicFault]:
     for name in _SIZES:
         value = _number(configs, name)
         if value is None or value >= MAX_MESSAGE_BYTES:
             continue
         if value < LEAST_MESSAGE_BYTES:
-            yield Fault(f"{name} is {value}: many events are larger", f"{name}={MAX_MESSAGE_BYTES}", True)
+            yield TopicFault(f"{name} is {value}: many events are larger", f"{name}={MAX_MESSAGE_BYTES}", True)
         else:
-            yield Fault(f"{name} is {value}: what is larger becomes a dead letter", f"{name}={MAX_MESSAGE_BYTES}")
+            yield TopicFault(f"{name} is {value}: what is larger becomes a dead letter", f"{name}={MAX_MESSAGE_BYTES}")
     kept = _number(configs, "retention.bytes")
     if kept is not None and kept >= 0:
-        yield Fault(f"retention.bytes is {kept} a partition: what a slow worker has not read by then is a gap",
-                    "retention.bytes=-1")  # fmt: skip
+        yield TopicFault(
+            f"retention.bytes is {kept} a partition: what a slow worker has not read by then is a gap",
+            "retention.bytes=-1",
+        )
 
 
-def _times(configs: Mapping[str, str]) -> Iterator[Fault]:
+def _times(configs: Mapping[str, str]) -> Iterator[TopicFault]:
     retention = _number(configs, "retention.ms")
     if retention is not None and 0 <= retention < LEAST_RETENTION_MS:
-        yield Fault(f"retention.ms is {retention}: events go before a worker has read them", "retention.ms=604800000",
-                    True)  # fmt: skip
+        yield TopicFault(
+            f"retention.ms is {retention}: events go before a worker has read them", "retention.ms=604800000", True
+        )
     elif retention is not None and 0 <= retention < _DAY_MS:
-        yield Fault(f"retention.ms is {retention}: a worker that is down for longer loses events",
-                    "retention.ms=604800000")  # fmt: skip
+        yield TopicFault(
+            f"retention.ms is {retention}: a worker that is down for longer loses events", "retention.ms=604800000"
+        )
     if configs.get("message.timestamp.type", "CreateTime") == "LogAppendTime":
         return
     stamp = "message.timestamp.type=LogAppendTime"
     narrow = {name: value for name in _STAMPS if (value := _number(configs, name)) is not None}
     for name, value in narrow.items():
         if value < LEAST_STAMP_MS:
-            yield Fault(f"{name} is {value}: a clock that differs by so much stops the ingest", stamp, True)
-    yield Fault("message.timestamp.type is not LogAppendTime: a wrong clock stops the ingest or loses events", stamp)
+            yield TopicFault(f"{name} is {value}: a clock that differs by so much stops the ingest", stamp, True)
+    yield TopicFault(
+        "message.timestamp.type is not LogAppendTime: a wrong clock stops the ingest or loses events", stamp
+    )
 
 
-def _replicas(configs: Mapping[str, str], replication: int) -> Iterator[Fault]:
+def _replicas(configs: Mapping[str, str], replication: int) -> Iterator[TopicFault]:
     least = _number(configs, "min.insync.replicas") or 1
     if least > replication:
-        yield Fault(f"min.insync.replicas is {least}, and it has {replication}: nothing can be written",
-                    f"min.insync.replicas={max(replication - 1, 1)}", True)  # fmt: skip
+        yield TopicFault(
+            f"min.insync.replicas is {least}, and it has {replication}: nothing can be written",
+            f"min.insync.replicas={max(replication - 1, 1)}",
+            True,
+        )
     if configs.get("unclean.leader.election.enable") == "true":
-        yield Fault("unclean.leader.election.enable is true: what was acknowledged can be lost",
-                    "unclean.leader.election.enable=false")  # fmt: skip
+        yield TopicFault(
+            "unclean.leader.election.enable is true: what was acknowledged can be lost",
+            "unclean.leader.election.enable=false",
+        )
 
 
 def takes(configs: Mapping[str, str]) -> int:

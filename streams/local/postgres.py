@@ -198,27 +198,27 @@ class Postgres:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         password = secrets.token_hex(16)
-        told = self._told(password)
+        password_file = self._write_password(password)
         if how:
             entry = pwd.getpwnam(USER)
-            for path in (fresh, told):
+            for path in (fresh, password_file):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         tuning = [part for name, value in _TUNING.items() for part in ("-c", f"{name}={value}")]
         command = [str(programs / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "--auth=scram-sha-256"]
-        command += ["--pwfile", str(told), *locale, *tuning]
+        command += ["--pwfile", str(password_file), *locale, *tuning]
         with self.log.open("ab") as output:
             mark = output.tell()
             done = _run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", **how)
-        told.unlink()
+        password_file.unlink()
         if done.returncode != 0:
             shutil.rmtree(fresh, ignore_errors=True)
             raise self._failure(mark)
         write_secret(self._password_file, password)
         fresh.replace(self.data)
 
-    def _told(self, password: str) -> Path:
-        """A file from which initdb reads the password, for a moment: it may run as another user."""
+    def _write_password(self, password: str) -> Path:
+        """Write the file from which initdb reads the password. It is deleted soon: initdb may run as another user."""
         file = self.folder / f"password.new-{os.getpid()}"
         write_secret(file, password)
         return file

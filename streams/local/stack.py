@@ -60,7 +60,7 @@ def check_folder(folder: Path) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        wrong, size = "bytes that are no UTF-8", 0
+        wrong, size = "bytes that are not UTF-8", 0
     if size > _LONGEST:
         wrong = f"{size} bytes, and {_LONGEST} are the most"
     if wrong is not None:

@@ -154,24 +154,25 @@ class BatchBuilder:
         self._keep = keep
         self._fates: dict[str, int] = {}
 
-    def build(self, records: Sequence[TopicRecord], now_us: int) -> Batch:  # noqa: PLR0912, PLR0915 (no calls on the hot path)
+    def build(self, records: Sequence[TopicRecord], now_us: int) -> Batch:
         """Return the batch of consecutive messages of one partition; ``now_us`` is the present in µs since the epoch.
 
         Raises MismatchError where the topic's format is newer than this program, or two topics' messages are mixed.
         """
         batch = Batch()
-        first, stages, stage_of = batch.stages[0].rows, batch.stages, batch.stage_of
-        fates = self._fates
-        latest_rev = tid_from_us(now_us + MAX_AHEAD_US, MAX_CLOCK_ID)
-        # The hot path: about 4 µs a record. Whatever is unusual leaves it.
+        self._fill(batch, records, tid_from_us(now_us + MAX_AHEAD_US, MAX_CLOCK_ID))
+        return batch
+
+    def _fill(self, batch: Batch, records: Sequence[TopicRecord], latest_rev: str) -> None:
+        """Put the messages into the batch. The hot path: few calls for a usual record. The unusual leaves it."""
+        first, stages, stage_of, fates = batch.stages[0].rows, batch.stages, batch.stage_of, self._fates
         for message in records:
-            key, value = message.key, message.value
-            if key is None:
+            if (key := message.key) is None:
                 _control(batch, message)
                 continue
             batch.received += 1
             try:
-                event = decode_message(value or b"")
+                event = decode_message(message.value or b"")
             except UNDECODABLE as error:
                 _bury(batch, message, f"not an event of ours: {printable(str(error))}", _glimpse(message))
                 continue
@@ -185,27 +186,19 @@ class BatchBuilder:
                 did.encode() != key
                 or fate == _INVALID
                 or rev > latest_rev
-                or not is_tid(rev)
-                or not is_did(did)
-                or not is_rkey(rkey)
+                or not (is_tid(rev) and is_did(did) and is_rkey(rkey))
                 or len(did) + len(collection) + len(rkey) > MAX_KEY_BYTES
                 or not 0 <= time <= MAX_TIME_US
                 or (seq is not None and not 0 <= seq <= MAX_SEQ)
-            ):
-                reason = _refusal(event, commit, key)
-                if reason is not None:
-                    _bury(batch, message, reason, event)
-                    continue
+            ) and _bury_refused(batch, message, event, commit, key):
+                continue
             if fate == _FILTERED:
                 batch.filtered += 1
                 continue
-            cid: str | None = commit.cid
-            body: str | None
-            if commit.operation == "delete":
-                cid = body = None
-            else:
+            cid = body = None
+            if commit.operation != "delete":
                 try:
-                    body = str(commit.record, "utf-8")
+                    cid, body = commit.cid, str(commit.record, "utf-8")
                 except UnicodeDecodeError:
                     body = None
                 if body is None or cid is None or body[:1] != "{" or not (cid.isalnum() and cid.isascii()):
@@ -214,16 +207,12 @@ class BatchBuilder:
                 if commit.operation not in ("create", "update"):
                     _bury(batch, message, f"unknown operation {printable(commit.operation)!r}", event)
                     continue
-                # Most records hold no backslash; jsonb cannot hold a NUL.
-                if "\\" in body and "\\u0000" in body:
-                    body, count = _NUL.subn(r"\1\\ufffd", body)
-                    batch.replaced += count > 0
+                if "\\" in body and "\\u0000" in body:  # most records hold no backslash
+                    body = _without_nul(batch, body)
             rows = stages[stage_of.get(did, 0)].rows if stage_of else first
-            place = (did, collection, rkey)
-            held = rows.get(place)
+            held = rows.get(place := (did, collection, rkey))
             if held is None or rev > held[3] or (rev == held[3] and cid != held[4]):
                 rows[place] = (did, collection, rkey, rev, cid, body, seq, time, message.offset)
-        return batch
 
     def _judge(self, collection: str) -> int:
         """Return what becomes of the collection's records; the answer is remembered."""
@@ -314,6 +303,21 @@ def _refusal(event: Message, commit: Commit, key: bytes) -> str | None:  # noqa:
     if size > MAX_KEY_BYTES:
         return f"the key has {size} bytes, the index holds {MAX_KEY_BYTES}"
     return None
+
+
+def _bury_refused(batch: Batch, message: TopicRecord, event: Message, commit: Commit, key: bytes) -> bool:
+    """Make a commit that is refused a dead letter. Return False where only our own clock was behind."""
+    reason = _refusal(event, commit, key)
+    if reason is not None:
+        _bury(batch, message, reason, event)
+    return reason is not None
+
+
+def _without_nul(batch: Batch, body: str) -> str:
+    """Return a record with each NUL replaced, which jsonb cannot hold. Count the record if it has one."""
+    body, count = _NUL.subn(r"\1\\ufffd", body)
+    batch.replaced += count > 0
+    return body
 
 
 def _bad_record(commit: Commit, body: str | None) -> str:

@@ -1,6 +1,6 @@
-"""What the errors of Postgres and its driver mean: wait and repeat, end with what to do, or a bad row.
+"""The meaning of the errors of Postgres and its driver: wait and repeat, end with what to do, or a bad row.
 
-The password is in none of the messages.
+No message holds the password.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the driver is told about TLS: words for what it can do itself, a context of ours for what it cannot."""
+"""TLS for the driver: words for what it can do itself, a context of ours for what it cannot."""
 
 from __future__ import annotations
 

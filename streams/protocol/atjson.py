@@ -34,7 +34,7 @@ class _Unclear(Exception):  # noqa: N818 (no error: a question for the slower de
 
 
 def encode_with_record(message: dict[str, Any], holder: dict[str, Any], block: bytes) -> bytes:
-    """``message`` as JSON. ``holder``, somewhere in it, has as ``record`` what decode_record made of ``block``.
+    """Return ``message`` as JSON. ``holder``, somewhere in it, has as ``record`` what decode_record made of ``block``.
 
     There must be no ``bytes`` in the message but the record's. Raises TypeError where JSON cannot say it: nested over
     254 levels, integers over 64 bits.
@@ -50,11 +50,11 @@ def encode_with_record(message: dict[str, Any], holder: dict[str, Any], block: b
 
 
 def _form(block: bytes, value: bytes) -> dict[str, str]:
-    """What a byte string of the block is. Raises _Unclear.
+    """Return the JSON form of a byte string of the block: a link or bytes. Raises _Unclear.
 
-    A value that stands in the block once, behind the head of a link, is that link: no head of bytes (shorter than
-    hundreds of megabytes) ends as this does. More cannot be said: the fast decoder allows heads that are longer than
-    need be, and other strings may hold anything, a CID with either head before it too.
+    A value that occurs once in the block, behind the head of a link, is that link: no head of bytes (shorter than
+    hundreds of megabytes) ends with the same bytes. Other cases are unclear: the fast decoder allows heads that are
+    longer than necessary, and another string may hold anything, even a CID with either head before it.
     """
     if not value.startswith(_CID_STARTS):
         return _bytes_form(value)
@@ -69,5 +69,5 @@ def _bytes_form(value: bytes) -> dict[str, str]:
 
 
 def _link_of_tag(tag: cbor2.CBORTag, _immutable: bool) -> dict[str, str]:
-    """A link, in the slower decoder; the fast one has refused whatever is none."""
+    """Return the JSON form of a link, in the slower decoder. The fast one has refused tags that are not links."""
     return {"$link": _multibase("b", tag.value[1:])}

@@ -1,4 +1,4 @@
-"""How many values CBOR holds, counted without decoding it. Pure.
+"""The number of values that CBOR holds, counted without decoding it. Pure.
 
 A decoder makes an object of up to 72 bytes (an empty map and its place in a list) of a single byte: 5 MB of nothing
 but those take 360 MB. So what is large is counted first.
@@ -14,9 +14,9 @@ MAX_VALUES: Final = 1 << 20
 
 
 def has_too_many_values(data: bytes, most: int = MAX_VALUES) -> bool:
-    """Whether a decoder would make more than ``most`` values of ``data``, one or more items. A link counts as two.
+    """Return True if a decoder would make more than ``most`` values of ``data``, one or more items. A link is two.
 
-    It counts in a decoder's order, and ends where that one refuses: what is not well-formed is for it to say.
+    It counts in a decoder's order, and ends where a decoder refuses: the decoder reports what is not well-formed.
     """
     left, at, end = most, 0, len(data)
     while at < end:

@@ -1,4 +1,4 @@
-"""Which collections are wanted: BACKFILL_COLLECTIONS and INGEST_COLLECTIONS as one question. Pure."""
+"""The collections that are wanted: BACKFILL_COLLECTIONS and INGEST_COLLECTIONS as one question. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MAX_REMEMBERED: Final = 10_000
 
 
 def compile_patterns(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
-    """Whether a collection matches one of the patterns (``*`` stands for anything); None where there is none.
+    """Return a test of a collection: does it match one of the patterns (``*``: any text)? None without a pattern.
 
-    A collection that was asked for costs one look into a dict.
+    For a collection that was tested before, the answer is looked up in a dict.
     """
     if not patterns:
         return None

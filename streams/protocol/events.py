@@ -56,7 +56,7 @@ class BadOp(NamedTuple):
 
 
 class Events(NamedTuple):
-    """What one frame gives: the messages of ``did``, in order, and what was wrong or filtered."""
+    """The result of one frame: the messages of ``did``, in order, the bad operations, and how many were filtered."""
 
     did: str
     values: list[bytes]
@@ -65,7 +65,7 @@ class Events(NamedTuple):
 
 
 def frame_seq(body: dict[str, Any]) -> int:
-    """The frame's sequence number. Raises FrameError where it has none."""
+    """Return the frame's sequence number. Raises FrameError where it has none."""
     seq = body.get("seq")
     if type(seq) is not int or not 0 <= seq < _MAX_SEQ:
         raise FrameError("the frame has no seq")
@@ -73,7 +73,7 @@ def frame_seq(body: dict[str, Any]) -> int:
 
 
 def frame_time(body: dict[str, Any]) -> int | None:
-    """The frame's ``time`` in µs since the epoch; None where it has none that can be used (it is informal)."""
+    """Return the frame's ``time`` in µs since the epoch; None where it has none that can be used (it is informal)."""
     try:
         time = (_from_iso(body["time"]) - _EPOCH) // _MICROSECOND
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -98,7 +98,7 @@ def event_identity(kind: str, body: dict[str, Any], data: bytes) -> tuple[str, s
 def decode_events(
     kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None, *, place: dict[str, int] | None = None
 ) -> Events:
-    """The messages of a frame of type ``kind``. ``keep`` says which collections go into the topic (None: all).
+    """Return the messages of a frame of type ``kind``. ``keep`` says which collections go into the topic (None: all).
 
     ``place``: what is said of where the frame stands, a ``messages.Place``; commits, which have a rev, do without.
     Raises FrameError where nothing of the frame can be used.
@@ -159,13 +159,13 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
 
 
 def _parts_of_commit(body: dict[str, Any]) -> tuple[str, str, str | None, bytes, list[Any]]:
-    """did, rev, since, blocks and ops. Raises FrameError where one of them is missing, or not as it must be."""
+    """Return did, rev, since, blocks and ops. Raises FrameError where one of them is missing, or not as it must be."""
     try:
         did, rev, car, ops = body["repo"], body["rev"], body["blocks"], body["ops"]
     except KeyError as error:
         raise FrameError(f"the commit has no {error.args[0]}") from None
     if type(did) is not str or not is_did(did):
-        raise FrameError("the commit's repo is no DID")
+        raise FrameError("the commit's repo is not a valid DID")
     since = body.get("since")
     if type(rev) is not str or type(ops) is not list or type(car) is not bytes or type(since) not in _TEXT_OR_NONE:
         raise FrameError("the commit's rev, since, ops or blocks have a wrong type")
@@ -179,7 +179,7 @@ def _parts_of_commit(body: dict[str, Any]) -> tuple[str, str, str | None, bytes,
 def _split_path(path: str) -> tuple[str, str]:
     collection, slash, rkey = path.partition("/")
     if not slash or not is_nsid(collection) or not is_rkey(rkey):
-        raise FrameError("the path is no collection/rkey")
+        raise FrameError("the path is not a valid collection/rkey")
     return collection, rkey
 
 
@@ -187,7 +187,7 @@ def _about_account(body: dict[str, Any], seq: int, time_us: int, kind: str, plac
     fields = _ABOUT_ACCOUNTS["#" + kind]
     did = body.get("did")
     if type(did) is not str or not is_did(did):
-        raise FrameError(f"the {kind} frame's did is no DID")
+        raise FrameError(f"the {kind} frame's did is not a valid DID")
     about: dict[str, Any] = {"did": did, "seq": seq, "time": body.get("time")}
     about.update((field, body[field]) for field in fields if body.get(field) is not None)
     if (kind == "account" and type(about.get("active")) is not bool) or (kind == "sync" and "rev" not in about):
@@ -209,7 +209,7 @@ def _op_name(op: object) -> str:
 
 
 def _word(value: object, limit: int = 100) -> str:
-    """A hostile value where a word belongs: what is none by its type, for its text may have no end."""
+    """Return a hostile string, cut; of another value the name of its type, for its text may have no end."""
     return printable(value, limit) if isinstance(value, str) else type(value).__name__
 
 
@@ -222,7 +222,7 @@ def _reason(error: Exception) -> str:
 
 
 def _block_of(op: object, scan: Scan) -> bytes:
-    """The block of a bad operation, as evidence; nothing where it has none."""
+    """Return the block of a bad operation, as evidence; nothing where it has none."""
     try:
         return scan.block(op["cid"])  # type: ignore[index]
     except Exception:

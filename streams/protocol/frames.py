@@ -41,7 +41,7 @@ class ErrorFrame(Exception):  # noqa: N818 (the protocol's name for it)
 
 
 def split_frame(data: bytes, on_tolerated: Callable[[], None] = lambda: None) -> tuple[str, dict[str, Any]]:
-    """The type (``#commit``, …) and the body of a frame. ``on_tolerated``: it is CBOR, but not in DAG-CBOR's one form.
+    """Return the type (``#commit``, …) and the body. ``on_tolerated``: it is CBOR, but not in DAG-CBOR's one form.
 
     Raises FrameError where it is no frame, ErrorFrame where the relay reports an error.
     """
@@ -58,7 +58,7 @@ def split_frame(data: bytes, on_tolerated: Callable[[], None] = lambda: None) ->
         raise FrameError(f"a frame is two objects, this has {len(parts)}")
     header, body = parts
     if type(header) is not dict or type(body) is not dict:
-        raise FrameError("header or body is no map")
+        raise FrameError("the header or the body is not a map")
     op = header.get("op")
     if op == -1:
         raise ErrorFrame(_word(body.get("error") or "error"), _word(body.get("message") or ""))
@@ -90,7 +90,7 @@ class Scan:
         self._why = "the record's block is missing"
 
     def block(self, cid: bytes) -> bytes:
-        """The block of a CID. Raises FrameError where it is missing or is not what the CID says."""
+        """Return the block of a CID. Raises FrameError where it is missing or is not what the CID says."""
         if self._found is None:
             self._found = {}
             try:
@@ -108,10 +108,10 @@ class Scan:
 
 
 def search_block(car: bytes, cid: bytes) -> bytes | None:
-    """The block of one CID, by looking for the CID from the end of the CAR (records come last). None: scan it.
+    """Look for the block of a CID from the end of the CAR, where records are. Return None if it must be scanned.
 
     An occurrence behind 0x00 is a link to the block, not the block (DAG-CBOR writes a CID as tag 42 with a leading
-    zero); only the hash decides. Raises FrameError where the CID is none of a record.
+    zero); only the hash decides. Raises FrameError where the CID is not that of a record.
     """
     if len(cid) != _CID_LENGTH or not cid.startswith(_RECORD_CID_PREFIX):
         raise FrameError("not a CID of a record (dag-cbor, sha2-256)")
@@ -149,7 +149,7 @@ def _scan(car: bytes, found: dict[bytes, tuple[int, int]]) -> None:
 
 
 def checked_block(index: dict[bytes, tuple[int, int]], car: bytes, cid: bytes) -> bytes:
-    """The block of a CID by a scan's index. Raises FrameError where it is missing or is not what the CID says."""
+    """Return the block of a CID by a scan's index. Raises FrameError if it is missing or not what the CID says."""
     place = index.get(cid)
     if place is None:
         raise FrameError("the record's block is missing")
@@ -175,5 +175,5 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _word(value: object) -> str:
-    """A hostile value where a word or number belongs, as text; others by their type, for their text may have no end."""
+    """Return a hostile word or number as text; of another value the name of its type, for its text may have no end."""
     return printable(str(value), 120) if isinstance(value, str | int | float | None) else type(value).__name__

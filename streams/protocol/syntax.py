@@ -1,4 +1,4 @@
-"""What a DID, a collection and a record key look like, as far as the hot path must know. Pure.
+"""The syntax of DIDs, collections and record keys, as far as the hot path must know. Pure.
 
 From https://atproto.com/specs/did, /nsid and /record-key; tests/unit compares these rules with the SDK's.
 """
@@ -22,16 +22,16 @@ _KEPT_NSIDS: Final = 4096
 
 
 def is_did(text: str) -> bool:
-    """Whether the text is a DID of at most 2,048 characters."""
+    """Return True if the text is a DID of at most 2,048 characters."""
     return len(text) <= MAX_DID and _DID(text) is not None
 
 
 @lru_cache(maxsize=_KEPT_NSIDS)
 def is_nsid(text: str) -> bool:
-    """Whether the text is an NSID of at most 317 characters."""
+    """Return True if the text is an NSID of at most 317 characters."""
     return len(text) <= MAX_NSID and _NSID(text) is not None
 
 
 def is_rkey(text: str) -> bool:
-    """Whether the text is a record key of 1 to 512 characters."""
+    """Return True if the text is a record key of 1 to 512 characters."""
     return _RKEY(text) is not None and text not in {".", ".."}

@@ -22,18 +22,18 @@ _TID: Final = re.compile(r"[234567a-j][2-7a-z]{12}", re.ASCII).fullmatch
 
 
 def is_tid(text: str) -> bool:
-    """Whether the text is a TID."""
+    """Return True if the text is a TID."""
     return _TID(text) is not None
 
 
 def tid_from_us(us: int, clock_id: int = 0) -> str:
-    """The TID of a time in microseconds since the epoch, which is held within what a TID can say."""
+    """Return the TID of a time in microseconds since the epoch. A time that a TID cannot hold is cut to its limits."""
     number = min(max(us, 0), MAX_US) << 10 | clock_id
     return "".join([ALPHABET[number >> shift & 31] for shift in range(60, -1, -5)])
 
 
 def us_from_tid(tid: str) -> int:
-    """The time of a TID in microseconds since the epoch."""
+    """Return the time of a TID in microseconds since the epoch."""
     number = 0
     for character in tid:
         number = number << 5 | ALPHABET.index(character)

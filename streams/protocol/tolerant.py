@@ -27,9 +27,9 @@ _FLOATS: Final = {25: ">e", 26: ">f", 27: ">d"}
 
 
 def decode_tolerantly(data: bytes) -> list[Any]:
-    """The values of all items that stand in ``data`` one after the other.
+    """Return the values of all items in ``data``, one after the other.
 
-    Raises ValueError where it is no well-formed CBOR, holds what DAG-CBOR does not know, or is too large or too deep.
+    Raises ValueError where it is not well-formed CBOR, holds what DAG-CBOR does not know, or is too large or too deep.
     """
     reader = _Reader(data)
     items = []
@@ -39,7 +39,7 @@ def decode_tolerantly(data: bytes) -> list[Any]:
 
 
 class _Reader:
-    """Where we are in the bytes, and how many values may still come."""
+    """A reader of CBOR: its place in the bytes, and how many values may still come."""
 
     __slots__ = ("_data", "_left", "at")
 
@@ -78,7 +78,7 @@ class _Reader:
         return values
 
     def _indefinite(self, major: int, depth: int) -> Any:  # noqa: ANN401
-        """What ends with a break: chunks of bytes or text, items, or entries."""
+        """Return the value of an item that ends with a break: chunks of bytes or text, items, or entries."""
         if major in {2, 3}:
             chunks = []
             while not self._ends():
@@ -105,7 +105,7 @@ class _Reader:
     def _entry(self, values: dict[str, Any], depth: int) -> None:
         key = self.item(depth + 1)
         if type(key) is not str or key in values:
-            raise ValueError("a key is no text, or stands twice")
+            raise ValueError("a key is not text, or stands twice")
         values[key] = self.item(depth + 1)
 
     def _tagged(self, tag: int, depth: int) -> Any:  # noqa: ANN401
@@ -125,16 +125,16 @@ class _Reader:
             raise ValueError("a simple value that DAG-CBOR does not know")
         (number,) = struct.unpack(form, self._take(struct.calcsize(form)))
         if not math.isfinite(number):
-            raise ValueError("no finite number")
+            raise ValueError("a number is not finite")
         return float(number)
 
     def _head(self) -> tuple[int, int]:
-        """The next item's type and the rest of its first byte."""
+        """Read the next item's type and the rest of its first byte."""
         (first,) = self._take(1)
         return first >> 5, first & 31
 
     def _number(self, info: int) -> int:
-        """What the head counts: in itself, or in the 1, 2, 4 or 8 bytes behind it."""
+        """Return the head's number, which is in the head itself or in the 1, 2, 4 or 8 bytes behind it."""
         if info < 24:
             return info
         if info > 27:
@@ -150,7 +150,7 @@ class _Reader:
         return data
 
     def _ends(self) -> bool:
-        """Whether a break comes next; it is passed over."""
+        """Return True if a break comes next, and pass over it."""
         if self._data[self.at : self.at + 1] != bytes((_BREAK,)):
             return False
         self.at += 1

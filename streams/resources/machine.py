@@ -39,7 +39,7 @@ SAMPLE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class _Counters:
     """Counters at one moment (monotonic): CPU seconds and disk bytes since their beginnings; ``own``: pids of ours."""
 
     at: float
@@ -66,7 +66,7 @@ class Machine:
         self._self = psutil.Process()
         self._cgroups = cgroups if cgroups is not None else find_cgroups()
         self._quota = self._cgroups.quota()
-        self._last: _Reading | None = None
+        self._last: _Counters | None = None
         self._disk_bytes = self._our_bytes = 0.0
 
     def rss(self) -> int:
@@ -93,7 +93,7 @@ class Machine:
         others, top = self._others(last, now)
         return MachineSample(others, self.cores, memory, io, self._our_io(last, now), top)
 
-    def _others(self, last: _Reading, now: _Reading) -> tuple[float, tuple[Other, ...]]:
+    def _others(self, last: _Counters, now: _Counters) -> tuple[float, tuple[Other, ...]]:
         """Return the share that others used, and who they are."""
         seconds, used = now.at - last.at, spent(last.table, now.table)
         ours = sum(used[pid] for pid in now.own if pid in used)
@@ -110,7 +110,7 @@ class Machine:
         names[NOT_SEEN] = max(0.0, share * whole - seen)
         return min(1.0, share), largest(names, whole)
 
-    def _our_io(self, last: _Reading, now: _Reading) -> float | None:
+    def _our_io(self, last: _Counters, now: _Counters) -> float | None:
         if now.disks is None or last.disks is None or now.io is None or last.io is None:
             return None
         before = {process.key for process in last.table.values()}
@@ -120,12 +120,12 @@ class Machine:
         self._our_bytes = self._our_bytes * _FADE + sum(max(0.0, moved) for moved in ours)
         return min(1.0, self._our_bytes / self._disk_bytes) if self._disk_bytes > 0 else None
 
-    def _read(self) -> _Reading:
+    def _read(self) -> _Counters:
         at, table = self._clock(), self._table.read()
         own = self._own.find(table)
         busy, cores = read_machine(self._proc)
         in_quota = self._quota.used() if self._quota is not None else None
-        return _Reading(at, table, frozenset(own), busy, cores, in_quota, disk_bytes(), self._io(table, own))
+        return _Counters(at, table, frozenset(own), busy, cores, in_quota, disk_bytes(), self._io(table, own))
 
     def _io(self, table: Table, own: set[int]) -> dict[Key, float] | None:
         """Return the bytes that each of ours has moved; None where one is another user's and may not be read."""

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_manner(add: Callable[..., object]) -> None:
-    """What differs from relay to relay."""
+    """Add the options for what differs from relay to relay."""
 
     def choice(name: str, of: type[Enum], help: str) -> None:
         add(name, choices=[each.value for each in of], default=next(iter(of)).value, help=help)
@@ -122,7 +122,7 @@ def _manner(options: argparse.Namespace) -> Manner:
 
 
 def _generated(options: argparse.Namespace, bad_traffic: list[Fault]) -> tuple[Iterator[Frame], Oracle, list[int]]:
-    """The generated frames, and the oracle, complete once they are taken; and so is how many frames are out at once."""
+    """Return the generated frames, the oracle, and how many frames are out at once: complete once all are taken."""
     if options.generate < 1:
         raise SettingsError("--generate needs at least one event.")
     try:
@@ -157,7 +157,7 @@ def _generated(options: argparse.Namespace, bad_traffic: list[Fault]) -> tuple[I
 
 
 def _recorded(options: argparse.Namespace) -> tuple[list[Frame], int]:
-    """The recording's retained frames, and how many of them are live."""
+    """Return the recording's retained frames, and how many of them are live."""
     frames = list(placed(read_frames(options.frames)))
     if 0 < options.reset_at < len(frames):
         frames[options.reset_at] = frames[options.reset_at]._replace(anew=True)
@@ -171,7 +171,7 @@ def _recorded(options: argparse.Namespace) -> tuple[list[Frame], int]:
 
 
 def _stored(frames: Iterable[Frame], faults: list[Fault], speech: Speech, oracle: Oracle | None) -> FrameStore:
-    """The stream as it is served: put in its order, and written as it is spoken."""
+    """Return the stream as it is served: put in its order, and written as it is spoken."""
     if faults:
         counted = oracle.arranged if oracle is not None else Counter[str]()
         frames = arranged(frames, faults, lambda kind: counted.update((kind,)))
@@ -183,7 +183,7 @@ def _stored(frames: Iterable[Frame], faults: list[Fault], speech: Speech, oracle
 
 
 def _prepare(options: argparse.Namespace) -> tuple[DevRelay, int | None]:
-    """The relay that the options describe, and its events; writes the files asked for. Raises SettingsError."""
+    """Make the relay that the options describe, with its events. Write the files asked for. Raises SettingsError."""
     faults = [parse_fault(spec) for spec in options.fault]
     bad = [f for f in faults if f.kind in (*OPERATION_KINDS, "too_big") or (f.kind in FRAME_KINDS and f.scatter)]
     in_stream = [f for f in faults if f.kind in (*ORDER_KINDS, *CLAIM_KINDS) and f.in_stream]
@@ -240,7 +240,7 @@ async def _serve(relay: DevRelay, events: int | None, rate: float | None, *, log
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m streams.simulator``; returns the exit code."""
+    """Run ``python -m streams.simulator``. Return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         relay, events = _prepare(options)

@@ -27,7 +27,7 @@ _LAST_US: Final = 253_402_300_799_999_999
 
 
 def turns(fault: Fault) -> list[int]:
-    """The order of the next frames, by their places from here: for the kinds of ORDER_KINDS."""
+    """Return the order of the next frames, by their places from here: for the kinds of ORDER_KINDS."""
     count, by = max(1, fault.count), max(1, fault.by)
     match fault.kind:
         case "swap":
@@ -39,7 +39,7 @@ def turns(fault: Fault) -> list[int]:
 
 
 def claimed(frame: Frame, fault: Fault, before: Frame | None) -> Frame:
-    """The frame with the claim of a fault of CLAIM_KINDS; ``before`` is the one before it in the stream."""
+    """Return the frame with the claim of a fault of CLAIM_KINDS. ``before`` is the frame before it in the stream."""
     match fault.kind:
         case kind if kind in SEQ_KINDS:
             if not is_commit(frame.data):
@@ -59,25 +59,25 @@ def claimed(frame: Frame, fault: Fault, before: Frame | None) -> Frame:
     raise AssertionError(fault.kind)
 
 
-def span(fault: Fault) -> int:
-    """How many frames in a row a fault of CLAIM_KINDS is about."""
+def frames_in_a_row(fault: Fault) -> int:
+    """Return how many frames in a row a fault of CLAIM_KINDS changes."""
     return max(1, fault.count) if fault.kind.startswith(("clock_", "loose_")) else 1
 
 
 def arranged(
-    frames: Iterable[Frame], faults: Sequence[Fault], told: Callable[[str], None] | None = None
+    frames: Iterable[Frame], faults: Sequence[Fault], on_done: Callable[[str], None] | None = None
 ) -> list[Frame]:
-    """The stream with all faults done, one after the other; ``told`` hears the kind of each that was done.
+    """Return the stream with all faults done, one after the other. ``on_done`` is called with the kind of each.
 
     Raises SettingsError if a fault says neither where nor how often.
     """
     stream = list(frames)
     for fault in faults:
-        _arrange(stream, fault, told or (lambda _: None))
+        _arrange(stream, fault, on_done or (lambda _: None))
     return stream
 
 
-def _arrange(stream: list[Frame], fault: Fault, told: Callable[[str], None]) -> None:
+def _arrange(stream: list[Frame], fault: Fault, on_done: Callable[[str], None]) -> None:
     order = turns(fault) if fault.kind in ("swap", "overtake", "repeat") else None
     limit = len(stream) - TAIL
     for place in reversed(list(_places(stream, fault))):  # from the end, so that places before stay where they are
@@ -90,18 +90,18 @@ def _arrange(stream: list[Frame], fault: Fault, told: Callable[[str], None]) -> 
             stream[place] = claimed(stream[place], fault, stream[place - 1] if place else None)
         else:
             first = _first_commit(stream, place) if fault.kind in SEQ_KINDS else place
-            for index in range(first, min(first + span(fault), limit)):
+            for index in range(first, min(first + frames_in_a_row(fault), limit)):
                 stream[index] = claimed(stream[index], fault, stream[index - 1] if index else None)
-        told(fault.kind)
+        on_done(fault.kind)
 
 
 def _first_commit(stream: Sequence[Frame], place: int) -> int:
-    """The first commit that is at a place, or behind it, and has a frame before it."""
+    """Return the place of the first commit at ``place`` or behind it that has a frame before it."""
     return next((i for i in range(max(1, place), len(stream)) if is_commit(stream[i].data)), len(stream))
 
 
 def _places(stream: Sequence[Frame], fault: Fault) -> Iterator[int]:
-    """Where in the stream a fault happens, ascending."""
+    """Yield the places of the stream at which a fault happens, ascending."""
     total = len(stream)
     if fault.pds:
         yield from (i for i, frame in enumerate(stream) if _of_pds(frame, fault.pds))
@@ -118,6 +118,6 @@ def _places(stream: Sequence[Frame], fault: Fault) -> Iterator[int]:
 
 
 def _of_pds(frame: Frame, of: int) -> bool:
-    """Whether the frame's account is with the one PDS of ``of`` whose clock is wrong."""
+    """Return True if the frame's account is with the one PDS of ``of`` whose clock is wrong."""
     did = author(frame.data)
     return did is not None and crc32(did.encode()) % of == 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from streams.simulator.oracle import Account, State, differences
+from streams.simulator.oracle import OracleAccount, State, differences
 
 if TYPE_CHECKING:  # asyncpg's class is generic in its stubs only
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -42,7 +42,7 @@ async def compare(connection: Connection, schema: str, expected: State) -> list[
     return problems
 
 
-def _account_problems(did: str, wanted: Account, found: Any) -> list[str]:  # noqa: ANN401 (a row)
+def _account_problems(did: str, wanted: OracleAccount, found: Any) -> list[str]:  # noqa: ANN401 (a row)
     if found is None:
         # An #identity without a handle, or a #sync of a repository that nothing is held of, leaves nothing to store.
         nothing = wanted["handle"] is None and wanted["active"] and wanted["status"] is None

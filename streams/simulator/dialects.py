@@ -25,31 +25,31 @@ _TIME: Final = re.compile(rb"(dtime\x78\x18).{24}", re.DOTALL)
 
 
 def is_commit(data: bytes) -> bool:
-    """Whether a frame is a #commit."""
+    """Return True if a frame is a #commit."""
     parts = frame_parts(data)
     return parts is not None and parts[0].get("t") == "#commit"
 
 
 def author(data: bytes) -> str | None:
-    """The DID that a frame is about; None where it names none."""
+    """Return the DID that a frame is about; None where it names none."""
     parts = frame_parts(data)
     did = parts and (parts[1].get("repo") or parts[1].get("did"))
     return did if isinstance(did, str) else None
 
 
 def with_values(data: bytes, **values: object) -> bytes:
-    """The frame with other values in its body: ``with_values(data, seq=7)``."""
+    """Return the frame with other values in its body: ``with_values(data, seq=7)``."""
     parts = frame_parts(data)
     return data if parts is None else encode_value(parts[0]) + encode_value(parts[1] | values)
 
 
 def sent_at(data: bytes, time_us: int) -> bytes:
-    """The frame with this moment as its `time`; only of a frame in canonical form."""
+    """Return the frame with this time as its `time`. The frame must be in canonical form."""
     return _TIME.sub(lambda found: found[1] + iso_time(time_us).encode(), data, count=1)
 
 
 def loosened(data: bytes, kind: str) -> bytes:
-    """The frame in one of LOOSE_KINDS."""
+    """Return the frame in one of LOOSE_KINDS."""
     parts = frame_parts(data)
     if parts is None:
         return data
@@ -63,7 +63,7 @@ def loosened(data: bytes, kind: str) -> bytes:
 
 
 def _map(items: list[tuple[str, Any]], long: Iterable[str]) -> bytes:
-    """A CBOR map of fewer than 24 items in this order, the integers of ``long`` in eight bytes."""
+    """Return a CBOR map of fewer than 24 items in this order, the integers of ``long`` in eight bytes."""
     written = (
         encode_value(key) + (b"\x1b" + value.to_bytes(8, "big") if key in long else encode_value(value))
         for key, value in items
@@ -72,7 +72,7 @@ def _map(items: list[tuple[str, Any]], long: Iterable[str]) -> bytes:
 
 
 def as_jetstream(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """The same events as a Jetstream sends them: a JSON text message for each operation."""
+    """Return the same events as a Jetstream sends them: a JSON text message for each operation."""
     for frame in frames:
         parts = frame_parts(frame.data)
         if parts is None:
@@ -91,7 +91,7 @@ def _operation(body: dict[str, Any], op: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_labels(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """A labeler's #labels frames, one in place of each frame."""
+    """Return a labeler's #labels frames, one in place of each frame."""
     for frame in frames:
         did = author(frame.data) or "did:plc:nobody"
         label = {

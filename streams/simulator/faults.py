@@ -1,4 +1,4 @@
-"""What the development relay does wrong on request: how it is written on a command line, and the bad frames themselves.
+"""The faults of the development relay on request: how they are written on a command line, and the bad frames.
 
 A specification is ``KIND[:name=value,…]``. *When*: ``after=N`` (N frames into a connection) or ``seq=S`` (before the
 first frame with that seq or a higher one); neither is at once. *How often*: ``times=N`` over all connections (1 unless
@@ -59,7 +59,7 @@ CLAIM_KINDS: Final = {
 }
 #: Frames that mean nothing; sent by a connection (after=, seq=) or put into the generated traffic (scatter=N of them).
 FRAME_KINDS: Final = {
-    "garbage": "a binary frame that is no CBOR",
+    "garbage": "a binary frame that is not CBOR",
     "empty": "a binary frame of no bytes",
     "text": "a text frame",
     "truncated": "a commit that ends in the middle",
@@ -105,21 +105,21 @@ class Fault:
 
     @property
     def in_stream(self) -> bool:
-        """True if it is put into the stream itself."""
+        """Return True if it is put into the stream itself."""
         return bool(self.scatter or self.every or self.pds)
 
     @property
     def spent(self) -> bool:
-        """True when it has happened as often as was asked for."""
+        """Return True when it has happened as often as was asked for."""
         return bool(self.times) and self.fired >= self.times
 
     def fits(self, connection: int) -> bool:
-        """True if the connection of this number (from 1) may suffer it."""
+        """Return True if the connection of this number (from 1) may suffer it."""
         return not self.spent and self.connection in (0, connection)
 
 
 def parse_fault(spec: str) -> Fault:
-    """A fault from its specification. Raises SettingsError."""
+    """Read a fault from its specification. Raises SettingsError."""
     kind, _, rest = spec.partition(":")
     hints = get_type_hints(Fault)
     values: dict[str, int | float | str] = {}
@@ -147,7 +147,7 @@ class Faults:
             self.add(fault)
 
     def add(self, fault: Fault | str) -> Fault:
-        """Arm a fault; connections that are open are not affected. Raises SettingsError if its kind is none."""
+        """Arm a fault, not for connections that are open. Raises SettingsError if there is no such kind."""
         fault = parse_fault(fault) if isinstance(fault, str) else fault
         if fault.kind not in _KINDS:
             raise SettingsError(f"Unknown fault {fault.kind!r}; there are {', '.join(_KINDS)}.")
@@ -155,7 +155,7 @@ class Faults:
         return fault
 
     def take(self, kind: str, connection: int) -> Fault | None:
-        """A fault of this kind for a connection that begins; it has then happened."""
+        """Return a fault of this kind for a connection that begins, and count that it has happened."""
         for fault in self.all:
             if fault.kind == kind and fault.fits(connection):
                 fault.fired += 1
@@ -163,26 +163,26 @@ class Faults:
         return None
 
     def standing(self, kind: str, connection: int) -> Fault | None:
-        """A fault of this kind that may concern a connection; the caller counts it where it does."""
+        """Return a fault of this kind that may concern a connection. The caller counts it where it does."""
         return next((fault for fault in self.all if fault.kind == kind and fault.fits(connection)), None)
 
     def of(self, connection: int) -> list[Fault]:
-        """The faults that may happen in the middle of this connection."""
+        """Return the faults that may happen in the middle of this connection."""
         return [fault for fault in self.all if fault.kind not in _AT_START and fault.fits(connection)]
 
 
 def error_frame(name: str, message: str) -> bytes:
-    """The frame that a relay sends before it closes for a reason."""
+    """Return the frame that a relay sends before it closes for a reason."""
     return encode({"op": -1}) + encode({"error": name, "message": message})
 
 
 def info_frame(name: str, message: str) -> bytes:
-    """An #info frame."""
+    """Return an #info frame."""
     return encode({"op": 1, "t": "#info"}) + encode({"name": name, "message": message})
 
 
 def bad_frame(kind: str, seq: int, time: str) -> tuple[bytes, bool]:
-    """A frame of one of FRAME_KINDS, and whether it is text. ``seq`` and ``time`` are what it would have had."""
+    """Return a frame of one of FRAME_KINDS, and True if it is text. ``seq``, ``time``: of a good frame there."""
     header, body = encode({"op": 1, "t": "#commit"}), {"seq": seq, "time": time, "repo": "did:plc:nobody", "ops": []}
     frames = {
         "garbage": b"\xff\xfe\xfd this is no CBOR",

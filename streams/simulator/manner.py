@@ -1,4 +1,4 @@
-"""How a development relay behaves at all times, where real relays differ from each other."""
+"""The behaviour of a development relay at all times, where real relays differ from each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PATH: Final = "/xrpc/com.atproto.sync.subscribeRepos"
 
 
 class Order(enum.Enum):
-    """How a cursor is looked up in a stream that is not in the order of its seqs."""
+    """The way in which a cursor is looked up in a stream that is not in the order of its seqs."""
 
     #: Each frame of the replay is judged by its own seq.
     SEQ = "seq"
@@ -19,7 +19,7 @@ class Order(enum.Enum):
 
 
 class Beyond(enum.Enum):
-    """What a cursor beyond the head is answered with."""
+    """The answer to a cursor beyond the head."""
 
     ERROR = "error"
     HTTP = "http"
@@ -28,7 +28,7 @@ class Beyond(enum.Enum):
 
 
 class Speech(enum.Enum):
-    """What kind of stream is served."""
+    """The kind of stream that is served."""
 
     REPOS = "repos"
     JETSTREAM = "jetstream"
@@ -44,9 +44,10 @@ PATHS: Final = {
 
 @dataclass(frozen=True)
 class Manner:
-    """``keep_old``: what was before a reset stays in the store. ``cut_at_reset``: a reset ends every connection.
+    """The behaviour of one relay. ``keep_old``: what was before a reset stays in the store.
 
-    ``sent_times``: `time` is when the frame is sent. ``negative_cursors``: taken as 0, not refused.
+    ``cut_at_reset``: a reset ends every connection. ``sent_times``: `time` is when the frame is sent.
+    ``negative_cursors``: taken as 0, not refused.
     """
 
     order: Order = Order.SEQ

@@ -1,4 +1,4 @@
-"""What must be true after the generated frames: the generator's own model, never taken from the frames themselves.
+"""The state that must be true after the generated frames: the generator's own model, never read from the frames.
 
 The file is one JSON document (gzipped where its name ends in ``.gz``) with a line for each account, so that it can be
 written and read in pieces::
@@ -44,8 +44,8 @@ class Record(TypedDict):
     value: Any
 
 
-class Account(TypedDict):
-    """What the stream last said of an account."""
+class OracleAccount(TypedDict):
+    """An account's state as the stream said it last."""
 
     handle: str | None
     active: bool
@@ -68,12 +68,12 @@ class State(TypedDict, total=False):
     expected_resets: int
     arranged: dict[str, int]
     bad_frames: list[dict[str, Any]]
-    accounts: dict[str, Account]
+    accounts: dict[str, OracleAccount]
     records: dict[str, dict[str, Record]]
 
 
 class Oracle:
-    """Follows the generator's events from the first retained frame on (``from_seq``, ``from_us``) and keeps the result.
+    """The result of the generator's events, from the first retained frame on (``from_seq``, ``from_us``).
 
     The generator announces each frame, then tells what it means. What comes before the retained window is not known
     here, as a client of that relay cannot know it either. ``keep_records`` False only counts.
@@ -92,11 +92,11 @@ class Oracle:
         self.dead = self.skipped = self.resets = 0
         self.arranged: Counter[str] = Counter()
         self.bad_frames: list[dict[str, Any]] = []
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[str, OracleAccount] = {}
         self._records: dict[str, dict[str, tuple[bytes, str, bytes]]] = {}
 
     def frame(self, kind: str, seq: int, time_us: int) -> bool:
-        """A frame with a seq of its own follows. True if it is in the retained window, so that what it means counts."""
+        """Note that a frame with a seq of its own follows. Return True if it is in the retained window, and counts."""
         if not self.open:
             if seq < self.from_seq or time_us < self.from_us:
                 return False
@@ -106,7 +106,7 @@ class Oracle:
         return True
 
     def write(self, did: str, path: str, action: str, rev: str, cid: bytes | None, *, value: object) -> None:
-        """One operation of a commit, in the order of the commit."""
+        """Apply one operation of a commit, in the order of the commit."""
         if not self.open:
             return
         self.events["commit"] += 1
@@ -122,14 +122,14 @@ class Oracle:
             records[path] = (cid, rev, bytes(memoryview(orjson.dumps(value))))
 
     def identity(self, did: str, handle: str | None) -> None:
-        """An #identity; without a handle it says nothing of it."""
+        """Apply an #identity. Without a handle it does not change the handle."""
         if self.open:
             self.events["identity"] += 1
             account = self._account(did)
             account["handle"] = handle if handle is not None else account["handle"]
 
     def account(self, did: str, *, active: bool, status: str | None) -> None:
-        """An #account; the status ``deleted`` removes the account's records."""
+        """Apply an #account. The status ``deleted`` removes the account's records."""
         if not self.open:
             return
         self.events["account"] += 1
@@ -141,25 +141,25 @@ class Oracle:
             self._records.pop(did, None)
 
     def sync(self, did: str, rev: str, *, reset: bool) -> None:
-        """A #sync; ``reset`` if its rev is newer than every commit's: what is held of the repository is stale."""
+        """Apply a #sync. ``reset``: its rev is newer than every commit's, so all held records are stale."""
         if self.open:
             self.events["sync"] += 1
             account = self._account(did)
             account["reset_rev"] = rev if reset else account["reset_rev"]
 
     def bad(self, kind: str, seq: int | None, did: str | None, *, dead: int = 0, skipped: int = 0) -> None:
-        """A bad frame: ``dead`` operations of it must be dead letters, or the frame gives nothing (``skipped`` 1)."""
+        """Count a bad frame: ``dead`` operations become dead letters, or the frame gives nothing (``skipped`` 1)."""
         if self.open or seq is None:
             self.dead += dead
             self.skipped += skipped
             self.bad_frames.append({"kind": kind, "seq": seq, "did": did, "dead": dead, "skipped": skipped})
 
     def reset(self) -> None:
-        """The relay's sequence begins anew with the next frame."""
+        """Note that the relay's sequence begins anew with the next frame."""
         self.resets += self.open
 
     def state(self) -> State:
-        """The whole state, values decoded. For small runs; ``write_to`` needs no second copy."""
+        """Return the whole state, values decoded. For small runs; ``write_to`` needs no second copy."""
         state = self._summary()
         state["accounts"] = self._accounts
         state["records"] = {did: orjson.loads(line) for did, line in self._record_lines()}
@@ -212,32 +212,32 @@ class Oracle:
             "bad_frames": self.bad_frames,
         }
 
-    def _account(self, did: str) -> Account:
+    def _account(self, did: str) -> OracleAccount:
         account = self._accounts.get(did)
         if account is None:
             account = self._accounts[did] = unnamed_account()
         return account
 
 
-def unnamed_account() -> Account:
-    """An account of which the stream has said nothing."""
+def unnamed_account() -> OracleAccount:
+    """Return an account of which the stream has said nothing."""
     return {"handle": None, "active": True, "status": None, "deleted": False, "hidden": False, "reset_rev": None}
 
 
 def load_oracle(path: Path) -> State:
-    """Read an oracle's file whole. Raises SettingsError if it is none."""
+    """Read an oracle's file whole. Raises SettingsError if it is not an oracle's."""
     try:
         with cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
             state: State = orjson.loads(file.read())
     except (OSError, ValueError) as error:
         raise SettingsError(f"The oracle {path} cannot be read: {error}.") from error
     if state.get("version") != 1:
-        raise SettingsError(f"{path} is no oracle of the development relay.")
+        raise SettingsError(f"{path} is not an oracle of the development relay.")
     return state
 
 
 def iter_records(path: Path) -> Iterator[tuple[str, dict[str, Record]]]:
-    """The records of an oracle's file, one account at a time: for files too big to be read whole."""
+    """Yield the records of an oracle's file, one account at a time: for files too big to be read whole."""
     with cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
         for line in file:
             if line.startswith(b'"records": {'):
@@ -249,13 +249,13 @@ def iter_records(path: Path) -> Iterator[tuple[str, dict[str, Record]]]:
 
 
 def load_pds_state(path: Path) -> State:
-    """The recording's state.json.gz (tests/fixtures/pds) in the same shape; revs are not in it.
+    """Return the recording's state.json.gz (tests/fixtures/pds) in the same shape; revs are not in it.
 
     In records of unknown lexicons the PDS's API printed byte strings as ``{"0": 98, "1": 121, …}`` instead of
     ``{"$bytes": …}``; that they are bytes is proven by the records' CIDs. They are put right here.
     """
     said = orjson.loads(gzip.decompress(path.read_bytes()))
-    accounts: dict[str, Account] = {}
+    accounts: dict[str, OracleAccount] = {}
     records: dict[str, dict[str, Record]] = {}
     for did, answer in said.items():
         status = None if answer["status"] == "active" else answer["status"]
@@ -285,7 +285,7 @@ def _as_bytes(value: Any) -> Any:  # noqa: ANN401 (any JSON)
 
 
 def fold_nul(value: Any) -> Any:  # noqa: ANN401 (any JSON)
-    """A value with NUL as U+FFFD, in keys too: as it is stored, since jsonb cannot hold NUL."""
+    """Return a value with NUL as U+FFFD, in keys too: as it is stored, since jsonb cannot hold NUL."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd")
     if isinstance(value, list):
@@ -296,7 +296,7 @@ def fold_nul(value: Any) -> Any:  # noqa: ANN401 (any JSON)
 
 
 def differences(expected: dict[str, dict[str, Record]], found: dict[str, dict[str, Any]], limit: int = 20) -> list[str]:
-    """A sentence for each record that is missing, too many, or other than expected (NUL aside): at most ``limit``.
+    """Return a sentence for each record that is missing, too many, or different (NUL aside): at most ``limit``.
 
     ``found`` has the same shape; a rev is compared only where both know it.
     """

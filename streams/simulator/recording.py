@@ -38,21 +38,21 @@ class Frame(NamedTuple):
 
 
 def read_frames(path: Path) -> Iterator[bytes]:
-    """The frames of a recording, in order. Raises SettingsError if it is none, or ends inside a frame."""
+    """Yield the frames of a recording, in order. Raises SettingsError if it is not one, or ends inside a frame."""
     try:
         with cast(IO[bytes], gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")) as file:
             while head := file.read(4):
                 size = _LENGTH.unpack(head)[0] if len(head) == 4 else MAX_FRAME + 1
                 frame = file.read(size) if size <= MAX_FRAME else b""
                 if len(frame) != size:
-                    raise SettingsError(f"{path} is no recording of frames, or is cut off.")
+                    raise SettingsError(f"{path} is not a recording of frames, or is cut off.")
                 yield frame
     except (OSError, EOFError) as error:
         raise SettingsError(f"The recording {path} cannot be read: {error}.") from error
 
 
 def write_frames(path: Path, frames: Iterable[bytes]) -> int:
-    """Write a recording; returns how many frames it has."""
+    """Write a recording. Return how many frames it has."""
     count = 0
     with cast(IO[bytes], gzip.open(path, "wb", 1) if path.suffix == ".gz" else path.open("wb")) as file:
         for frame in frames:
@@ -62,7 +62,7 @@ def write_frames(path: Path, frames: Iterable[bytes]) -> int:
 
 
 def placed(frames: Iterable[bytes], after: Frame | None = None) -> Iterator[Frame]:
-    """The frames with the seq and time that they carry themselves; ``after`` is the frame before the first."""
+    """Yield the frames with the seq and time that they carry themselves. ``after``: the frame before the first."""
     seq, time_us = (after.seq, after.time_us) if after else (0, 0)
     for data in frames:
         try:
@@ -82,7 +82,7 @@ def _body(data: bytes) -> Any:  # noqa: ANN401 (what a stranger wrote)
 
 
 def frame_parts(data: bytes) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Header and body of a frame in any form of CBOR, links as ``encode_value`` takes them; None where it is none."""
+    """Return header and body of a frame in any form of CBOR, links as ``encode_value`` takes them, or None."""
     decoder = cbor2.CBORDecoder(io.BytesIO(data))
     try:
         header, body = decoder.decode(), decoder.decode()
@@ -92,13 +92,13 @@ def frame_parts(data: bytes) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def microseconds(time: str) -> int:
-    """An ISO 8601 time (UTC, if it names no zone) as microseconds since the epoch. Raises ValueError."""
+    """Read an ISO 8601 time (UTC, if it names no zone) as microseconds since the epoch. Raises ValueError."""
     moment = datetime.fromisoformat(time)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(moment.timestamp()) * 1_000_000 + moment.microsecond
 
 
 def iso_time(time_us: int) -> str:
-    """Microseconds since the epoch as the frames write it: UTC with milliseconds, rounded down."""
+    """Return microseconds since the epoch as frames write a time: UTC with milliseconds, rounded down."""
     moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_us // 1000 % 1000:03d}Z"

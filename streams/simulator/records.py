@@ -1,4 +1,4 @@
-"""What the generated accounts write: the contents of records, by collection, in the API's JSON form.
+"""The records that generated accounts write: their contents by collection, in the API's JSON form.
 
 The texts and shapes are the ones that break pipelines: emoji, right-to-left, NUL, empty, long, deep, bytes, links.
 """
@@ -110,19 +110,19 @@ class RecordMaker:
             self._next = (self._next + 1) % 2000
 
     def other_collection(self) -> str:
-        """The next of the rare collections, each in turn, so that short runs have them all."""
+        """Return the next of the rare collections, each in turn, so that short runs have them all."""
         self._turn += 1
         return self._others[self._turn % len(self._others)][0]
 
     def make(self, collection: str, other_did: str, time: str) -> Record:
-        """A record of ``collection`` written at ``time`` that may refer to ``other_did``."""
+        """Return a record of ``collection`` written at ``time`` that may refer to ``other_did``."""
         record = self._makers[collection](other_did, time)
         if self._random.random() < 0.004 and "createdAt" in record:
             self._spoil_time(record)
         return record
 
     def _spoil_time(self, record: Record) -> None:
-        """A record's createdAt is a claim; whatever stands there, the record is kept."""
+        """Put a bad createdAt into a record. It is only a claim: the record must be kept."""
         claim = self._random.choice(
             ("0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "yesterday", "2024-02-30", 0, None)
         )

@@ -28,14 +28,14 @@ _LIVE_TICK: Final = 0.05
 
 
 def store_of(source: Source) -> FrameStore:
-    """The frames of a recording's file, of raw frames in order, or a store as it is."""
+    """Return the frames of a recording's file, of raw frames in order, or a store as it is."""
     if isinstance(source, FrameStore):
         return source
     return FrameStore(placed(read_frames(source) if isinstance(source, Path) else source))
 
 
 class DevRelay:
-    """A relay over ``source``; serving inside ``async with``.
+    """A relay over ``source``. It serves inside ``async with``.
 
     ``published``: how many of the frames are out at the start (all, if None); ``publish`` lets out more, ``append``
     adds new ones. ``first_index``: the oldest that is retained. ``cursor_inclusive``: a cursor's own frame is sent
@@ -102,21 +102,21 @@ class DevRelay:
 
     @property
     def url(self) -> str:
-        """The address for a client."""
+        """Return the address for a client."""
         return f"ws://{self.host}:{self.port}{PATHS[self.manner.speech]}"
 
     @property
     def head(self) -> int | None:
-        """The seq of the last frame that is out, or None."""
+        """Return the seq of the last frame that is out, or None."""
         return self.store.seqs[self.head_index - 1] if self.head_index else None
 
     @property
     def oldest(self) -> int | None:
-        """The seq of the oldest frame that is retained, or None."""
+        """Return the seq of the oldest frame that is retained, or None."""
         return self.store.seqs[self.first_index] if self.first_index < self.head_index else None
 
     def append(self, frames: Iterable[bytes | Frame]) -> None:
-        """New frames, live. Only a Frame that says so begins the relay's sequence anew, whatever the seqs are."""
+        """Send new frames, live. Only a Frame that says so begins the relay's sequence anew, whatever the seqs are."""
         for frame in frames:
             self.store.add(frame if isinstance(frame, Frame) else next(placed([frame], self.store.last())))
         self.publish(len(self.store) - self.head_index)
@@ -151,7 +151,7 @@ class DevRelay:
     # -- what a subscription asks
 
     def window(self) -> tuple[int, int]:
-        """The indexes of what is retained and out, in the current sequence."""
+        """Return the indexes of what is retained and out, in the current sequence."""
         if self.manner.keep_old:
             return self.first_index, self.head_index
         for reset in self.store.resets:
@@ -160,7 +160,7 @@ class DevRelay:
         return self.first_index, self.head_index
 
     def future(self, cursor: int | None, connection: int) -> Beyond | None:
-        """How a cursor beyond the head is answered; None where it is none, and no fault says so."""
+        """Return the answer to a cursor beyond the head; None where it is not beyond it, and no fault says so."""
         fault = self.faults.take("future_cursor", connection)
         if fault is not None:
             return Beyond.HTTP if fault.status else Beyond.ERROR
@@ -169,11 +169,11 @@ class DevRelay:
         return self.manner.beyond if beyond else None
 
     def judges_each(self) -> bool:
-        """Whether a replay must look at the seq of each frame: they are out of order."""
+        """Return True if a replay must look at the seq of each frame, because they are out of order."""
         return self.manner.order is Order.SEQ and not self.store.ascends(*self.window())
 
     def place_of(self, cursor: int) -> int:
-        """Where the replay for a cursor begins."""
+        """Return the index at which the replay for a cursor begins."""
         store, (low, high) = self.store, self.window()
         if self.cursor_inclusive:
             return store.index_from(cursor, low, high)
@@ -183,18 +183,18 @@ class DevRelay:
         return place + (place < high and store.seqs[place] == cursor)
 
     def next_cut(self, index: int) -> int:
-        """Where a connection that began at ``index`` ends, for the sequence begins anew there (``cut_at_reset``)."""
+        """Return where a connection from ``index`` ends, because the sequence begins anew there (``cut_at_reset``)."""
         resets = self.store.resets if self.manner.cut_at_reset else ()
         return next((reset for reset in resets if reset >= index and reset > self._anew_from), len(self.store))
 
     def begin_anew(self, index: int) -> None:
-        """The relay was set up anew, with the frame at ``index`` as its first; every connection ends."""
+        """Begin a new sequence, with the frame at ``index`` as its first. End every connection."""
         self._anew_from = index
         self.passed(index + 1)
         self.disconnect_all()
 
     def passed(self, index: int) -> None:
-        """A client was sent all before ``index``: where the sequence was reset on the way, the old one is forgotten."""
+        """Note that a client was sent all before ``index``. Forget the old sequence where it was reset on the way."""
         for reset in () if self.manner.keep_old else self.store.resets:
             if self.first_index < reset < index:
                 self.first_index = reset
@@ -223,7 +223,7 @@ class RelayThread:
         return self.relay
 
     def __exit__(self, *_: object) -> None:
-        """Stop it, and wait for that."""
+        """Stop the relay, and wait until it has stopped."""
         self.relay.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""What a relay keeps: its frames as ready websocket messages in one file, in the order of the stream.
+"""The frames that a relay keeps: as ready websocket messages in one file, in the order of the stream.
 
 The seqs of a stream need not ascend. Where they do, a place is found by bisection; else each frame is looked at.
 The file is an unnamed temporary one: a million frames take no process memory, and the page cache serves them.
@@ -19,7 +19,7 @@ _FLUSH_BYTES: Final = 1024 * 1024
 
 
 def websocket_message(data: bytes, *, text: bool = False) -> bytes:
-    """A whole message as a server sends it: unmasked, in one frame."""
+    """Return a whole message as a server sends it: unmasked, in one frame."""
     size, opcode = len(data), b"\x81" if text else b"\x82"
     if size < 126:
         return opcode + bytes((size,)) + data
@@ -27,7 +27,7 @@ def websocket_message(data: bytes, *, text: bool = False) -> bytes:
 
 
 def fragments(data: bytes) -> list[bytes]:
-    """A binary message in three fragments, the second of no bytes, and a ping between them (RFC 6455, 5.4)."""
+    """Return a binary message in three fragments, the second of no bytes, and a ping between them (RFC 6455, 5.4)."""
     half = len(data) // 2
     return [
         b"\x02" + websocket_message(data[:half])[1:],
@@ -73,39 +73,39 @@ class FrameStore:
             self.add(frame)
 
     def last(self) -> Frame | None:
-        """Seq and time of the last frame (without its bytes), or None."""
+        """Return seq and time of the last frame (without its bytes), or None."""
         return Frame(self.seqs[-1], self.times[-1], b"") if self.seqs else None
 
     def index_after(self, seq: int, low: int, high: int) -> int:
-        """The first index in low..high whose seq is above ``seq``; ``high`` if there is none."""
+        """Return the first index in low..high whose seq is above ``seq``; ``high`` if there is none."""
         if self.ascends(low, high):
             return bisect_right(self.seqs, seq, low, high)
         return next((index for index in range(low, high) if self.seqs[index] > seq), high)
 
     def index_from(self, seq: int, low: int, high: int) -> int:
-        """The first index in low..high whose seq is ``seq`` or above; ``high`` if there is none."""
+        """Return the first index in low..high whose seq is ``seq`` or above; ``high`` if there is none."""
         return self.index_after(seq - 1, low, high)
 
     def ascends(self, low: int, high: int) -> bool:
-        """Whether the seqs of low..high are in order: no frame is out of place, and no sequence begins within."""
+        """Return True if the seqs of low..high are in order: no frame is out of place, no sequence begins within."""
         return self._ascending and not any(low < reset < high for reset in self.resets)
 
     def highest(self, low: int, high: int) -> int:
-        """The highest seq in low..high, which is not empty."""
+        """Return the highest seq in low..high, which is not empty."""
         return self.seqs[high - 1] if self.ascends(low, high) else max(self.seqs[low:high])
 
     def run_above(self, seq: int, index: int, limit: int) -> tuple[int, int]:
-        """The next frames in a row, from ``index`` on, whose seqs are above ``seq``; empty at ``limit``."""
+        """Return the next frames in a row, from ``index`` on, whose seqs are above ``seq``; empty at ``limit``."""
         begin = next((i for i in range(index, limit) if self.seqs[i] > seq), limit)
         return begin, next((i for i in range(begin, limit) if self.seqs[i] <= seq), limit)
 
     def chunk_end(self, index: int, limit: int, size: int) -> int:
-        """How far a chunk of about ``size`` bytes from ``index`` goes: at least one frame, never beyond ``limit``."""
+        """Return the end of a chunk of about ``size`` bytes from ``index``: at least one frame, at most ``limit``."""
         start = self._ends[index - 1] if index else 0
         return min(limit, max(index + 1, bisect_right(self._ends, start + size, index, limit)))
 
     def messages(self, index: int, end: int) -> bytes:
-        """The websocket messages of the frames index..end, one after the other."""
+        """Return the websocket messages of the frames index..end, one after the other."""
         start = self._ends[index - 1] if index else 0
         stop = self._ends[end - 1] if end else 0
         if stop > self._written:
@@ -113,17 +113,17 @@ class FrameStore:
         return os.pread(self._file.fileno(), stop - start, start)
 
     def frame(self, index: int) -> Frame:
-        """One frame, as it was added."""
+        """Return one frame, as it was added."""
         message = self.messages(index, index + 1)
         data = message[{126: 4, 127: 10}.get(message[1], 2) :]
         return Frame(self.seqs[index], self.times[index], data, message[0] & 15 == 1, index in self.resets)
 
     def frames(self) -> Iterator[bytes]:
-        """The bytes of all frames."""
+        """Yield the bytes of all frames."""
         return (self.frame(index).data for index in range(len(self)))
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file, which deletes it."""
         self._file.close()
 
     def _flush(self) -> None:

@@ -1,4 +1,4 @@
-"""One client of the development relay: the websocket, where it stands in the stream, and what is done wrong to it.
+"""One client of the development relay: the websocket, its place in the stream, and the faults that it suffers.
 
 The protocol is websockets' own sans-I/O state machine; frames go around it, in large chunks straight to the transport.
 """
@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 
 from streams.simulator import dialects
 from streams.simulator.admission import Answer, Caller
-from streams.simulator.arrangement import SEQ_KINDS, TAIL, claimed, span, turns
+from streams.simulator.arrangement import SEQ_KINDS, TAIL, claimed, frames_in_a_row, turns
 from streams.simulator.faults import CLAIM_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, bad_frame, error_frame, info_frame
 from streams.simulator.manner import Beyond
 from streams.simulator.recording import Frame, iso_time
@@ -44,7 +44,7 @@ _FUTURE: Final = "Cursor in the future."
 
 @dataclass
 class Connection:
-    """What became of one connection. ``end`` says why the relay ended it; None if the client did, or it is open."""
+    """The course of one connection. ``end``: why the relay ended it; None if the client did, or it is open."""
 
     number: int
     cursor: int | None
@@ -55,7 +55,7 @@ class Connection:
 
 
 class Subscription(asyncio.Protocol):
-    """Answers the handshake, replays from the cursor, and goes on live."""
+    """A websocket that answers the handshake, replays from the cursor, and goes on live."""
 
     def __init__(self, relay: DevRelay) -> None:
         self._relay = relay
@@ -78,13 +78,13 @@ class Subscription(asyncio.Protocol):
     # -- asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP connection is there; the handshake is not."""
+        """Begin when the TCP connection is there, before the handshake."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_BUFFER_HIGH)
         self._relay.subscriptions.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client: its handshake, pings, its close."""
+        """Take bytes of the client: its handshake, pings, its close."""
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Request):
@@ -92,11 +92,11 @@ class Subscription(asyncio.Protocol):
         self._flush()
 
     def eof_received(self) -> bool:
-        """The client is gone."""
+        """End when the client has closed its side."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The TCP connection is gone, whoever ended it."""
+        """Clean up after the TCP connection, whoever ended it."""
         self._streaming = False
         self._relay.subscriptions.discard(self)
         if self._record is not None:
@@ -105,11 +105,11 @@ class Subscription(asyncio.Protocol):
                 self._relay.on_end(self._record)
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than we write."""
+        """Pause: the client reads more slowly than we write."""
         self._full = True
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """Go on: the client has read."""
         self._full = False
         self.wake()
 
@@ -117,7 +117,7 @@ class Subscription(asyncio.Protocol):
 
     @property
     def address(self) -> str:
-        """The client's address, without its port."""
+        """Return the client's address, without its port."""
         return str((self._transport.get_extra_info("peername") or ("",))[0])
 
     def _answer(self, request: Request) -> None:
@@ -155,7 +155,7 @@ class Subscription(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """True once it was admitted, until it is closed."""
+        """Return True once it was admitted, until it is closed."""
         return self._protocol.state is OPEN
 
     def _begin(self, cursor: int | None, future: Beyond | None) -> None:
@@ -191,7 +191,7 @@ class Subscription(asyncio.Protocol):
         self.wake()
 
     def _place(self, fault: Fault) -> int | None:
-        """The index before which a fault happens on this connection, or None if that is behind us already."""
+        """Return the index before which a fault happens on this connection, or None if that is behind us already."""
         if fault.seq is None:
             return self._index + (fault.after or 0)
         place = self._relay.store.index_from(fault.seq, self._relay.window()[0], len(self._relay.store))
@@ -200,13 +200,13 @@ class Subscription(asyncio.Protocol):
     # -- the stream
 
     def wake(self) -> None:
-        """There may be something to send."""
+        """Send soon whatever there is to send."""
         if self._streaming and not self._scheduled:
             self._scheduled = True
             self._relay.loop.call_soon(self._pump)
 
     def backlog(self) -> int:
-        """How many published frames a client that had caught up has not been sent; 0 while it replays."""
+        """Return how many published frames a client that had caught up has not been sent; 0 while it replays."""
         return self._relay.head_index - self._index if self._streaming and self._caught_up else 0
 
     def _pump(self) -> None:
@@ -238,7 +238,7 @@ class Subscription(asyncio.Protocol):
             self.wake()
 
     def _send_chunk(self, stop: int) -> None:
-        """The next frames, at most about a chunk of them."""
+        """Send the next frames, at most about a chunk of them."""
         store, begin, limit = self._relay.store, self._index, stop
         if begin < self._replay_end:
             begin, limit = store.run_above(self._above, begin, min(stop, self._replay_end))
@@ -248,7 +248,7 @@ class Subscription(asyncio.Protocol):
             self._send_stored(begin, self._index)
 
     def _send_stored(self, begin: int, end: int) -> None:
-        """Frames of the store, as they are; or with the present as their time."""
+        """Send frames of the store as they are, or with the present as their time."""
         store = self._relay.store
         if self._relay.manner.sent_times:
             now = time.time_ns() // 1000
@@ -276,12 +276,12 @@ class Subscription(asyncio.Protocol):
     # -- the end
 
     def end_with_error(self, name: str, message: str) -> None:
-        """The error frame, then a close, as real relays do it."""
+        """Send the error frame, then close, as real relays do it."""
         self._send(error_frame(name, message))
         self.close(_POLICY, name)
 
     def close(self, code: int, reason: str) -> None:
-        """Close properly; a client that does not answer is cut off after some seconds."""
+        """Close properly. A client that does not answer is cut off after some seconds."""
         self._streaming = False
         if self._record is not None:
             self._record.end = self._record.end or f"closed {code} {reason}".strip()
@@ -299,7 +299,7 @@ class Subscription(asyncio.Protocol):
     # -- faults
 
     def _hold(self, seconds: float) -> None:
-        """Send nothing for so long."""
+        """Send nothing for some seconds."""
         self._held = True
         self._relay.loop.call_later(seconds, self._release)
 
@@ -308,7 +308,7 @@ class Subscription(asyncio.Protocol):
         self.wake()
 
     def _hold_for(self, fault: Fault) -> None:
-        """Stop before the fault: a client that only looked at the first frame goes away, and does not use it up."""
+        """Stop before the fault. A client that only reads the first frame goes away, and does not use the fault up."""
         self._held = True
         self._relay.loop.call_later(fault.settle if fault.times else 0, self._suffer, fault)
 
@@ -322,7 +322,7 @@ class Subscription(asyncio.Protocol):
         self.wake()
 
     def _happen(self, fault: Fault) -> None:
-        """Do it."""
+        """Do what the fault says."""
         match fault.kind:
             case "drop":
                 self._streaming = False
@@ -340,7 +340,7 @@ class Subscription(asyncio.Protocol):
             case kind if kind in ORDER_KINDS:
                 self._when_out(fault, turns(fault))
             case kind if kind in CLAIM_KINDS:
-                self._when_out(fault, list(range(span(fault))))
+                self._when_out(fault, list(range(frames_in_a_row(fault))))
             case "drip":
                 self._seconds_a_frame = 1 / fault.rate
             case "stall":
@@ -353,7 +353,7 @@ class Subscription(asyncio.Protocol):
                 self._send(data, text=text)
 
     def _position(self) -> tuple[int, int]:
-        """Seq and time of the last frame that was sent."""
+        """Return seq and time of the last frame that was sent."""
         store, index = self._relay.store, self._index - 1
         return (store.seqs[index], store.times[index]) if 0 <= index < len(store) else (0, 0)
 

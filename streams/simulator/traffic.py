@@ -41,14 +41,14 @@ _REMEMBERED: Final = 200
 
 
 class BadFrame(NamedTuple):
-    """Something bad to put into the traffic once ``event`` good events are out."""
+    """A bad frame to put into the traffic once ``event`` good events are out."""
 
     kind: str
     event: int
 
 
 class Reset(NamedTuple):
-    """The relay's sequence begins anew at ``seq`` once ``event`` events are out."""
+    """A reset: the relay's sequence begins anew at ``seq`` once ``event`` events are out."""
 
     event: int
     seq: int = 1
@@ -56,7 +56,7 @@ class Reset(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to generate. ``end_us`` is the time of the last of the first ``events - live_events`` events (now, if 0).
+    """A plan of traffic. ``end_us``: the time of the last of the first ``events - live_events`` events (now, if 0).
 
     The frames' times are spread evenly over the ``days_span`` days before it; the last ``live_events`` follow
     ``1/live_rate`` seconds apart. ``resets``: where the relay's sequence begins anew, in order.
@@ -76,7 +76,7 @@ class Plan:
     large_every: int = 0
 
 
-class Account:
+class GeneratedAccount:
     """One account of the model."""
 
     __slots__ = (
@@ -118,8 +118,8 @@ class Traffic:
         self._records = RecordMaker(self._random)
         count = plan.accounts or max(10, plan.events // 50)
         self._accounts = [self._new_account(n) for n in range(count)]
-        self._known: list[Account] = []
-        self._inactive: list[Account] = []
+        self._known: list[GeneratedAccount] = []
+        self._inactive: list[GeneratedAccount] = []
         self._bad = sorted(plan.bad, key=lambda bad: bad.event, reverse=True)
         self._seq = plan.first_seq - 1
         self._resets = list(reversed(plan.resets))
@@ -134,7 +134,7 @@ class Traffic:
     # -- the stream
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in order, until exactly ``plan.events`` events are out."""
+        """Yield the frames in order, until exactly ``plan.events`` events are out."""
         while self.emitted < self.plan.events:
             while self._bad and self._bad[-1].event <= self.emitted:
                 yield from self._bad_frames(self._bad.pop().kind)
@@ -148,7 +148,7 @@ class Traffic:
             yield from self._bad_frames(self._bad.pop().kind)
 
     def _step(self) -> Iterator[Frame]:
-        """One thing that happens: usually a commit of somebody."""
+        """Yield the frames of one step: usually a commit of some account."""
         r, x = self._random, self._random.random()
         if x < 0.0055 and self._known:
             yield self._identity(r.choice(self._known))
@@ -172,20 +172,20 @@ class Traffic:
                 )
             yield self._commit(account, 0 if x > 0.99 else self._size())
 
-    def _somebody(self) -> Account:
-        """An active account, by Zipf's law: the k-th is chosen 1/k as often as the first."""
+    def _somebody(self) -> GeneratedAccount:
+        """Choose an active account by Zipf's law: the k-th is chosen 1/k as often as the first."""
         for _ in range(20):
             account = self._accounts[int((len(self._accounts) + 1) ** self._random.random()) - 1]
             if account.active:
                 return account
         return next((a for a in self._accounts if a.active), self._fresh_account())
 
-    def _fresh_account(self) -> Account:
+    def _fresh_account(self) -> GeneratedAccount:
         self._accounts.append(self._new_account(len(self._accounts)))
         return self._accounts[-1]
 
     def _size(self) -> int:
-        """How many operations a commit has."""
+        """Choose how many operations a commit has."""
         x = self._random.random()
         if x < 0.97:
             return 1
@@ -196,17 +196,17 @@ class Traffic:
     def _left(self) -> int:
         return self.plan.events - self.emitted
 
-    def _new_account(self, number: int) -> Account:
+    def _new_account(self, number: int) -> GeneratedAccount:
         r = self._random
         did = "did:plc:" + "".join(r.choices("abcdefghijklmnopqrstuvwxyz234567", k=24))
         if number % 97 == 96:
             did = f"did:web:user{number}.example.com"
-        return Account(number, did, r.randrange(32), 5 if number < 50 else r.choice((3, 4, 4, 5)))
+        return GeneratedAccount(number, did, r.randrange(32), 5 if number < 50 else r.choice((3, 4, 4, 5)))
 
     # -- frames
 
     def _begin(self, kind: str) -> str:
-        """Take the next seq and time, and tell the oracle of the frame; the time as text."""
+        """Take the next seq and time, and tell the oracle of the frame. Return the time as text."""
         r = self._random
         self._seq += 1 if r.random() < 0.93 else r.randint(2, 6)
         old = min(self.emitted + 1, self._old_events)
@@ -219,7 +219,7 @@ class Traffic:
         anew, self._anew = self._anew, False
         return Frame(self._seq, self._time_us, _HEADERS[kind] + encode_value(body), anew=anew)
 
-    def _identity(self, account: Account) -> Frame:
+    def _identity(self, account: GeneratedAccount) -> Frame:
         stamp = self._begin("#identity")
         body: dict[str, Any] = {"did": account.did, "seq": self._seq, "time": stamp}
         x = self._random.random()
@@ -233,7 +233,7 @@ class Traffic:
         self.emitted += 1
         return self._frame("#identity", body)
 
-    def _account(self, account: Account, *, active: bool, status: str | None) -> Frame:
+    def _account(self, account: GeneratedAccount, *, active: bool, status: str | None) -> Frame:
         stamp = self._begin("#account")
         account.active, account.status = active, status
         body: dict[str, Any] = {"did": account.did, "seq": self._seq, "time": stamp, "active": active}
@@ -247,7 +247,7 @@ class Traffic:
         self.emitted += 1
         return self._frame("#account", body)
 
-    def _change_status(self, account: Account) -> Frame:
+    def _change_status(self, account: GeneratedAccount) -> Frame:
         if not account.active:
             gone = account.status == "deleted" or self._random.random() < 0.5
             return self._identity(account) if gone else self._account(account, active=False, status="deleted")
@@ -258,8 +258,8 @@ class Traffic:
             self._inactive.append(account)
         return self._account(account, active=active, status=status)
 
-    def _revive(self, account: Account) -> Iterator[Frame]:
-        """An inactive account is back, and writes; one that was deleted begins anew."""
+    def _revive(self, account: GeneratedAccount) -> Iterator[Frame]:
+        """Make an inactive account active again, and let it write. One that was deleted begins anew."""
         was_deleted = account.status == "deleted"
         yield self._account(account, active=True, status=None)
         if was_deleted and self._left() > 1:
@@ -267,8 +267,8 @@ class Traffic:
         if self._left():
             yield self._commit(account, 1)
 
-    def _birth(self, account: Account) -> Iterator[Frame]:
-        """An account is made, with the frames that a PDS sends: #sync repeats the rev of the empty commit before it."""
+    def _birth(self, account: GeneratedAccount) -> Iterator[Frame]:
+        """Make an account, with the frames that a PDS sends: #sync repeats the rev of the empty commit before it."""
         stamp = self._begin("#identity")
         self.oracle.identity(account.did, account.handle)
         self.emitted += 1
@@ -277,12 +277,12 @@ class Traffic:
         yield self._commit(account, 0)
         yield self._sync(account, account.rev or "", reset=False)
 
-    def _reset_repository(self, account: Account) -> Iterator[Frame]:
-        """A #sync with a rev that no commit announced: the repository was reset."""
+    def _reset_repository(self, account: GeneratedAccount) -> Iterator[Frame]:
+        """Make a #sync with a rev that no commit announced: the repository was reset."""
         if account.active and account.rev is not None:
             yield self._sync(account, self._next_rev(account), reset=True)
 
-    def _sync(self, account: Account, rev: str, *, reset: bool) -> Frame:
+    def _sync(self, account: GeneratedAccount, rev: str, *, reset: bool) -> Frame:
         stamp = self._begin("#sync")
         account.rev = rev
         root = commit_block(account.did, rev, account.data or b"", self._random.randbytes(64))
@@ -293,14 +293,14 @@ class Traffic:
 
     # -- commits
 
-    def _next_rev(self, account: Account) -> str:
-        """A TID a little before the frame's time, above the account's last and above its last purge."""
+    def _next_rev(self, account: GeneratedAccount) -> str:
+        """Return a TID a little before the frame's time, above the account's last and above its last purge."""
         us = self._time_us - 1000 - int(self._random.random() * 200_000)
         account.rev_us = max(us, account.rev_us + 1, account.purged_us + 2000 if account.purged_us else 0)
         return tid(account.rev_us, account.clock)
 
-    def _commit(self, account: Account, size: int, spoil: str | None = None) -> Frame:
-        """A commit of ``size`` operations (no more than are left to generate); ``spoil`` makes its first one bad."""
+    def _commit(self, account: GeneratedAccount, size: int, spoil: str | None = None) -> Frame:
+        """Make a commit of ``size`` operations (at most those left to generate). ``spoil`` makes its first one bad."""
         stamp = self._begin("#commit")
         since, previous_data = account.rev, account.data
         rev = self._next_rev(account)
@@ -340,7 +340,7 @@ class Traffic:
         return self._frame("#commit", body)
 
     def _large_commit(self) -> Frame:
-        """A commit of many operations, or of large records."""
+        """Make a commit of many operations, or of large records."""
         size, padding = LARGE_COMMITS[self._large % len(LARGE_COMMITS)]
         self._large += 1
         self._padding = padding // size
@@ -357,9 +357,9 @@ class Traffic:
         return wire
 
     def _operation(
-        self, account: Account, rev: str, stamp: str, blocks: dict[bytes, bytes], touched: set[str]
+        self, account: GeneratedAccount, rev: str, stamp: str, blocks: dict[bytes, bytes], touched: set[str]
     ) -> list[Operation]:
-        """One operation on the account's repository; rarely two: a key deleted and created again in the same commit.
+        """Make an operation on the account's repository; rarely two: a key deleted and created again in one commit.
 
         No commit writes a key twice otherwise (``touched``): its tree can only hold the last.
         """
@@ -379,7 +379,7 @@ class Traffic:
         return [self._put(account, path, rev, stamp, blocks)]
 
     def _delete(
-        self, account: Account, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes], *, again: bool
+        self, account: GeneratedAccount, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes], *, again: bool
     ) -> list[Operation]:
         """Delete a record, and create it ``again`` at once or perhaps later."""
         done = [self._done(account, Operation("delete", path, None, account.live.pop(path)), rev, None)]
@@ -391,8 +391,8 @@ class Traffic:
                 del account.graves[0]
         return done
 
-    def _new_path(self, account: Account, touched: set[str]) -> str:
-        """A key of the network's mix of collections."""
+    def _new_path(self, account: GeneratedAccount, touched: set[str]) -> str:
+        """Choose a key of the network's mix of collections."""
         x = self._random.random()
         collection = LIKE if x < 0.6 else FOLLOW if x < 0.75 else POST if x < 0.88 else REPOST if x < 0.98 else ""
         if not collection:
@@ -404,7 +404,7 @@ class Traffic:
         account.rkey_us = max(account.rkey_us + 1, account.rev_us - 50)
         return f"{collection}/{tid(account.rkey_us, account.clock)}"
 
-    def _put(self, account: Account, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
+    def _put(self, account: GeneratedAccount, path: str, rev: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
         """Create the record of ``path``, or update it where it is there."""
         collection = path.partition("/")[0]
         other = self._accounts[int(self._random.random() * len(self._accounts))].did
@@ -426,7 +426,7 @@ class Traffic:
             self._records.remember_post(f"at://{account.did}/{path}", cid)
         return self._done(account, Operation("update" if previous else "create", path, cid, previous), rev, value)
 
-    def _done(self, account: Account, op: Operation, rev: str, value: object) -> Operation:
+    def _done(self, account: GeneratedAccount, op: Operation, rev: str, value: object) -> Operation:
         self.oracle.write(account.did, op.path, op.action, rev, op.cid, value=value)
         self.emitted += 1
         return op
@@ -434,7 +434,7 @@ class Traffic:
     # -- what is bad on purpose
 
     def _bad_frames(self, kind: str) -> Iterator[Frame]:
-        """Bad traffic of one kind; the oracle is told what must come of it."""
+        """Make bad traffic of one kind, and tell the oracle what must come of it."""
         if kind in FRAME_KINDS:
             self._begin("bad")
             data, text = bad_frame(kind, self._seq, iso_time(self._time_us))
@@ -448,8 +448,8 @@ class Traffic:
             yield self._commit(account, 2, spoil=kind)
             self.oracle.bad(kind, self._seq, account.did, dead=1)
 
-    def _too_big(self, account: Account) -> Frame:
-        """The old protocol's way to say that a commit does not fit: no operations, no blocks."""
+    def _too_big(self, account: GeneratedAccount) -> Frame:
+        """Make a commit that does not fit, as the old protocol says so: no operations, no blocks."""
         stamp = self._begin("#commit")
         since, account.rev = account.rev, self._next_rev(account)
         self.oracle.bad("too_big", self._seq, account.did, skipped=1)
@@ -460,8 +460,8 @@ class Traffic:
         }  # fmt: skip
         return self._frame("#commit", body)
 
-    def _spoiled(self, account: Account, kind: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
-        """A create that cannot be applied, for the reason ``kind``."""
+    def _spoiled(self, account: GeneratedAccount, kind: str, stamp: str, blocks: dict[bytes, bytes]) -> Operation:
+        """Make a create that cannot be applied, for the reason ``kind``."""
         account.rkey_us = max(account.rkey_us + 1, account.rev_us - 50)
         path = f"{POST}/{tid(account.rkey_us, account.clock)}"
         block = encode({"$type": POST, "text": f"@@@@ {self._seq}", "createdAt": stamp})

@@ -43,7 +43,7 @@ from streams.sources.firehose.handshake import NotNow
 from streams.sources.firehose.probing import probe
 from streams.sources.firehose.relay import relay_name
 from streams.sources.firehose.seek import Sighting
-from streams.text import span
+from streams.text import format_span
 
 FindingState = Literal["ok", "warn", "fail"]
 
@@ -222,7 +222,7 @@ def judged_topic(
         mend = command(settings, settings.kafka_topic, fault.mend)
         yield Finding("topic", state, fault.text, mend, MismatchError.exit_code if fault.fatal else 0)
     retention = int(configs.get("retention.ms", "-1"))
-    yield Finding("retention", "ok", "for ever" if retention < 0 else span(retention / 1000))
+    yield Finding("retention", "ok", "for ever" if retention < 0 else format_span(retention / 1000))
 
 
 # -- Postgres

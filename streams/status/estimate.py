@@ -15,7 +15,7 @@ from streams.kafka.topic import TopicInfo, reader
 from streams.postgres.database import Database
 from streams.resources.ingest_budget import NETWORK_BYTES, allowed_rate, ingest_limit
 from streams.settings import Settings
-from streams.text import span
+from streams.text import format_span
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def estimate(remaining: Remaining, settings: Settings) -> str | None:
         said = f"{NETWORK_BYTES / 1000:g} kB an event"
         pace = f"the ingest's INGEST_BUSY_MB_PER_S, at about {said}: the worker could apply {rate:,.1f} events/s"
         rate = reads
-    text = f"{what}: at {rate:,.1f} events/s that takes {span(remaining.events / rate)}"
+    text = f"{what}: at {rate:,.1f} events/s that takes {format_span(remaining.events / rate)}"
     busy = " while the machine is busy, and less while it is idle" if settings.backfill_use_idle else ""
     return f"{text}{busy}. The limit is {pace}."
 

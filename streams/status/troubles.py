@@ -14,7 +14,7 @@ import msgspec
 from streams.messages import GapKind
 from streams.status.coverage import GapTimes
 from streams.status.model import LetterSummary, Process, Status
-from streams.text import printable, span
+from streams.text import format_span, format_time, printable
 
 #: Seconds that a gap or a dead letter counts as a trouble.
 FRESH: Final = 86_400.0
@@ -102,7 +102,7 @@ def _last(status: Status, kind: str) -> str:
     if not gone:
         return "none ever reported"
     last = max(gone, key=lambda p: p.seen_at)
-    ago = span(max((status.at - last.seen_at).total_seconds(), 0.0))
+    ago = format_span(max((status.at - last.seen_at).total_seconds(), 0.0))
     return f"the last one {'ended' if last.ended_at else 'was seen'} {ago} ago on {printable(last.host)}"
 
 
@@ -154,8 +154,9 @@ def _pace(status: Status, lag_grows: float | None) -> Iterator[str]:
             and (state.left is None or state.window_left < state.left)
         ):
             yield (
-                f"The relay's window will run out: in {span(state.window_left)}, at this pace, it drops what is not "
-                "taken yet. Let the ingest go faster (INGEST_BUSY_MB_PER_S, an idle machine), or ask for fewer days."
+                f"The relay's window will run out: in {format_span(state.window_left)}, at this pace, it drops what "
+                "is not taken yet. Let the ingest go faster (INGEST_BUSY_MB_PER_S, an idle machine), "
+                "or ask for fewer days."
             )
 
 
@@ -165,12 +166,12 @@ def _gaps(at: dt.datetime, gaps: Sequence[GapTimes], count: int) -> Iterator[str
     if missed:
         gap = missed[0]
         yield (
-            f"A gap of {_moment(gap.begin)} to {_moment(gap.end)}: {printable(gap.reason, 200)}"
+            f"A gap of {_format_gap_time(gap.begin)} to {_format_gap_time(gap.end)}: {printable(gap.reason, 200)}"
             f"{_more(count)}: faust -A streams.agents gaps list."
         )
     elif fresh:
-        gap = fresh[0]
-        yield f"The relay did not keep what was asked for: {_moment(gap.begin)} to {_moment(gap.end)} is not covered."
+        begin, end = _format_gap_time(fresh[0].begin), _format_gap_time(fresh[0].end)
+        yield f"The relay did not keep what was asked for: {begin} to {end} is not covered."
 
 
 def _letters(at: dt.datetime, letters: Sequence[LetterSummary], count: int) -> Iterator[str]:
@@ -215,8 +216,8 @@ def _more(count: int) -> str:
     return f" (and {count - 1:,} more)" if count > 1 else ""
 
 
-def _moment(moment: dt.datetime | None) -> str:
-    return "an unknown time" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+def _format_gap_time(at: dt.datetime | None) -> str:
+    return "an unknown time" if at is None else format_time(at)
 
 
 def _number(count: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""What people see, and what machines read to watch a deployment.
+"""The output for people, and the metrics for machines that watch a deployment.
 
 It shows a Status and a process's own figures. It never connects to Kafka or Postgres itself, and changes nothing there.
 

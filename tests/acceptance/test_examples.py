@@ -226,5 +226,5 @@ async def test_a_view_that_is_not_there_leaves_no_file(filled: Filled) -> None:
     done = await run(filled, "export_parquet.py", "--view", "pots", "--out", str(out), code=1)
     assert 'relation "pots" does not exist' in done.errors
     done = await run(filled, "export_parquet.py", "--view", 'posts"; --', "--out", str(out), code=2)
-    assert "is no name" in done.errors
+    assert "is not a valid name" in done.errors
     assert list(filled.folder.glob("none*")) == []

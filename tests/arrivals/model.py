@@ -155,7 +155,7 @@ class Travel:
             return True
         if self.continuity.is_left_at_rest():
             return True
-        self.continuity.settle(NEVER)
+        self.continuity.accept_pending(NEVER)
         self._no_gap()
         return False
 

@@ -40,11 +40,23 @@ PATIENCE: Final = 30.0
 _SEQUENCE: Final = "streams/sources/firehose/sequence"
 #: The modules, and the files in tests/unit that tell of each; the quickest first.
 TESTS: Final[dict[str, tuple[str, ...]]] = {
-    f"{_SEQUENCE}/continuity.py": ("test_continuity_limits", "test_continuity", "test_intake", "test_arrivals"),
-    f"{_SEQUENCE}/stream_time.py": ("test_sequence_limits", "test_stream_time", "test_continuity"),
-    f"{_SEQUENCE}/resets.py": ("test_sequence_limits", "test_continuity", "test_intake", "test_arrivals"),
-    f"{_SEQUENCE}/arrival_times.py": ("test_sequence_limits", "test_continuity", "test_arrivals"),
-    f"{_SEQUENCE}/arrivals.py": ("test_sequence_limits", "test_continuity", "test_arrivals"),
+    f"{_SEQUENCE}/continuity.py": (
+        "test_continuity_limits",
+        "test_continuity",
+        "test_resets",
+        "test_intake",
+        "test_arrivals",
+    ),
+    f"{_SEQUENCE}/stream_time.py": ("test_sequence_limits", "test_stream_time", "test_continuity", "test_resets"),
+    f"{_SEQUENCE}/resets.py": (
+        "test_sequence_limits",
+        "test_continuity",
+        "test_resets",
+        "test_intake",
+        "test_arrivals",
+    ),
+    f"{_SEQUENCE}/arrival_times.py": ("test_sequence_limits", "test_continuity", "test_resets", "test_arrivals"),
+    f"{_SEQUENCE}/arrivals.py": ("test_sequence_limits", "test_continuity", "test_resets", "test_arrivals"),
     "streams/sources/firehose/plan.py": (
         "test_firehose_limits",
         "test_plan",
@@ -75,7 +87,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "streams/protocol/atjson.py": ("test_protocol_limits", "test_atjson", "test_events", "test_fuzz"),
     "streams/protocol/tolerant.py": ("test_cbor_limits", "test_tolerant", "test_fuzz"),
     "streams/protocol/cbor_size.py": ("test_cbor_limits", "test_events", "test_values"),
-    "streams/protocol/tid.py": ("test_protocol_limits", "test_syntax", "test_batch", "test_continuity"),
+    "streams/protocol/tid.py": ("test_protocol_limits", "test_syntax", "test_batch", "test_continuity", "test_resets"),
     "streams/protocol/syntax.py": ("test_protocol_limits", "test_syntax", "test_batch"),
     "streams/worker/throttle.py": ("test_worker_limits", "test_throttle", "test_memory"),
     "streams/resources/idleness.py": ("test_resources_limits", "test_idleness", "test_machine", "test_throttle"),

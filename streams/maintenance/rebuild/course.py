@@ -20,7 +20,7 @@ from streams.kafka.log_end import LogEnd
 from streams.kafka.topic import MAX_MESSAGE_BYTES, TopicInfo, check_partitions, find_topic, read_from, reader
 from streams.kafka.topic_guard import TopicGuard
 from streams.maintenance.rebuild.compare import BEFORE, UNEXPLAINED, Comparison, compare, is_before
-from streams.maintenance.rebuild.fill import Filler, Stopped
+from streams.maintenance.rebuild.fill import Filler, FillStopped
 from streams.maintenance.rebuild.schema import (
     PartitionStart,
     RebuildState,
@@ -97,7 +97,7 @@ async def rebuild(settings: Settings, wanted: RebuildRequest, tell: Tell, on_sto
             return
         course = _Rebuild(settings, wanted, names, info, (live, rebuilt), tell=tell)
         await course.run(on_stop)
-    except Stopped:
+    except FillStopped:
         tell("stopped; the same command goes on from here.")
     except KafkaError as error:
         raise broker_error(settings, error) from None
@@ -341,8 +341,8 @@ class _Rebuild:
                     further = differing(held, self._filler.positions)
                     if further:
                         self._tell(
-                            f"{names.rebuilt} is further than {names.live} in {len(further)} partitions: what is newer "
-                            "or new there is no fault."
+                            f"{names.rebuilt} is further than {names.live} in {len(further)} partitions: "
+                            "rows there that are newer, or new, are expected."
                         )
                     return await compare(connection, names, self._state.begins, self._info.partitions, self._keep)
             finally:

@@ -34,7 +34,7 @@ CLOSE_SECONDS: Final = 5.0
 LOOK: Final = 0.02
 
 
-class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+class FillStopped(Exception):  # noqa: N818 (nothing went wrong)
     """The rebuild was asked to stop. Its position is saved."""
 
 
@@ -125,11 +125,11 @@ class Filler:
         return not self._stopping and self._fault is None
 
     def check(self) -> None:
-        """Raise what went wrong, or Stopped."""
+        """Raise what went wrong, or FillStopped."""
         if self._fault is not None:
             raise self._fault
         if self._stopping:
-            raise Stopped
+            raise FillStopped
 
     async def start(self, begins: Mapping[int, PartitionStart]) -> None:
         """Go to the schema's positions, and where it has none to ``begins``. Raises MismatchError for a shorter log."""
@@ -175,7 +175,7 @@ class Filler:
     async def to(self, targets: Mapping[int, int], seconds: float | None = None) -> bool:
         """Write everything below the targets; whether that was done, and within ``seconds``.
 
-        Raises Stopped, HeldError, and what the sink raises.
+        Raises FillStopped, HeldError, and what the sink raises.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         todo = {p: target for p, target in targets.items() if self._read[p] < target}
@@ -198,7 +198,7 @@ class Filler:
                 self._consumer.pause(self._tps[partition])
                 del todo[partition]
             progress.show(progress.total - sum(target - self._read[p] for p, target in todo.items()))
-        if not await self._settle(deadline):
+        if not await self._wait_written(deadline):
             return False
         await self._bridge(targets)
         return True
@@ -227,7 +227,7 @@ class Filler:
         try:
             found = await self._consumer.getmany(*(self._tps[p] for p in todo), timeout_ms=500, max_records=CHUNK)
         except OffsetOutOfRangeError:
-            await self._settle(None)
+            await self._wait_written(None)
             starts = await self._consumer.beginning_offsets([self._tps[p] for p in todo])
             for tp, start in starts.items():
                 await self._go(tp, self._read[tp.partition], start)
@@ -247,8 +247,8 @@ class Filler:
     def _acked(self) -> None:
         self._on_the_way -= 1
 
-    async def _settle(self, deadline: float | None) -> bool:
-        """Wait until what was read is written; whether it was in time. Raises what went wrong."""
+    async def _wait_written(self, deadline: float | None) -> bool:
+        """Wait until what was read is written. Return False after the deadline. Raises what went wrong."""
         if not await self._drained(deadline):
             return False
         self.check()

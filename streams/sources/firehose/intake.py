@@ -202,7 +202,7 @@ class Intake:
             raise self._reset()
         if silent and continuity.is_left_at_rest():
             raise AskAgain
-        continuity.settle(clock.time_ns() // 1000, self._head_seq, patient=patient)
+        continuity.accept_pending(clock.time_ns() // 1000, self._head_seq, patient=patient)
         self._follow()
 
     def _time(self, body: dict[str, Any]) -> int:

@@ -21,7 +21,7 @@ from streams.messages import (
     Watermark,
 )
 from streams.sources.firehose.seek import Absence, Sighting
-from streams.text import iso
+from streams.text import format_iso
 
 DAY_US = 86_400_000_000
 #: A shortfall of the relay's window that is reported as a gap, in µs. Shorter ones are not: times are informal.
@@ -97,7 +97,7 @@ def decide(request: Request, last: Watermark | None, relay: str) -> Decision:
         raise MismatchError(
             f"The topic holds events of {last.relay}, and {relay} is another relay: its seqs mean something else.",
             "To go on, give --from-time with a time that is certainly covered (the last watermark is of "
-            f"{iso(last.time)}); to begin again, give --restart; to keep them apart, set another KAFKA_TOPIC.",
+            f"{format_iso(last.time)}); to begin again, give --restart; to keep them apart, set another KAFKA_TOPIC.",
         )
     return Decision("resume", None, last)
 

@@ -200,7 +200,7 @@ class FirehoseReader(Source):
             with contextlib.suppress(Stopped):
                 await self._read_on(publisher)
         finally:
-            self.continuity.settle_cut()
+            self.continuity.accept_cut()
             self._is_reading = False
 
     async def _read_on(self, publisher: Publisher) -> None:

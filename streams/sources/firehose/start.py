@@ -27,7 +27,7 @@ from streams.sources.firehose.seek import Absence, Sighting
 from streams.sources.firehose.sequence.arrival_times import Reference
 from streams.sources.firehose.sequence.arrivals import Memory
 from streams.sources.firehose.sequence.continuity import Continuity
-from streams.text import moment
+from streams.text import format_log_time
 
 #: Frames a second, over an hour or more, that no relay has sent: the network's peaks are some thousands.
 MOST_A_SECOND: Final = 50_000
@@ -138,7 +138,7 @@ async def plan_start(url: str, decision: Decision, *, after_run: int, quiet: flo
     else:
         first = oldest
         if oldest is not None and decision.target is not None:
-            log.info("searching the relay for the time asked for", time=moment(decision.target))
+            log.info("searching the relay for the time asked for", time=format_log_time(decision.target))
             first = await find_start(prober, oldest, head, decision.target)
         # A relay may still hold the sequence before the reset, whose seqs are higher: ask for everything.
         begin = 0 if first is None or decision.mode == "reset" else first.seq - 1

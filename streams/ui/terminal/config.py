@@ -41,10 +41,10 @@ def shown_settings(
     stack: Mapping[str, str] | None,
 ) -> list[Shown]:
     """Return all settings, in their order. ``stack``: the settings that the running embedded stack replaces."""
-    return [_shown(settings, name, environment, dotenv, stack or {}) for name in Settings.model_fields]
+    return [_shown_setting(settings, name, environment, dotenv, stack or {}) for name in Settings.model_fields]
 
 
-def _shown(
+def _shown_setting(
     settings: Settings,
     name: str,
     environment: Mapping[str, str],

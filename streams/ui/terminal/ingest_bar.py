@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from streams.runtime.rates import Rate
-from streams.text import moment, span
+from streams.text import format_log_time, format_span
 
 #: Seconds between log lines.
 LINE_EVERY: Final = 5.0
@@ -76,8 +76,8 @@ class IngestProgress:
             done = 1.0 if now.head <= begin else min(max((now.time - begin) / (now.head - begin), 0.0), 1.0)
         return {
             "seq": now.seq, "events": now.events, "frames": now.frames, "rate": int(self.rate), "dead": now.dead,
-            "covered_from": moment(now.begin), "covered_to": moment(now.time), "lag": span(lag), "left": span(left),
-            "done": done,
+            "covered_from": format_log_time(now.begin), "covered_to": format_log_time(now.time),
+            "lag": format_span(lag), "left": format_span(left), "done": done,
         }  # fmt: skip
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from streams.resources.others import others_in_words
 from streams.status.model import Process, Status, Stretch
 from streams.status.process import order_text
 from streams.status.troubles import process_name, replaced
-from streams.text import printable, span
+from streams.text import format_span, format_time, printable
 
 #: Columns where the output is not a terminal.
 PLAIN_WIDTH: Final = 120
@@ -38,7 +38,7 @@ def console_for(is_terminal: bool) -> Console:
 def page(status: Status) -> RenderableType:
     """Return the whole page, the troubles first."""
     return Group(
-        _line("topic ", status.topic, " → schema ", status.schema, " (group ", status.group, "), ", _time(status.at)),
+        _where(status),
         *_troubles(status),
         Text(),
         _journey(status),
@@ -73,7 +73,7 @@ def _journey(status: Status) -> Table:
         ("Kafka", f"{_rate(rates.kafka)} messages/s in; {status.lag:,} wait for Postgres"),
         ("Postgres", f"{_rate(rates.postgres)} events/s in; {status.received:,} received = {status.applied:,} applied "
                      f"+ {status.skipped:,} skipped + {status.dead:,} dead"),
-        ("left", "not known" if status.seconds_left is None else span(status.seconds_left)),
+        ("left", "not known" if status.seconds_left is None else format_span(status.seconds_left)),
         ("cursor", printable(status.cursor or "-", 40)),
         ("dead letters", f"{status.dead_letters:,}"),
         ("gaps", f"{status.gaps:,}"),
@@ -84,11 +84,17 @@ def _journey(status: Status) -> Table:
     return table
 
 
+def _where(status: Status) -> Text:
+    return _line(
+        "topic ", status.topic, " → schema ", status.schema, " (group ", status.group, "), ", format_time(status.at)
+    )
+
+
 def _coverage(status: Status) -> Iterable[Text]:
-    asked = "all that the relay keeps" if status.asked_from is None else f"from {_time(status.asked_from)}"
+    asked = "all that the relay keeps" if status.asked_from is None else f"from {format_time(status.asked_from)}"
     yield _line(
-        "asked ", asked, "; covered ", _time(status.covered_from), " to ", _time(status.covered_to),
-        "; the relay's head ", _time(status.head),
+        "asked ", asked, "; covered ", format_time(status.covered_from), " to ", format_time(status.covered_to),
+        "; the relay's head ", format_time(status.head),
     )  # fmt: skip
     if status.coverage:
         yield strip(status.coverage)
@@ -140,7 +146,7 @@ def _machines(status: Status) -> Iterable[RenderableType]:
 def _alive(process: Process, at: dt.datetime, *, is_replaced: bool) -> Text:
     if process.alive:
         return Text("up", style="green")
-    ago = span(max((at - process.seen_at).total_seconds(), 0.0))
+    ago = format_span(max((at - process.seen_at).total_seconds(), 0.0))
     if process.ended_at is not None:
         return Text(f"ended {ago} ago", style="dim")
     if is_replaced:
@@ -160,7 +166,7 @@ def _does(process: Process) -> str:
         return f"{worker.mode}: {printable(worker.why, 200)}; {worker.rate:,.1f} events/s; partitions {held}"
     if process.ingest is not None:
         ingest = process.ingest
-        left = f"; {span(ingest.left)} to the head" if ingest.left is not None else ""
+        left = f"; {format_span(ingest.left)} to the head" if ingest.left is not None else ""
         order = f"; {said}" if (said := order_text(ingest.repeated, ingest.late)) else ""
         now = f"{ingest.mode}: {printable(ingest.why, 200)}; {ingest.rate:,.1f} events/s"
         return f"{now}; seq {ingest.seq}{left}{order}"
@@ -172,7 +178,7 @@ def _partitions(status: Status) -> Table:
     for p in status.partitions:
         table.add_row(
             str(p.partition), str(p.next_offset), str(p.end), f"{p.lag:,}",
-            "-" if p.watermark_seq is None else str(p.watermark_seq), _time(p.watermark_time),
+            "-" if p.watermark_seq is None else str(p.watermark_seq), format_time(p.watermark_time),
             printable(p.worker or "-"),
         )  # fmt: skip
     return table
@@ -196,8 +202,8 @@ def _letters(status: Status) -> Iterable[RenderableType]:
     table = _table("dead letter", "at", "collection", "reason")
     for letter in status.last_letters[:_MOST]:
         table.add_row(
-            f"{letter.partition} {letter.offset}", _time(letter.at), Text(printable(letter.collection or "-", 60)),
-            Text(printable(letter.reason, 100)),
+            f"{letter.partition} {letter.offset}", format_time(letter.at),
+            Text(printable(letter.collection or "-", 60)), Text(printable(letter.reason, 100)),
         )  # fmt: skip
     yield table
 
@@ -212,7 +218,3 @@ def _table(*names: str, title: str | None = None, numbers: Iterable[int] = ()) -
 
 def _rate(rate: float | None) -> str:
     return "?" if rate is None else f"{rate:,.1f}"
-
-
-def _time(moment: dt.datetime | None) -> str:
-    return "-" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -9,7 +9,7 @@ import msgspec
 from streams.resources.others import others_in_words
 from streams.status.process import MachineUse, Mode
 from streams.text import UNKNOWN, number, printable_or_dash, share, size
-from streams.ui.web.drawing import HEIGHT, Block, ceiling, line, plain, span
+from streams.ui.web.drawing import HEIGHT, Block, ceiling, line, place_stretch, plain
 from streams.ui.web.figures import Figures
 from streams.ui.web.history import SLOTS, History
 
@@ -101,6 +101,6 @@ def _last(values: list[float | None], words: object) -> str:
 
 
 def _mode(mode: Mode, begin: int, end: int) -> Block:
-    x, width = span(begin, end, 0, SLOTS)
+    x, width = place_stretch(begin, end, 0, SLOTS)
     y = _TOPS[mode.speed] * HEIGHT
     return Block(mode.speed, x, width, plain(y), plain(HEIGHT - y), mode)

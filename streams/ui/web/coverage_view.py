@@ -9,7 +9,7 @@ import msgspec
 
 from streams.status.model import Status, Stretch
 from streams.text import clock, format_duration, printable_or_dash
-from streams.ui.web.drawing import HEIGHT, Block, plain, span
+from streams.ui.web.drawing import HEIGHT, Block, place_stretch, plain
 
 #: Most stretches that are drawn, and gaps that are listed.
 MOST_STRETCHES: Final = 200
@@ -77,7 +77,7 @@ def _gap_row(gap: Stretch, now: dt.datetime) -> GapRow:
 
 def _block(stretch: Stretch, begin: dt.datetime, end: dt.datetime, now: dt.datetime) -> Block:
     name, top = KINDS[stretch.kind]
-    x, width = span(*(t.timestamp() for t in (stretch.begin, stretch.end, begin, end)))
+    x, width = place_stretch(*(t.timestamp() for t in (stretch.begin, stretch.end, begin, end)))
     said = f"{name}: {clock(stretch.begin, now)} to {clock(stretch.end, now)}"
     y = top * HEIGHT
     return Block(_slug(stretch.kind), x, width, plain(y), plain(HEIGHT - y), said)

@@ -72,7 +72,7 @@ def ceiling(values: Sequence[float | None]) -> float:
     return next(step * factor for factor in (1, 2, 5, 10) if step * factor >= most)
 
 
-def span(begin: float, end: float, whole_begin: float, whole_end: float) -> tuple[str, str]:
+def place_stretch(begin: float, end: float, whole_begin: float, whole_end: float) -> tuple[str, str]:
     """Return where a stretch of a strip begins and how wide it is."""
     whole = max(whole_end - whole_begin, 1e-9)
     left = (min(max(begin, whole_begin), whole_end) - whole_begin) / whole * WIDTH

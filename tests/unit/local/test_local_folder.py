@@ -15,7 +15,7 @@ from streams.local.stack import Stack, check_folder
     ("name", "words"),
     [
         ("com,ma", "a comma"), (",", "a comma"), ("a/b,c/d", "a comma"), ("new\nline", "a line's end"),
-        ("carriage\rreturn", "a carriage return"), (os.fsdecode(b"lat\xe9"), "bytes that are no UTF-8"),
+        ("carriage\rreturn", "a carriage return"), (os.fsdecode(b"lat\xe9"), "bytes that are not UTF-8"),
         ("/".join(["l" * 200] * 5), "900 are the most"), ("/".join(["ü" * 100] * 5), "900 are the most"),
     ],
 )  # fmt: skip

@@ -74,9 +74,9 @@ GOOD = encode({"$type": "app.bsky.feed.post", "text": "good"})
         (op(b"not there"), "missing"),
         (op(b"\xff\xff"), "cannot be decoded"),
         (op(b"\xa1\x61a\x62\xff\xfe"), "cannot be decoded"),  # a string that is not UTF-8
-        (op(GOOD, path="no-slash"), "no collection/rkey"),
-        (op(GOOD, path="app.bsky.feed.post/"), "no collection/rkey"),
-        (op(GOOD, path="app.bsky.feed.post/a/b"), "no collection/rkey"),
+        (op(GOOD, path="no-slash"), "not a valid collection/rkey"),
+        (op(GOOD, path="app.bsky.feed.post/"), "not a valid collection/rkey"),
+        (op(GOOD, path="app.bsky.feed.post/a/b"), "not a valid collection/rkey"),
         (op(GOOD, action="explode"), "unknown action"),
         ({"action": "create", "path": "app.bsky.feed.post/a", "cid": None}, ""),
         ({"action": "create"}, "no path"),

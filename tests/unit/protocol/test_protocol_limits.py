@@ -87,8 +87,8 @@ def test_small_frames_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"op": 2, "t": "#x"}, {}, "unknown op 2"),
         ({"op": 0, "t": "#x"}, {}, "unknown op 0"),
         ({"t": "#x"}, {}, "unknown op None"),
-        ([1], {}, "no map"),
-        ({"op": 1, "t": "#x"}, [1], "no map"),
+        ([1], {}, "not a map"),
+        ({"op": 1, "t": "#x"}, [1], "not a map"),
     ],
 )
 def test_what_a_header_must_say(header: Any, body: Any, says: str) -> None:

@@ -20,7 +20,7 @@ _ENOUGH_STEPS: Final = 3
 
 
 def arrival_time(arrival: Arrival) -> int | None:
-    """The time of an arrival in µs: what it claims, or its rev where that is earlier.
+    """Return the time of an arrival in µs: what it claims, or its rev where that is earlier.
 
     Some servers write the time of sending: then only the rev tells an old event from a new one.
     """
@@ -32,7 +32,7 @@ def arrival_time(arrival: Arrival) -> int | None:
 
 
 def median_time(arrivals: Sequence[Arrival]) -> int | None:
-    """The median time of some arrivals in µs; None where none has a time."""
+    """Return the median time of some arrivals in µs; None where none has a time."""
     times = _times(arrivals)
     return _median(times) if times else None
 
@@ -58,7 +58,7 @@ def _times(arrivals: Sequence[Arrival]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What later arrivals are compared with: a median time, and how far the clocks differ. Both in µs.
+    """The times to compare later arrivals with: a median time, and how far the clocks differ. Both in µs.
 
     ``time`` is None where it is not known.
     """

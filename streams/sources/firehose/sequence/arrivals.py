@@ -13,7 +13,7 @@ REMEMBERED: Final = 32_768
 
 
 class Verdict(enum.Enum):
-    """What a frame is. All but SEEN are to be published."""
+    """The judgement of a frame. All but SEEN are to be published."""
 
     NEW = "new"
     #: Not seen before, at or below the position: others overtook it, or the sequence was reset.
@@ -47,7 +47,7 @@ class Missing:
 
 @dataclass(slots=True)
 class Memory:
-    """What outlives a run: the events taken lately, and when the last reset was (``reset_time``, µs).
+    """The memory that outlives a run: the events taken lately, and when the last reset was (``reset_time``, µs).
 
     ``refused``: a cursor that the relay said was beyond its head (FutureCursor), and our time then in µs. A frame that
     was made before, and whose seq is not lower, is of a sequence that had ended.
@@ -65,7 +65,7 @@ class Memory:
 
     @property
     def highest(self) -> int:
-        """The highest seq that was noted."""
+        """Return the highest seq that was noted."""
         return max(self.highest_young, self.highest_old)
 
     def note(self, seq: int) -> None:
@@ -73,7 +73,7 @@ class Memory:
         self.highest_young = max(self.highest_young, seq)
 
     def __contains__(self, key: int) -> bool:
-        """Whether the event with this hash was taken lately."""
+        """Return True if the event with this hash was taken lately."""
         return key in self.young or key in self.old
 
     def turn(self) -> None:

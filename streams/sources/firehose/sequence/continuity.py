@@ -6,7 +6,7 @@ frame carries a seq that is far off. So no single frame moves the position or pr
 - A frame is passed over only if this very event (its seq, its repo, its rev) was taken lately. A repeat does no harm,
   because the highest rev of a key wins; a frame that is dropped is lost for ever.
 - The position is the lowest seq of a block of ``BLOCK`` arrivals. Where more seqs than usual were left out below that,
-  they may come yet: it waits for ``HELD`` arrivals. At a pause and at the end the rest is settled, without a lone seq
+  they may come yet: it waits for ``HELD`` arrivals. At a pause and at the end the rest is accepted, without a lone seq
   that is far ahead; at the end of a connection only what follows on, and nothing that the last block may overtake.
 - After a reconnect the event at the position must come again. Where it does not, what lies between is missing.
 - The sequence was reset where ``WITNESSES`` arrivals in a row lie below the position, were not seen before, and are
@@ -38,7 +38,7 @@ _USUAL_BLOCKS: Final = 16
 _REPLACED: Final = 3 * BLOCK
 #: Late arrivals from one judgement to the next: each looks at the times of all witnesses.
 _JUDGED_EVERY: Final = 8
-#: Arrivals beyond a jump of the seqs that make it believed when the rest is settled.
+#: Arrivals beyond a jump of the seqs that make it believed when the rest is accepted.
 _SEVERAL: Final = 3
 #: A jump that is not believed then, in seqs and in usual steps between two of them.
 _JUMP: Final = 16
@@ -94,7 +94,7 @@ class Continuity:
         self, position: int, *, known: bool, event: str | None = None, time: int | None = None,
         reference: Reference | None = None, memory: Memory | None = None, clock: Callable[[], int] = lambda: _NO_SEQ,
     ) -> None:  # fmt: skip
-        """``known``: the frame at ``position`` was taken; else it is only the place to begin behind.
+        """Begin at a position. ``known``: the frame at it was taken; else it is only the place to begin behind.
 
         ``event``: that frame's event (None: not known, its seq must do). ``time``: up to when the stream was read, in
         µs. ``reference``: the times of the last frames. ``memory``: of the run before, if all that it took is in Kafka.
@@ -143,27 +143,27 @@ class Continuity:
     # -- what is known
     @property
     def time(self) -> int | None:
-        """Up to when the stream was read, in µs, as far as that is believed: see ``StreamTime``."""
+        """Return up to when the stream was read, in µs, as far as that is believed: see ``StreamTime``."""
         return self._stream.time
 
     @property
     def reference(self) -> Reference:
-        """The times of the last frames: those of a sequence that began anew are newer."""
+        """Return the times of the last frames: those of a sequence that began anew are newer."""
         return self._witnesses.reference(self._block)
 
     @property
     def time_before(self) -> int | None:
-        """What ``time`` was before the last frame: no claim of its own is in it. None where there was none."""
+        """Return ``time`` as it was before the last frame, so without that frame's claim. None where there was none."""
         return self._stream.before
 
     @property
     def guess(self) -> int | None:
-        """What to take for ``time`` while there is none: see ``StreamTime.guess``."""
+        """Return a guess for ``time`` while there is none: see ``StreamTime.guess``."""
         return self._stream.guess
 
     @property
     def highest(self) -> int:
-        """The highest seq among the last arrivals: a lone one that is far ahead, too."""
+        """Return the highest seq among the last arrivals: a lone one that is far ahead, too."""
         last = (*self._witnesses.blocks, self._block)
         return max(self.position, *(arrival[0] for block in last for arrival in block), 0)
 
@@ -174,13 +174,13 @@ class Continuity:
 
     @property
     def event(self) -> str | None:
-        """The event at the position, as a watermark holds it; None where it is not known."""
+        """Return the event at the position, as a watermark holds it; None where it is not known."""
         return self._event
 
     # -- a connection
     def reconnected(self) -> int:
         """Begin a connection. Return the cursor to ask for: a known frame must come again, as a proof."""
-        self.settle_cut()
+        self.accept_cut()
         self._witnesses.reconnected(self._block)
         taken = {arrival[0] for arrival in (*self._rest, *self._block)}
         if self.proven:
@@ -355,22 +355,22 @@ class Continuity:
             last -= 1
         return first, last
 
-    def settle(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
-        """Settle at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
+    def accept_pending(self, now: int, head: int | None = None, *, patient: bool = True) -> None:
+        """Accept the last arrivals at a pause, or at the end: nothing came that says otherwise. ``now`` in µs.
 
         The rest of a block is taken, but for a lone seq far ahead; and the last times, as far as they lie before now.
         ``head``: a seq that the relay named before; where it has come, it is not alone. Not ``patient``: the event that
         proves that nothing is missing may come yet.
         """
-        self._stream.settle(now)
+        self._stream.accept_pending(now)
         if self.known and not self.proven and not patient:
             return
-        unsettled = (*self._rest, *self._block)
-        named = head if head is not None and any(arrival[0] == head for arrival in unsettled) else 0
-        self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()), named=named)
+        pending = (*self._rest, *self._block)
+        named = head if head is not None and any(arrival[0] == head for arrival in pending) else 0
+        self._accept(max(_JUMP, _JUMP_STEPS * self._usual_step()), named=named)
 
-    def settle_cut(self) -> None:
-        """Settle at the end of a connection, which may have come in the middle of frames that are out of order.
+    def accept_cut(self) -> None:
+        """Accept the last arrivals at the end of a connection. It may have ended amid frames that are out of order.
 
         Only what follows on is taken, and nothing that an arrival overtook by less than a block: what was left out may
         come with the next connection. Where some bring the same again, in order, nothing was left out; and where many
@@ -383,20 +383,20 @@ class Continuity:
         self._fruitless = self._fruitless + 1 if self.position == self._was_at and not is_new else 0
         is_told_again = self._fruitless >= _TOLD_AGAIN and self.proven and self._is_in_order()
         if is_told_again or self._fruitless >= _FRUITLESS:
-            self._settle(max(_JUMP, _JUMP_STEPS * self._usual_step()))
+            self._accept(max(_JUMP, _JUMP_STEPS * self._usual_step()))
             if self._fruitless >= _FRUITLESS and self.position == self._was_at:
-                self._settle(_NO_SEQ)
+                self._accept(_NO_SEQ)
         elif self.known and self.proven:  # else it may have begun with what overtook all others
             last = self._witnesses.last(self._block)[-BLOCK:]
             if len(last) == BLOCK:
-                self._settle(1, several=_NO_SEQ, most=min(last, key=_seq_of)[0])
+                self._accept(1, several=_NO_SEQ, most=min(last, key=_seq_of)[0])
         self._was_at, self._is_new = self.position, False
 
     def _is_in_order(self) -> bool:
         """Return whether what came with this connection, above the position, came in order."""
         return all(low[0] <= high[0] for low, high in pairwise((*self._rest, *self._block)))
 
-    def _settle(self, jump: int, *, several: int = _SEVERAL, named: int = 0, most: int = _NO_SEQ) -> None:
+    def _accept(self, jump: int, *, several: int = _SEVERAL, named: int = 0, most: int = _NO_SEQ) -> None:
         """Move to the highest of the last seqs, up to ``most``, that no jump keeps apart from the position.
 
         A jump with ``several`` arrivals behind it is none, and none up to ``named``.
@@ -446,7 +446,7 @@ class Continuity:
 
     @property
     def is_old(self) -> bool:
-        """Whether what was read last is a sequence whose end was acted upon, sent again."""
+        """Return True if what was read last is an old sequence, sent again, whose end was acted upon."""
         return self._witnesses.is_known(self.reference, self.position)
 
     def _is_reset(self, *, quarters: int = 2) -> bool:
@@ -479,7 +479,7 @@ class Continuity:
         self._end_late()
 
     def begin_anew(self, *, refused: bool = False) -> tuple[Memory, int | None]:
-        """The sequence was reset. Return the memory for the new run, and the usual time of its first frames (µs).
+        """Act on a reset. Return the memory for the new run, and the usual time of its first frames (µs).
 
         ``refused``: the relay said that our cursor was beyond its head.
         """

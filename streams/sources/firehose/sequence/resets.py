@@ -1,4 +1,4 @@
-"""What proves that a relay's sequence began anew: events below the position, newer than all that was read. Pure."""
+"""The proof that a relay's sequence began anew: events below the position, newer than all that was read. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _seq_of = itemgetter(0)
 
 
 class Ruling(enum.Enum):
-    """What witnesses prove."""
+    """The conclusion from witnesses."""
 
     NOTHING = "nothing"
     RESET = "reset"
@@ -44,7 +44,7 @@ class ResetWitnesses:
     __slots__ = ("_before", "_clock", "_late", "_memory", "_read", "_recent", "blocks", "connected")
 
     def __init__(self, before: Reference, memory: Memory, clock: Callable[[], int]) -> None:
-        """``before``: the times of what the run before has read. ``clock``: our own, in µs; what was read is older."""
+        """Begin a run. ``before``: the times of the run before. ``clock``: our time in µs; what was read is older."""
         self._before = self.connected = before
         self.blocks: deque[list[Arrival]] = deque(maxlen=_KEPT_BLOCKS)
         self._late: deque[Arrival] = deque(maxlen=_KEPT_LATE)
@@ -65,7 +65,7 @@ class ResetWitnesses:
         self._late.append(arrival)
 
     def clear(self) -> None:
-        """What was late was out of order: what is late from now on is judged by itself."""
+        """Forget the late arrivals: they were out of order. Later ones are judged by themselves."""
         self._late.clear()
 
     def reconnected(self, block: Sequence[Arrival]) -> None:
@@ -126,7 +126,7 @@ class ResetWitnesses:
         return reference.time < self._memory.reset_time or (position >= refused and reference.time < refused_time)
 
     def take_as_late(self, witnesses: Sequence[Arrival]) -> None:
-        """These arrivals prove a reset, although they came above the position."""
+        """Take arrivals as late ones: they prove a reset, although they came above the position."""
         self._late.extend(witnesses)
 
     def act(self, last: Reference, refused: int | None) -> int | None:

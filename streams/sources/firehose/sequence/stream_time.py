@@ -24,7 +24,7 @@ FIRST: Final = 8
 
 
 class StreamTime:
-    """``time``: the newest that is believed, in µs; None before the first."""
+    """The time of a stream. ``time``: the newest that is believed, in µs; None before the first."""
 
     __slots__ = ("_claims", "_doubts", "_far", "_seq", "before", "time")
 
@@ -43,11 +43,11 @@ class StreamTime:
 
     @property
     def guess(self) -> int | None:
-        """Before there is a ``time``: the middle one of what was claimed so far, in µs; None where nothing was."""
+        """Return the median of what was claimed before there is a ``time``, in µs; None where nothing was."""
         return statistics.median_low(self._claims) if self._claims else None
 
     def see(self, claimed: int, seq: int = 0) -> None:
-        """A new frame claims this time."""
+        """Take the time that a new frame claims."""
         self.before = time = self.time
         if time is not None and claimed <= time + JUMP:
             if claimed > time:
@@ -80,16 +80,16 @@ class StreamTime:
         self._claims = [claimed for claimed in self._claims if claimed > time + JUMP]
 
     def _doubt(self, claimed: int) -> None:
-        """Accounts of a PDS whose clock is wrong may send many in a row: all others then say otherwise."""
+        """Note a claim far behind. Believe such claims after many in a row: then one wrong clock had set ``time``."""
         self._doubts.append(claimed)
         if len(self._doubts) >= DOUBTERS:
             self.time = max(self._doubts)
             self._doubts.clear()
 
-    def settle(self, now: int) -> bool:
-        """Nothing came that says otherwise: what was claimed last is believed, as far as it lies before ``now`` (µs).
+    def accept_pending(self, now: int) -> bool:
+        """Believe the last claims that lie before ``now`` (µs). Return True if that changed ``time``.
 
-        Whether that changed anything. A quiet relay has not so many witnesses.
+        For a pause, in which nothing came that says otherwise: a quiet relay has not so many witnesses.
         """
         plausible = [claimed for claimed in self._claims if claimed <= now + JUMP]
         if not plausible:

@@ -13,7 +13,7 @@ import pytest
 from streams import text as words
 from streams.status.model import Counted, Paused, Rates, Status
 from streams.status.process import Mode
-from streams.ui.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, span
+from streams.ui.web.drawing import HEIGHT, WIDTH, bar, ceiling, line, place_stretch
 from streams.ui.web.figures import Figures
 from streams.ui.web.history import SLOTS, History
 from streams.ui.web.page import FILES, get, read_file, render
@@ -330,9 +330,9 @@ def test_a_line_is_interrupted_where_nothing_is_known() -> None:
 
 def test_a_short_stretch_can_be_seen_and_stays_inside() -> None:
     week = 7 * 86_400.0
-    assert span(0, 1, 0, week) == ("0", "2")
-    assert span(week - 1, week, 0, week) == (f"{WIDTH - 2}", "2")
-    assert span(-50, week * 2, 0, week) == ("0", f"{WIDTH}")
+    assert place_stretch(0, 1, 0, week) == ("0", "2")
+    assert place_stretch(week - 1, week, 0, week) == (f"{WIDTH - 2}", "2")
+    assert place_stretch(-50, week * 2, 0, week) == ("0", f"{WIDTH}")
 
 
 def test_bars_and_ceilings() -> None:

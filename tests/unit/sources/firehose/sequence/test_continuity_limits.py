@@ -92,7 +92,7 @@ def test_three_of_four_behind_a_replaced_event_must_be_newer(old: int, is_reset:
 def test_a_lone_seq_that_the_relay_named_is_not_alone(head: int | None, position: int) -> None:
     tracker = read_to(LAST)
     tracker.see(*frame(LAST + 5000))
-    tracker.settle(NEVER, head)
+    tracker.accept_pending(NEVER, head)
     assert tracker.position == position
 
 
@@ -101,7 +101,7 @@ def test_a_jump_is_believed_with_three_arrivals_or_where_it_is_small(jump: int, 
     tracker = read_to(LAST)
     last = LAST + jump + behind
     fed(tracker, [frame(seq) for seq in range(LAST + jump, last + 1)])
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.position == (last if taken else LAST)
 
 
@@ -110,11 +110,11 @@ def test_a_jump_is_measured_by_the_usual_step(jump: int, taken: bool) -> None:
     tracker = Continuity(0, known=False)
     tracker.reconnected()
     fed(tracker, [frame(5 * n) for n in range(1, 2 * BLOCK + 1)])
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     last = 5 * 2 * BLOCK
     assert tracker.position == last
     tracker.see(*frame(last + jump))
-    tracker.settle(NEVER)
+    tracker.accept_pending(NEVER)
     assert tracker.position == (last + jump if taken else last)
 
 
@@ -123,7 +123,7 @@ def test_what_is_missing_was_read_up_to_the_time_of_the_stream() -> None:
         tracker = Continuity(10, known=True, event="x", time=time, reference=Reference(BEGIN + 7))
         tracker.reconnected()
         fed(tracker, frames)
-        tracker.settle(BEGIN + 5)
+        tracker.accept_pending(BEGIN + 5)
         return tracker.missing
 
     timeless: list[Frame] = [(20, "did:plc:a", "rev", None)]

@@ -224,9 +224,9 @@ def test_what_is_believed_of_a_quiet_relay_is_not_of_tomorrow(early: int, settle
     claimed = BEGIN + 2 * JUMP
     stream.see(claimed)
     stream.see(claimed + 10 * JUMP)
-    assert stream.settle(claimed - JUMP - early) is settled
+    assert stream.accept_pending(claimed - JUMP - early) is settled
     assert stream.time == (claimed if settled else BEGIN)
-    assert not stream.settle(claimed - JUMP - 1)
+    assert not stream.accept_pending(claimed - JUMP - 1)
 
 
 # -- witnesses of a reset

@@ -27,7 +27,7 @@ def test_a_day_with_wrong_clocks_is_told_by_the_others() -> None:
             assert stream.time is not None
             worst = max(worst, abs(stream.time - now))
     assert worst < 10 * SECOND
-    assert not stream.settle(BEGIN + 10**6 * SECOND) or stream.time is not None
+    assert not stream.accept_pending(BEGIN + 10**6 * SECOND) or stream.time is not None
 
 
 @given(st.lists(st.integers(0, 30 * DAY), min_size=1, max_size=50))
@@ -36,7 +36,7 @@ def test_a_quiet_relay_is_believed_to_the_last_frame(steps: list[int]) -> None:
     for step in steps:
         time += step
         stream.see(time)
-    stream.settle(time)
+    stream.accept_pending(time)
     assert stream.time == time
 
 
@@ -48,17 +48,17 @@ def test_it_goes_back_only_for_many_and_claims_no_more_than_was_claimed(times: l
         stream.see(time)
         assert before is not None and stream.time is not None
         assert before <= stream.time <= max(BEGIN, *times)
-    stream.settle(now)
+    stream.accept_pending(now)
     assert stream.time is not None and stream.time <= max(BEGIN, *times)
 
 
 def test_tomorrow_is_not_believed_because_nobody_says_otherwise() -> None:
     stream = StreamTime(BEGIN)
     stream.see(BEGIN + DAY)
-    assert not stream.settle(BEGIN + JUMP)
+    assert not stream.accept_pending(BEGIN + JUMP)
     assert stream.time == BEGIN
     stream.see(BEGIN + SECOND)
-    assert not stream.settle(BEGIN + 2 * DAY), "what came after it says otherwise"
+    assert not stream.accept_pending(BEGIN + 2 * DAY), "what came after it says otherwise"
     assert stream.time == BEGIN + SECOND
 
 
