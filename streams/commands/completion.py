@@ -1,19 +1,17 @@
-"""``faust -A streams.agents completion``: a script that has the shell complete our commands and their options.
+"""``faust -A streams.agents completion``: click's script, by which the shell completes our commands and their options.
 
-Faust's command of that name needs another package and knows nothing of ``-A``; this one takes its place. The script
-asks click, which knows every command; that needs no broker and no database.
+Faust's command of that name needs another package and knows nothing of ``-A``; this one takes its place.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import click
 from click.shell_completion import get_completion_class
 
-#: click's own variable, made from the name of the program.
-_VARIABLE: Final = "_FAUST_COMPLETE"
+#: The end of the line with which each script of click's asks the program for the words.
+_CALLS: Final = {"bash": "$1)", "zsh": " faust)", "fish": " faust)"}
 
 _EPILOG = """\b
 Examples:
@@ -23,19 +21,14 @@ Examples:
 
 
 @click.command("completion", epilog=_EPILOG)
-@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.argument("shell", type=click.Choice(tuple(_CALLS)))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
     """Print the script for this SHELL. It completes `faust -A streams.agents COMMAND --option`."""
-    click.echo(script(context.find_root().command, shell))
-
-
-def script(root: click.Command, shell: str) -> str:
-    """Click's script, with the app told to the program that is asked: else Faust would not know our commands."""
     kind = get_completion_class(shell)
     assert kind is not None
-    made = kind(root, {}, "faust", _VARIABLE)
-    text = made.source_template % made.source_vars()
-    asking = re.compile(r"(_complete |commandline -t\) )(\$1|faust)")
-    assert len(asking.findall(text)) == 1, "click's script is not as we know it"
-    return asking.sub(r"\1\2 -A streams.agents 2>/dev/null", text)
+    made = kind(context.find_root().command, {}, "faust", "_FAUST_COMPLETE")
+    before, call, after = (made.source_template % made.source_vars()).partition(_CALLS[shell])
+    assert call, "click's script is not as we know it"
+    # Faust knows our commands only if it is told the app on its own command line.
+    click.echo(f"{before}{call[:-1]} -A streams.agents 2>/dev/null){after}")

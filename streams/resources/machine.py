@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 #: The weight of a second's disk bytes a second later: about ten seconds count, as in the kernel's pressure.
 _FADE: Final = 0.9
 
-#: Upper bound of the CPU that our servers in other containers, unseen from here, use per CPU second of ours (README).
+#: Upper bound of the CPU that our servers in other containers, unseen from here, use per CPU second of ours.
 UNSEEN: Final = 1.5
 #: Seconds between two looks at the memory and at the machine.
 SAMPLE_SECONDS: Final = 1.0

@@ -115,6 +115,7 @@ class Replayer:
             for letter in able:
                 if letter.kind is LetterKind.FRAME:
                     done.add(await self._frame(chunk, letter))
+            await chunk.keep_age(able)
             await chunk.count(done)
         return (letters[-1].offset if letters else None), done
 
@@ -123,7 +124,6 @@ class Replayer:
         messages = [LetterMessage(letter.offset, (letter.did or "").encode(), letter.payload) for letter in letters]
         batch = self._builder.build(messages, time.time_ns() // 1000)
         applied, dead = await chunk.apply(batch, {letter.offset: letter.encoded for letter in letters})
-        await chunk.keep_age(letters)
         return Replayed(applied, len(letters) - applied - dead, dead)
 
     async def _frame(self, chunk: _Chunk, letter: Letter) -> Replayed:
@@ -150,10 +150,7 @@ class _Chunk:
         self._topic = topic
         self._group = group
         self._partition = -1
-        self._base = -1
-        self._applied = 0
-        self._dead = 0
-        self._taken = 0
+        self._position: asyncpg.Record
 
     async def lock(self, partition: int) -> None:
         """Hold all the group's positions: nobody writes rows of any account, wherever its events are.
@@ -161,13 +158,13 @@ class _Chunk:
         A frame's account has another partition than its letter, and its deletion must not race us.
         """
         rows = await self._connection.fetch(query("lock_positions"), self._topic, self._group)
-        positions = {row["partition"]: row["next_offset"] for row in rows}
+        positions = {row["partition"]: row for row in rows}
         if partition not in positions:
             raise SettingsError(
                 f"The group {self._group} has read nothing of {self._topic}/{partition}",
                 "set SINK_GROUP to the group that fills this schema.",
             )
-        self._partition, self._base = partition, positions[partition]
+        self._partition, self._position = partition, positions[partition]
 
     async def letters(self, which: LetterFilter, after: int, limit: int) -> list[Letter]:
         rows = await self._connection.fetch(query("lock_letters"), *astuple(which), after, limit)
@@ -176,19 +173,14 @@ class _Chunk:
     async def take_out(self, letters: Sequence[Letter]) -> None:
         offsets = [letter.offset for letter in letters]
         await self._connection.execute(query("delete_letters"), self._topic, self._partition, offsets)
-        self._taken = len(letters)
 
     async def apply(self, batch: Batch, payloads: dict[int, str]) -> tuple[int, int]:
         """Apply a batch row by row, the position unchanged: versions applied, and letters written again."""
-        columns = batch.columns()
-        arguments = BatchArguments(
-            self._topic, self._partition, self._group, self._base, self._base, columns, batch.extras()
-        )
+        columns, base = batch.columns(), self._position["next_offset"]
+        arguments = BatchArguments(self._topic, self._partition, self._group, base, base, columns, batch.extras())
         of_records = [payloads[offset] for offset in columns.offsets] or None
         row = await apply_batch(self._connection, arguments, payloads=of_records, timeout=self._timeout)
         assert row is not None, "the position is locked"
-        self._applied += row["batch_applied"]
-        self._dead += row["batch_dead"]
         return row["batch_applied"], row["batch_dead"]
 
     async def keep_age(self, letters: Sequence[Letter]) -> None:
@@ -207,13 +199,17 @@ class _Chunk:
         return bool(
             await self._connection.fetchval(
                 query("put_back_letter"), self._topic, self._partition, letter.offset, letter.seq, reason,
-                letter.payload, letter.created_at, letter.kind,
+                letter.payload, letter.kind,
             )
         )  # fmt: skip
 
     async def count(self, done: Replayed) -> None:
-        """Move the replayed letters from `dead` to what they became, less what ``apply_batch`` has already counted."""
+        """Move the replayed letters from `dead` to what they became. What ``apply_batch`` has counted is overwritten.
+
+        A letter that another group of this schema had counted was skipped by this one: dead does not fall below zero.
+        """
+        applied = self._position["applied"] + done.applied
+        dead = max(self._position["dead"] - done.applied - done.skipped, 0)
         await self._connection.execute(
-            query("count_replayed"), self._topic, self._partition, self._group,
-            done.applied - self._applied, done.dead - self._dead - self._taken,
-        )  # fmt: skip
+            query("count_replayed"), self._topic, self._partition, self._group, applied, dead
+        )

@@ -82,6 +82,7 @@ async def rebuild(settings: Settings, wanted: RebuildRequest, tell: Tell, on_sto
 
     Raises StreamsError: MismatchError where the comparison finds rows missing, or the swap is refused.
     """
+    step_back(settings)
     names = _names(settings, wanted)
     info = await find_topic(settings)
     if info is None:
@@ -139,7 +140,6 @@ class _Rebuild:
 
     async def run(self, on_stop: OnStop | None) -> None:
         """Rebuild from the schema's first row, or from where it stands, to the end."""
-        step_back(self._settings)
         share = max(64 * 1024, self._settings.memory_bytes // MEMORY_SHARE // self._info.partitions)
         sizes = {"partition_bytes": min(share, 1 << 20), "fetch_bytes": 2 * MAX_MESSAGE_BYTES}
         async with reader(self._settings, self._info.partitions, **sizes) as (consumer, tps):

@@ -32,7 +32,7 @@ INSERT INTO public.firehose_cursor (service, cursor, updated_at) VALUES ($1, $2,
 
 -- name: lock_positions
 -- In the order of the partitions; a worker holds one at a time.
-SELECT partition, next_offset FROM sink_offsets
+SELECT partition, next_offset, applied, dead FROM sink_offsets
 WHERE topic = $1 AND consumer_group = $2 ORDER BY partition FOR UPDATE;
 
 -- name: move_back

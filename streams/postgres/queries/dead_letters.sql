@@ -53,11 +53,9 @@ FROM unnest($3::bigint[], $4::timestamptz[]) AS old ("offset", created_at)
 WHERE l.topic = $1 AND l.partition = $2 AND l."offset" = old."offset";
 
 -- name: put_back_letter
-INSERT INTO dead_letters (topic, partition, "offset", seq, reason, payload, created_at, kind)
-VALUES ($1, $2, $3, $4, left($5, 500), $6, $7, $8) ON CONFLICT DO NOTHING RETURNING true;
+INSERT INTO dead_letters (topic, partition, "offset", seq, reason, payload, kind)
+VALUES ($1, $2, $3, $4, left($5, 500), $6, $7) ON CONFLICT DO NOTHING RETURNING true;
 
 -- name: count_replayed
--- A letter that another group of this schema had counted was skipped by this one: dead does not fall below zero.
-UPDATE sink_offsets
-SET applied = applied + $4, dead = greatest(dead + $5, 0), skipped = received - (applied + $4) - greatest(dead + $5, 0)
+UPDATE sink_offsets SET applied = $4, dead = $5, skipped = received - $4 - $5
 WHERE topic = $1 AND partition = $2 AND consumer_group = $3;

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
-from urllib.parse import unquote
 
 import msgspec
 from pydantic import SecretStr
 
-from streams.environment.database_url import AddressError, parse
+from streams.environment.database_url import parse
+from streams.environment.relay_address import relay_address
 from streams.settings import PROFILES, Settings
 
 SettingSource = Literal["environment", ".env", "profile", "default", "embedded stack"]
 
 _HIDDEN: Final = "***"
-#: A parameter of a URL's query whose name has one of these is secret. A file's name is not secret: its contents are.
-_SECRET: Final = ("password", "token", "secret")
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_HOST: Final = r"(?:\[[^\]]*\]|[^:\[\],]*)(?::\d*)?"
-#: A host, or several, with their ports.
-_HOSTS: Final = re.compile(rf"{_HOST}(?:,{_HOST})*")
+#: A parameter of a URL's query that is secret by its name, or may be. A file's name is not secret: its contents are.
+_SECRET: Final = re.compile(r"^([^=]*(?:password|token|secret|%)[^=]*=).*", re.IGNORECASE)
+#: The settings that are addresses, and how the addresses of each scheme are checked.
+_ADDRESSES: Final = ("database_url", "relay_url")
+_CHECKS: Final = {"postgresql": parse, "postgres": parse, "ws": relay_address, "wss": relay_address}
 #: The settings whose value the embedded stack provides.
 _EMBEDDED: Final = ("kafka_bootstrap_servers", "database_url")
 
@@ -51,13 +50,13 @@ def _shown_setting(
     dotenv: Mapping[str, str | None],
     stack: Mapping[str, str],
 ) -> Shown:
-    value = as_shown(getattr(settings, name))
+    value = as_shown(settings, name)
     if _has(environment, name):
         source: SettingSource = "environment"
     elif _has(dotenv, name):
         source = ".env"
     elif name in _EMBEDDED and stack.get(name):
-        value, source = redacted(stack[name]) if "://" in stack[name] else stack[name], "embedded stack"
+        value, source = redacted(stack[name]) if name in _ADDRESSES else stack[name], "embedded stack"
     elif settings.backfill_profile is not None and name in PROFILES[settings.backfill_profile]:
         source = "profile"
     else:
@@ -70,48 +69,33 @@ def _has(names: Mapping[str, str | None], name: str) -> bool:
     return any(key.lower() == name and value for key, value in names.items())
 
 
-def as_shown(value: object) -> str | None:
-    """Return a value as it may be shown."""
+def as_shown(settings: Settings, name: str) -> str | None:
+    """Return the value of a setting as it may be shown."""
+    value = getattr(settings, name)
     if value is None or value == ():
         return None
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if name in _ADDRESSES:
+        return redacted(text)
     if isinstance(value, SecretStr):
-        text = value.get_secret_value()
-        return redacted(text) if "://" in text else _HIDDEN
+        return _HIDDEN
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value)
-    return redacted(text) if "://" in text else text
+    return text.lower() if isinstance(value, bool) else text
 
 
 def redacted(url: str, hidden: str = _HIDDEN) -> str:
-    """Return an address with ``hidden`` for its secrets, or without them. In doubt a part is hidden."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or not _SCHEME.fullmatch(scheme):
+    """Return an address with ``hidden`` for its secrets, or without them. One that is not valid is hidden."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in _CHECKS:
         return _HIDDEN
-    if scheme in ("postgresql", "postgres"):
-        try:
-            parse(url)
-        except AddressError:  # the end of its secrets is not known
-            return f"{scheme}://{_HIDDEN}"
-    place, mark, query = rest.partition("?")
-    authority, slash, path = place.partition("/")
-    login, at, hosts = authority.rpartition("@")
-    query = "&".join(_parameters(query, hidden))
-    # The end of a password that is not properly encoded is not known.
-    if "@" in path + query or not _HOSTS.fullmatch(hosts):
+    try:
+        _CHECKS[scheme](url)
+    except ValueError:  # the end of its secrets is not known
         return f"{scheme}://{_HIDDEN}"
+    place, mark, query = rest.partition("?")
+    login, at, path = place.rpartition("@")
     user, colon, _ = login.partition(":")
     secret = f":{hidden}" if colon and hidden else ""
-    return f"{scheme}://{user}{secret}{at}{hosts}{slash}{path}{mark if query else ''}{query}"
-
-
-def _parameters(query: str, hidden: str) -> Iterator[str]:
-    """Yield a query's parameters, the secret ones hidden or left out."""
-    for pair in query.split("&"):
-        name, equals, _ = pair.partition("=")
-        if not any(word in unquote(name).lower() for word in _SECRET):
-            yield pair
-        elif hidden:
-            yield f"{name}{equals}{hidden}"
+    query = "&".join(_SECRET.sub(rf"\1{hidden}", p) for p in query.split("&") if hidden or not _SECRET.match(p))
+    return f"{scheme}://{user}{secret}{at}{path}{mark if query else ''}{query}"

@@ -96,7 +96,7 @@ def shown_by_all(url: str) -> str:
         return " ".join([*said, str(error), repr(error), repr(error.__cause__)])
     database = Database(settings.database_dsn(), "s", 1)
     dumped = f"{settings!r} {settings.model_dump()} {settings.model_dump_json()}"
-    return " ".join([*said, dumped, str(as_shown(settings.database_url)), database.place, repr(vars(database))])
+    return " ".join([*said, dumped, str(as_shown(settings, "database_url")), database.place, repr(vars(database))])
 
 
 @hypothesis.settings(max_examples=60)

@@ -89,8 +89,9 @@ def test_what_is_left_of_an_address(url: str, shown: str, without: str) -> None:
     assert (redacted(url), redacted(url, hidden="")) == (shown, without)
 
 
-def test_secrets_are_not_in_what_is_shown() -> None:
-    secret = SecretStr("hunter2")
+@pytest.mark.parametrize("password", ["hunter2", "a://hunter2", "wss://hunter2", "postgresql://hunter2"])
+def test_secrets_are_not_in_what_is_shown(password: str) -> None:
+    secret = SecretStr(password)
     found = shown(kafka_security_protocol="SASL_SSL", kafka_sasl_username="me", kafka_sasl_password=secret,
                   database_url=SecretStr("postgresql://u:hunter2@h/d"))  # fmt: skip
     assert "hunter2" not in repr(found)
