@@ -76,7 +76,7 @@ class FrameCutter:
         while at < last and data[at] == _WHOLE_BINARY and data[at + 1] == _TWO_BYTES and not self.stopped:
             begin = at + 4
             stop = begin + (data[at + 2] << 8 | data[at + 3])
-            if stop > last + 4:
+            if stop > last + 4 or stop - begin > self._max_size:
                 break
             at = stop
             on_message(data[begin:stop])

@@ -156,6 +156,15 @@ def test_whole_messages_do_not_pass_through_the_parser() -> None:
     assert received.given == len(answer)
 
 
+@pytest.mark.parametrize(("size", "taken"), [(200, True), (201, False)])
+def test_a_small_limit_holds_for_usual_messages_too(size: int, taken: bool) -> None:
+    client, answer = handshake()
+    messages: list[bytes] = []
+    cutter = FrameCutter(messages.append, Received(client).give, max_size=200)
+    cutter.feed(answer + frame(0x82, b"x" * size))
+    assert bool(messages) is taken
+
+
 def test_a_refused_handshake_is_read_to_its_end() -> None:
     client, _ = handshake()
     answer = [b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n", b"\r\nno", b"pe"]
