@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     # -- how hard to work
     backfill_profile: Literal["background", "balanced", "aggressive", "unlimited"] | None = Field(
         None,
-        description="A preset of the five settings below; each of them overrides it. Unset is the same as background.",
+        description="A preset of the five settings of the pace and the memory (BACKFILL_BATCH_SIZE to BACKFILL_USE_IDLE); each of them overrides it. Unset is the same as background.",
     )
     backfill_batch_size: int = Field(5, ge=1, le=1_000_000, description="Events a batch, while the delay holds.")
     backfill_batch_delay_ms: int = Field(

@@ -13,5 +13,5 @@ never from Kafka, and moves Kafka's offsets only after a commit.
 - ``lanes``, ``throttle``: slices into transactions, in order per partition; when the next may start, and its size.
 - ``persistence``, ``stampede``: Faust's start and rebalances wait for a broker, and one call serves all callers.
 - ``table_topics``: the changelogs of the Faust tables.
-- ``report``, ``web``: the ``[BACKFILL]`` lines, and the worker's figures for its web port.
+- ``report``, ``web``: the ``[BACKFILL]`` lines, and the worker's web port.
 """

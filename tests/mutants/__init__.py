@@ -1,1 +1,4 @@
-"""The mutation scorecard: known bugs, put in one at a time; each must be caught by a named test. ``make mutants``."""
+"""The mutation scorecard: known bugs (``mutants.toml``), put in one at a time. ``make mutants``.
+
+Each must be caught by a named test.
+"""

@@ -5,6 +5,7 @@ an answer, and it never writes to Kafka except through the publisher that it is 
 
 - ``plan``, ``start``: where a run begins (pure): resume, start, restart, overlap or refuse; what the relay keeps of it.
 - ``seek``, ``probing``: the search from a time to a seq (pure), and the short connections that it needs.
+  ``probing`` has the error of a relay that stays away.
 - ``read_options``: the options of reading: command line and memory.
 - ``reader``, ``silence``: the life of a run: connect, judge silence, connect again, handle a reset.
 - ``relay``, ``frame_cutter``: one connection to a relay, and the frames cut from its bytes (pure).
