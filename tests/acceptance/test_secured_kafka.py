@@ -212,7 +212,6 @@ async def test_who_is_refused_is_told_why(deployment: Deployment, secured: Secur
 
 def test_the_document_names_these_rights() -> None:
     text = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
-    [paragraph] = [part for part in text.split("\n\n") if part.startswith("Where the cluster has rules (ACLs)")]
-    on_topics, on_groups = paragraph.split("; and ")
+    on_topics, on_groups = re.findall(r"^- .+ on (?:the topic|the groups) .+$", text.partition("(ACLs)")[2], re.M)[:2]
     assert set(re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]+)?\b", on_topics)) & {*OPERATIONS} == {*TOPIC_RIGHTS}
     assert set(re.findall(r"\b[A-Z][a-z]+\b", on_groups)) & {*OPERATIONS} == {*GROUP_RIGHTS}
