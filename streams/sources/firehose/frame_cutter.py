@@ -95,10 +95,7 @@ class FrameCutter:
             return len(data)
         at = found + len(_END_OF_HEADERS) - seen
         self._tail = None
-        self._cutting = self._on_rest(data[:at])
-        if not self._cutting and at < len(data):  # a refusal: what follows is its text
-            self._on_rest(data[at:])
-            return len(data)
+        self._cutting = self._on_rest(data[:at])  # not after a refusal, whose text follows
         return at
 
     def _one(self, data: bytes, at: int) -> int:

@@ -314,3 +314,15 @@ def test_the_longest_key_is_taken_on_the_long_way_too() -> None:
     edge = {"time_us": MAX_TIME_US, "seq": MAX_SEQ, "commit": LONGEST["commit"] | {"rev": tid_from_us(ahead)}}
     assert build({**LONGEST, **edge}).dead == []
     assert len(build({**LONGEST, **edge, "seq": 0, "time_us": 0}).dead) == 1, "an hour ahead of its own time"
+
+
+@pytest.mark.parametrize(("key", "kind"), [(DID, "message"), ("did:plc:other", "foreign")])
+def test_only_a_message_under_its_dids_key_can_be_tried_again(key: str, kind: str) -> None:
+    value = json.dumps(commit(rev="not a rev")).encode()
+    (dead,) = BatchBuilder().build([model.Message(0, key.encode(), value)], NOW).dead
+    assert dead["kind"] == kind
+
+
+@pytest.mark.parametrize(("text", "kept"), [("QUJD", b"ABC"), ("QUJD!", b"QUJD!")])
+def test_a_payload_that_is_not_base64_is_kept_as_it_is(text: str, kept: bytes) -> None:
+    assert module._unpacked(text) == kept

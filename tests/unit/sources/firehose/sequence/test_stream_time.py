@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +89,24 @@ def test_live_events_that_overtake_a_replay_are_believed() -> None:
         assert stream.time == BEGIN
         stream.see(BEGIN + DAY, 10_000 + n)
     assert stream.time == BEGIN + DAY
+
+
+def test_each_overtaking_needs_as_many_again() -> None:
+    stream = StreamTime(BEGIN, 100)
+    for day in (1, 2):
+        for n in range(OVERTAKING):
+            assert stream.time == BEGIN + (day - 1) * DAY
+            stream.see(BEGIN + day * DAY, day * 10_000 + n)
+    assert stream.time == BEGIN + 2 * DAY
+
+
+@pytest.mark.parametrize(("beyond", "is_near"), [(0, True), (1, False)])
+def test_what_is_near_to_what_is_believed_is_believed_too(beyond: int, is_near: bool) -> None:
+    stream = StreamTime(BEGIN)
+    for _ in range(WITNESSES - 1):
+        stream.see(BEGIN + DAY)
+    stream.see(BEGIN + DAY + JUMP + beyond)
+    assert stream.time == BEGIN + DAY + (JUMP if is_near else 0)
 
 
 def test_a_burst_that_follows_in_the_sequence_overtakes_nothing() -> None:
