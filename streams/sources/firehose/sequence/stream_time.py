@@ -62,20 +62,20 @@ class StreamTime:
                 self._doubts.clear()
             return
         self._claims.append(claimed)
-        if time is None and len(self._claims) >= FIRST:
-            self._believe(statistics.median_low(self._claims))
-            self._seq = seq
-        elif time is not None:
-            self._far += seq > self._seq + _FAR
-            if len(self._claims) >= WITNESSES or self._far >= OVERTAKING:
-                self._believe(min(self._claims))
-                self._seq = seq
+        if time is None:
+            if len(self._claims) >= FIRST:
+                self._believe(statistics.median_low(self._claims), seq)
+            return
+        self._far += seq > self._seq + _FAR
+        if len(self._claims) >= WITNESSES or self._far >= OVERTAKING:
+            self._believe(min(self._claims), seq)
 
-    def _believe(self, time: int) -> None:
+    def _believe(self, time: int, seq: int) -> None:
+        """Believe a time, and the claims that go on from it by no jump. ``seq``: of the last claim."""
         for claimed in sorted(self._claims):
             if time < claimed <= time + JUMP:
                 time = claimed
-        self.time = time
+        self.time, self._seq = time, seq
         self._far = 0
         self._claims = [claimed for claimed in self._claims if claimed > time + JUMP]
 
@@ -96,4 +96,5 @@ class StreamTime:
             return False
         self.time = max(plausible)
         self._claims.clear()
+        self._far = 0
         return True

@@ -109,6 +109,18 @@ def test_what_is_near_to_what_is_believed_is_believed_too(beyond: int, is_near: 
     assert stream.time == BEGIN + DAY + (JUMP if is_near else 0)
 
 
+def test_what_a_pause_has_accepted_is_no_witness_of_what_comes_then() -> None:
+    stream = StreamTime(BEGIN, 100)
+    for n in range(OVERTAKING - 1):
+        stream.see(BEGIN + DAY, 10_000 + n)
+    assert stream.accept_pending(BEGIN + DAY)
+    for n in range(OVERTAKING - 1):
+        stream.see(BEGIN + 2 * DAY, 20_000 + n)
+        assert stream.time == BEGIN + DAY
+    stream.see(BEGIN + 2 * DAY, 30_000)
+    assert stream.time == BEGIN + 2 * DAY
+
+
 def test_a_burst_that_follows_in_the_sequence_overtakes_nothing() -> None:
     stream = StreamTime(BEGIN, 100)
     for n in range(2 * OVERTAKING):
