@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
-from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
@@ -34,14 +33,12 @@ from streams.worker.fetching import DRAIN_BYTES, FetchThread
 from streams.worker.persistence import Producer, until_answered
 from streams.worker.slice_schema import SliceMessage, SliceSchema
 from streams.worker.slices import SLICE_RECORDS, Break, Chain, Slice, SlicedRecord, rewound, round_robin, split
-from streams.worker.stampede import install
 
 if TYPE_CHECKING:  # it imports the consumer
     from streams.worker.running import RunningPipeline
 
 log = logging.getLogger(__name__)
 
-SCHEME: Final = "kafka-slices"
 #: Seconds to wait before the next fetch when the last one was small: fewer, larger slices at the live rate.
 POLL_LINGER: Final = 0.1
 #: Seconds that a commit of Kafka's own offsets may take. They are for lag tools: nothing waits longer for them.
@@ -479,9 +476,3 @@ class Transport(driver.Transport):
     Consumer = Consumer
     Producer = Producer
     driver_version = driver.Transport.driver_version + " (slices)"
-
-
-def register() -> None:
-    """Make the URL scheme known to Faust, and put what we mend of mode in its place."""
-    install()
-    TRANSPORTS.aliases.setdefault(SCHEME, f"{__name__}:Transport")
