@@ -6,13 +6,15 @@ Importing it touches neither the broker nor the database, so that ``agents`` and
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import faust
+from faust.cli.base import cli
 from faust.types import StreamT
 from mode import CrashingSupervisor
 
-from streams.commands import add_commands
+from streams.commands import COMMANDS
 from streams.errors import SettingsError, StreamsError
 from streams.kafka.client import tls_context
 from streams.kafka.groups import group_id
@@ -120,10 +122,17 @@ def _app_or_exit(settings: Settings) -> StreamsApp:
         sys.exit(error.exit_code)
 
 
+def _add_commands() -> None:
+    """Make our commands known to Faust; ``completion`` takes the place of Faust's, which would replace ours later."""
+    import_module("faust.cli.completion")
+    for command in COMMANDS:
+        cli.add_command(command)
+
+
 settings: Final = _settings_or_exit()
 app: Final = _app_or_exit(settings)
 app.pipeline = Pipeline(app, settings)
-add_commands()
+_add_commands()
 firehose: Final[Any] = app.topic(settings.kafka_topic, schema=SliceSchema())
 
 

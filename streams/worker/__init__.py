@@ -3,7 +3,7 @@
 It owns the way of a slice up to the sink, and the parts of Faust that it replaces. It takes positions from Postgres,
 never from Kafka, and moves Kafka's offsets only after a commit.
 
-- ``faust_command``, ``faust_worker``: the command ``faust``, and the process: checks, exit codes, bounded shutdown.
+- ``faust_worker``: the process: checks, exit codes, bounded shutdown.
 - ``container``, ``refusal``: the image's command, and the start that was refused for a setting.
 - ``ingest_child``: the ingest as the worker's child process.
 - ``app``: the Faust app, with the pipeline that its transport and its agents work for.

@@ -17,9 +17,13 @@ SCHEME: Final = "kafka-slices"
 
 
 class StreamsApp(faust.App):
-    """A Faust app with a pipeline."""
+    """A Faust app with a pipeline, and without Faust's own web server."""
 
     pipeline: Pipeline
+
+    def worker_init_post_autodiscover(self) -> None:
+        """Say that the app is complete. Faust would import its web server and add its routes, which nothing serves."""
+        self.on_worker_init.send()
 
 
 def pipeline_of(app: object) -> Pipeline:
@@ -29,10 +33,7 @@ def pipeline_of(app: object) -> Pipeline:
 
 
 def register_transport() -> None:
-    """Make our URL scheme known to Faust, and put what we mend of mode in its place.
-
-    Faust imports the transport by its name when a worker starts: commands need none of it.
-    """
+    """Make our URL scheme known to Faust, and put what we mend of mode in its place."""
     install()
     TRANSPORTS.aliases.setdefault(SCHEME, "streams.worker.transport:Transport")
 
