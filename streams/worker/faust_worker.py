@@ -112,6 +112,11 @@ class Worker(faust.Worker):
         end_after(SHUTDOWN_SECONDS, EXIT_HUNG_SHUTDOWN)
         super()._crash(reason)
 
+    async def _sentinel_task(self) -> None:
+        """Wait until the tasks that mode has cancelled are over, at most a second. Its own always sleeps for that."""
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=1.0)
+
     async def stop(self) -> None:
         """Stop within SHUTDOWN_SECONDS, also while Kafka or Postgres is away."""
         if self._stopping:
