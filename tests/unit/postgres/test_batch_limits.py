@@ -69,7 +69,7 @@ LONGEST = model.commit(
 def test_what_is_usual_does_not_leave_the_hot_path(event: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_refusal", lambda *_: pytest.fail("it left the hot path"))
     batch = build(event)
-    assert (len(batch.columns()[0]), batch.dead) == (1, [])
+    assert (len(batch.grouped().columns[0]), batch.dead) == (1, [])
 
 
 @pytest.mark.parametrize(
