@@ -43,7 +43,7 @@ class ErrorFrame(Exception):  # noqa: N818 (the protocol's name for it)
 def split_frame(data: bytes, on_tolerated: Callable[[], None] = lambda: None) -> tuple[str, dict[str, Any]]:
     """Return the type (``#commit``, …) and the body. ``on_tolerated``: it is CBOR, but not in DAG-CBOR's one form.
 
-    Raises FrameError where it is no frame, ErrorFrame where the relay reports an error.
+    Raises FrameError where it is not a frame, ErrorFrame where the relay reports an error.
     """
     if len(data) > MAX_FRAME_BYTES:
         raise FrameError(f"the frame has {len(data)} bytes: more than any may have")
