@@ -6,25 +6,28 @@ Importing it touches neither the broker nor the database, so that ``agents`` and
 from __future__ import annotations
 
 import sys
-from typing import Any, Final, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import faust
+from faust.cli.base import cli
 from faust.types import StreamT
 from mode import CrashingSupervisor
 
-from streams.commands import add_commands
+from streams.commands import COMMANDS
 from streams.errors import SettingsError, StreamsError
 from streams.kafka.client import tls_context
 from streams.kafka.groups import group_id
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.settings import Settings, load_settings
-from streams.worker import transport
-from streams.worker.app import StreamsApp
-from streams.worker.faust_worker import Worker
+from streams.worker.app import StreamsApp, broker_urls, register_transport
 from streams.worker.persistence import TableManager
-from streams.worker.pipeline import Pipeline, broker_urls
+from streams.worker.pipeline import Pipeline
 from streams.worker.slice_schema import SliceSchema
 from streams.worker.slices import Slice
+
+if TYPE_CHECKING:
+    from streams.worker.faust_worker import Worker
 
 #: A broker's address for commands that only list: nothing connects to it.
 NO_BROKER: Final = "127.0.0.1:9"
@@ -45,9 +48,16 @@ def credentials(settings: Settings) -> faust.auth.Credentials | None:
     return faust.SSLCredentials(context) if context is not None else None
 
 
+def _new_worker(app: StreamsApp, **options: Any) -> Worker:  # noqa: ANN401 (Faust's)
+    """Return the process's worker. Imported here: no other command needs the web port, the sink and the transport."""
+    from streams.worker.faust_worker import Worker  # noqa: PLC0415
+
+    return Worker(app, **options)
+
+
 def make_app(settings: Settings) -> StreamsApp:
     """Return the app of these settings. A prototype with these numbers survived five campaigns of crashes."""
-    transport.register()
+    register_transport()
     try:
         servers = settings.bootstrap_servers()
     except SettingsError:
@@ -57,7 +67,7 @@ def make_app(settings: Settings) -> StreamsApp:
         env={},  # each of Faust's settings would be read from the environment too, over what stands here
         broker=broker_urls(servers),
         broker_credentials=credentials(settings),
-        Worker=Worker,
+        Worker=_new_worker,
         TableManager=TableManager,
         datadir=str(settings.local_dir / "faust"),
         consumer_auto_offset_reset="earliest",
@@ -112,10 +122,17 @@ def _app_or_exit(settings: Settings) -> StreamsApp:
         sys.exit(error.exit_code)
 
 
+def _add_commands() -> None:
+    """Make our commands known to Faust; ``completion`` takes the place of Faust's, which would replace ours later."""
+    import_module("faust.cli.completion")
+    for command in COMMANDS:
+        cli.add_command(command)
+
+
 settings: Final = _settings_or_exit()
 app: Final = _app_or_exit(settings)
 app.pipeline = Pipeline(app, settings)
-add_commands()
+_add_commands()
 firehose: Final[Any] = app.topic(settings.kafka_topic, schema=SliceSchema())
 
 

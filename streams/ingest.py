@@ -1,111 +1,21 @@
 """Relay to Kafka: ``python -m streams.ingest --days N`` replays the firehose into the topic and ends at the head.
 
 The position is in the topic itself (its watermarks), so it is atomic with the data. Whatever is killed, the next ingest
-resumes from the lowest of the last watermarks. This module is the command: arguments, signals, the lock, exit codes.
+resumes from the lowest of the last watermarks. This module is the command: arguments and exit codes
+(``streams/ingestion/process.py`` has the rest).
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import datetime as dt
-import os
-import signal
 import sys
-import threading
 import time
-from dataclasses import replace
-
-import structlog
 
 from streams import __version__
 from streams.errors import StreamsError
-from streams.ingestion.session import IngestSession, Options
-from streams.ingestion.web import IngestWeb
-from streams.kafka.ingest_lock import ingest_lock
-from streams.kafka.topic import ensure_topic
-from streams.kafka.topic_limits import check_limits
-from streams.resources.machine import resident
-from streams.resources.memory_budgets import check_limit, memory_limit
-from streams.resources.memory_watch import tune_allocator
-from streams.resources.niceness import step_back
-from streams.runtime.logs import say_neighbours, set_up_logging
-from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings, load_settings
-from streams.sources.firehose.plan import Request
 from streams.text import EPOCH, parse_moment
-
-log = structlog.get_logger("streams.ingest")
-
-
-async def run_ingest(settings: Settings, options: Options) -> int:
-    """Create the topic, take the lock and ingest. Return the exit code. Raises StreamsError."""
-    stopping = _Stopping()
-    web = IngestWeb(settings)
-    try:
-        await web.start()
-        await _run_ingest(settings, replace(options, web=web.address), stopping, web)
-    except asyncio.CancelledError:
-        if not stopping.asked:
-            raise
-    finally:
-        stopping.over()
-        await web.close()
-    return 0
-
-
-async def _run_ingest(settings: Settings, options: Options, stopping: _Stopping, web: IngestWeb) -> None:
-    while True:
-        info = await ensure_topic(settings)
-        takes = await check_limits(settings, info)
-        check_limit(memory_limit(settings), resident(), "ingest")
-        session = stopping.session = web.session = IngestSession(settings, options, info, takes=takes)
-        async with ingest_lock(settings, standby=options.standby, on_lost=session.lose_lock):
-            await session.run()
-        if not session.lost_lock or stopping.asked:
-            return
-        stopping.session = None
-        log.warning("the lock on the topic was lost, because this process was frozen or cut off: asking for it again")
-        if session.has_begun:  # the topic has its first messages: from here it is resumed
-            options = replace(options, request=replace(options.request, restart=False, from_time=None))
-
-
-class _Stopping:
-    """The handler of SIGTERM and SIGINT. It stops the session, or cancels the task if the session has not begun yet."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._over = False
-        self.session: IngestSession | None = None
-        self._task = asyncio.current_task()
-        on_stop_signals(self._stop)
-
-    def over(self) -> None:
-        """Ignore signals from now on: the ingest is ending by itself."""
-        self._over = True
-
-    def _stop(self) -> None:
-        if self.asked or self._over:
-            return
-        self.asked = True
-        log.info("stopping: saving the position")
-        if self.session is not None and self.session.started:
-            self.session.stop()
-        elif self._task is not None:
-            self._task.cancel()
-
-
-def _die_with_parent() -> None:
-    """Stop when standard input ends. It is a pipe from the parent, so it ends also when the parent is killed."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(8)
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
 def _time(text: str) -> int:
@@ -161,22 +71,26 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line. Return the exit code (README: exit codes)."""
     arguments = _parser().parse_args(argv)
-    tune_allocator()
     try:
         settings = load_settings(backfill_days=arguments.days, relay_url=arguments.relay)
         if settings.backfill_days == 0:
             sys.stdout.write("Nothing to do: --days 0 is off. Give a number of days, or -1 for all.\n")
             return 0
-        set_up_logging(settings)
-        say_neighbours()
-        step_back(settings)
-        if arguments.with_parent:
-            _die_with_parent()
-        request = Request(settings.backfill_days, arguments.restart, arguments.from_time, time.time_ns() // 1000)
-        return asyncio.run(run_ingest(settings, Options(request, arguments.follow, arguments.standby)))
+        return _ingest(settings, arguments)
     except StreamsError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+
+
+def _ingest(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Run the process. What it runs is imported here: neither the help nor a refused argument needs it."""
+    from streams.ingestion.process import run_process  # noqa: PLC0415
+    from streams.ingestion.session import Options  # noqa: PLC0415
+    from streams.sources.firehose.plan import Request  # noqa: PLC0415
+
+    request = Request(settings.backfill_days, arguments.restart, arguments.from_time, time.time_ns() // 1000)
+    options = Options(request, arguments.follow, arguments.standby)
+    return run_process(settings, options, with_parent=arguments.with_parent)
 
 
 if __name__ == "__main__":

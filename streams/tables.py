@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 from faust.streams import _current_event
 from faust.types import TP
 from faust.types.tuples import Message
 
-from streams.sink_postgres import Written
+if TYPE_CHECKING:  # the sink imports asyncpg, and commands that only list need nothing of it
+    from streams.sink_postgres import Written
 
 #: Collections are hostile strings without end: the first so many of a partition are counted by name.
 MAX_COLLECTIONS: Final = 500

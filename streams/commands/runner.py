@@ -14,7 +14,8 @@ from streams.errors import DatabaseError, HeldError, StreamsError
 from streams.kafka.groups import running_workers
 from streams.postgres.database import Database
 from streams.postgres.migrate import check_schema
-from streams.runtime.logs import print_anywhere, set_up_logging
+from streams.runtime.logs import set_up_logging
+from streams.runtime.printing import print_anywhere
 from streams.settings import Settings, load_settings
 from streams.text import printable
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from streams.commands.runner import run_command
 from streams.errors import EXIT_TROUBLES, BrokerError, DatabaseError
+from streams.runtime.rates import SHORTEST
 from streams.runtime.signals import on_stop_signals
 from streams.settings import Settings
 from streams.status.model import Status
@@ -79,9 +80,9 @@ async def _until_stopped(watching: Coroutine[Any, Any, None]) -> int:
 
 
 async def _once(reader: StatusReader) -> Status:
-    """Read twice, a second apart: a rate is a difference."""
+    """Read twice, as soon after each other as there are rates: they are differences."""
     await reader.gather()
-    await asyncio.sleep(EVERY)
+    await asyncio.sleep(SHORTEST)
     return await reader.gather()
 
 

@@ -67,9 +67,26 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
 
 
 def wait_gone(processes: list[psutil.Process], timeout: float) -> bool:
-    """Wait until all are gone; return False after ``timeout`` seconds. Children of the caller are reaped."""
-    _, alive = psutil.wait_procs(processes, timeout=timeout)
-    return not alive
+    """Wait until all have ended; return False after ``timeout`` seconds. Children of the caller are reaped.
+
+    A process that has ended may wait for its parent. In a container that can be a first process which reaps late or
+    never, and psutil alone would wait for it too.
+    """
+    deadline = time.monotonic() + timeout
+    alive = processes
+    while True:
+        _, alive = psutil.wait_procs(alive, timeout=0.05)
+        alive = [process for process in alive if not _waits_for_its_parent(process)]
+        if not alive or time.monotonic() >= deadline:
+            return not alive
+
+
+def _waits_for_its_parent(process: psutil.Process) -> bool:
+    """Return True if the process has ended, with all its threads, and was not reaped."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def is_frozen(process: psutil.Process) -> bool:

@@ -82,7 +82,7 @@ class WorkerProcess(_Child):
     async def start(self) -> None:
         """Start it."""
         with self._log() as log:
-            command = [sys.executable, "-m", "streams.worker.faust_command", "-A", "streams.agents", "worker"]
+            command = [sys.executable, "-m", "streams.commands.faust_command", "-A", "streams.agents", "worker"]
             await self._start(command, log.fileno(), WORKER_ID="1")
 
     def _log(self) -> Any:  # noqa: ANN401 (a file)

@@ -19,7 +19,7 @@ from streams.local.demo import EVERYTHING, NAMES, DemoRelay, begin_empty, verdic
 from streams.local.display import Display, summary
 from streams.local.processes import IngestProcess, WorkerProcess
 from streams.local.stack import Stack
-from streams.runtime.logs import print_anywhere
+from streams.runtime.printing import print_anywhere
 from streams.runtime.signals import on_stop_signals
 from streams.settings import DEFAULT_RELAY, Settings, load_settings, names_of_neighbours
 from streams.sources.firehose.handshake import NotNow

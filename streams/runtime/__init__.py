@@ -2,6 +2,7 @@
 
 It owns what every process needs whatever its work is. It never imports Kafka, Postgres or Faust.
 
+- ``printing``: text on standard output, whatever its encoding.
 - ``logs``: log lines for people on a terminal, JSON elsewhere.
 - ``rates``: rates over the last seconds.
 - ``signals``: SIGTERM and Ctrl-C call a function, and never kill.

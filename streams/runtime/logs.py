@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from typing import IO
@@ -31,13 +30,6 @@ class StderrHandler(logging.StreamHandler[IO[str]]):
     @stream.setter
     def stream(self, stream: IO[str]) -> None:
         raise AttributeError("standard error is what it is")
-
-
-def print_anywhere() -> None:
-    """Print a character that the terminal's encoding lacks as its number, so that no command ends for that."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def keep_secrets() -> None:

@@ -7,6 +7,8 @@ from typing import Final
 
 #: Seconds over which rates are taken.
 WINDOW: Final = 10.0
+#: Seconds that counts must be apart before their difference is called a speed.
+SHORTEST: Final = 0.5
 
 
 class Rate:
@@ -67,8 +69,8 @@ class Speeds:
             rate.add(now, count)
 
     def rates(self) -> tuple[float, float] | tuple[None, None]:
-        """Return messages a second into Kafka, and events a second into Postgres; None before half a second."""
-        if self._ends.seconds < 0.5:
+        """Return messages a second into Kafka, and events a second into Postgres; None before SHORTEST."""
+        if self._ends.seconds < SHORTEST:
             return None, None
         return self._ends.per_second, self._received.per_second
 

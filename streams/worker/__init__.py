@@ -3,11 +3,12 @@
 It owns the way of a slice up to the sink, and the parts of Faust that it replaces. It takes positions from Postgres,
 never from Kafka, and moves Kafka's offsets only after a commit.
 
-- ``faust_command``, ``faust_worker``: the command ``faust``, and the process: checks, exit codes, bounded shutdown.
+- ``faust_worker``: the process: checks, exit codes, bounded shutdown.
 - ``container``, ``refusal``: the image's command, and the start that was refused for a setting.
 - ``ingest_child``: the ingest as the worker's child process.
 - ``app``: the Faust app, with the pipeline that its transport and its agents work for.
-- ``pipeline``, ``running``: the checks at the start, and the parts of one worker that they make and connect.
+- ``pipeline``: what every command imports of a worker, its tables among it.
+- ``checks``, ``running``: the checks at the start, and the parts of one worker that they make and connect.
 - ``fetching``, ``transport``: fetches bounded in bytes, and the Faust transport that cuts them.
 - ``slices``, ``slice_schema``: slices (pure), and the topic declared for them.
 - ``lanes``, ``throttle``: slices into transactions, in order per partition; when the next may start, and its size.

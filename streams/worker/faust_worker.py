@@ -19,6 +19,7 @@ from streams.resources.niceness import step_back
 from streams.runtime.logs import keep_secrets, say_neighbours, set_up_logging
 from streams.worker import refusal
 from streams.worker.app import pipeline_of
+from streams.worker.checks import check_and_connect
 from streams.worker.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Worker(faust.Worker):
             sys.exit(self._fault.exit_code if self._fault is not None else ending.code)
 
     def _check(self) -> None:
-        check = self.loop.create_task(self.pipeline.check(self.fail))
+        check = self.loop.create_task(check_and_connect(self.pipeline, self.fail))
 
         def asked() -> None:
             self._asked_early = True
@@ -110,6 +111,11 @@ class Worker(faust.Worker):
     def _crash(self, reason: BaseException) -> None:
         end_after(SHUTDOWN_SECONDS, EXIT_HUNG_SHUTDOWN)
         super()._crash(reason)
+
+    async def _sentinel_task(self) -> None:
+        """Wait until the tasks that mode has cancelled are over, at most a second. Its own always sleeps for that."""
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=1.0)
 
     async def stop(self) -> None:
         """Stop within SHUTDOWN_SECONDS, also while Kafka or Postgres is away."""

@@ -108,7 +108,17 @@ class Recovery(recovery.Recovery):
 
 
 class TableManager(manager.TableManager):
-    """Faust's table manager, with our recovery."""
+    """Faust's table manager, with our recovery.
+
+    Faust's own waits a second before it registers the tables, so that agents can declare more of them. All of ours are
+    declared when the app is imported.
+    """
+
+    async def on_start(self) -> None:
+        """Register the tables and begin their recovery."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
 
     @property
     def recovery(self) -> recovery.Recovery:

@@ -1,7 +1,7 @@
 """A pipeline that runs: the sink, the lanes, the throttle, and what runs beside them.
 
-Made by ``Pipeline.check``. The transport asks it for positions, for what is in flight, and whether standing still is
-intended; the agent hands it the slices.
+Made by the checks (``streams/worker/checks.py``). The transport asks it for positions, for what is in flight, and
+whether standing still is intended; the agent hands it the slices.
 """
 
 from __future__ import annotations

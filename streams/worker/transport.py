@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
-from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ack_lock
@@ -34,14 +33,12 @@ from streams.worker.fetching import DRAIN_BYTES, FetchThread
 from streams.worker.persistence import Producer, until_answered
 from streams.worker.slice_schema import SliceMessage, SliceSchema
 from streams.worker.slices import SLICE_RECORDS, Break, Chain, Slice, SlicedRecord, rewound, round_robin, split
-from streams.worker.stampede import install
 
 if TYPE_CHECKING:  # it imports the consumer
     from streams.worker.running import RunningPipeline
 
 log = logging.getLogger(__name__)
 
-SCHEME: Final = "kafka-slices"
 #: Seconds to wait before the next fetch when the last one was small: fewer, larger slices at the live rate.
 POLL_LINGER: Final = 0.1
 #: Seconds that a commit of Kafka's own offsets may take. They are for lag tools: nothing waits longer for them.
@@ -159,14 +156,14 @@ class Consumer(driver.Consumer):
         """Return the database's positions, else the log's start. Raises MismatchError for a log that is shorter."""
         keys = [kafka_tp(tp) for tp in tps]
         async with asyncio.timeout(30):
-            begin, _ = await self._thread.call_thread(_log_bounds, self.aio, keys)
+            begin = await self._thread.call_thread(self.aio.beginning_offsets, keys)
         topics = {tp.topic for tp in tps}
         assert len(topics) == 1, "one sliced topic in an app"
         [topic] = topics
         found = await self.pipeline.positions({key.partition: offset for key, offset in begin.items()})
         # Ask after the positions: while we waited for them, or were frozen, others may have written more.
         async with asyncio.timeout(30):
-            _, end = await self._thread.call_thread(_log_bounds, self.aio, keys)
+            end = await self._thread.call_thread(self.aio.end_offsets, keys)
         for key, last in end.items():
             if found[key.partition] > last:
                 raise rewound(TP(topic, key.partition), found[key.partition], last)
@@ -273,6 +270,9 @@ class Consumer(driver.Consumer):
             if not active_partitions:  # to aiokafka an empty set would mean all of them
                 await asyncio.sleep(0.02)
                 return {}
+        if any(self.is_sliced(tp.topic) and tp not in self._chain for tp in self.assignment()):
+            # This fetch leaves out what has no position yet: the next one, which can have it, must not be far.
+            timeout = min(timeout, POLL_LINGER)
         budget = self.pipeline.budget
         remaining = min(budget.remaining("slices"), DRAIN_BYTES)
         if not remaining:  # the slices on their way go first; or memory is short
@@ -341,7 +341,7 @@ class Consumer(driver.Consumer):
 
     async def _bridge(self, tp: TP, records: list[SlicedRecord], hole: Break) -> Slice | None:
         """Go over a hole: a loss if the log begins behind our position, else compaction or a transaction's marker."""
-        begin, _ = await self._thread.call_thread(_log_bounds, self.aio, [kafka_tp(tp)])
+        begin = await self._thread.call_thread(self.aio.beginning_offsets, [kafka_tp(tp)])
         if begin[kafka_tp(tp)] > hole.expected:
             log.error("%s/%d: offset %d has left the topic before it was read: a gap", *tp, hole.expected)
             # Slices that were read before it are still on their way into the database: they do not belong to the gap.
@@ -451,14 +451,6 @@ class Consumer(driver.Consumer):
 FetchThread.logger = Consumer.logger = driver.logger  # mode would use our logger for its own lines
 
 
-async def _log_bounds(
-    consumer: AIOKafkaConsumer, tps: list[TopicPartition]
-) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    begin = await consumer.beginning_offsets(tps)
-    end = await consumer.end_offsets(tps)
-    return begin, end
-
-
 async def _seek(consumer: AIOKafkaConsumer, offsets: Mapping[TP, int]) -> None:
     assigned = consumer.assignment()
     for tp, offset in offsets.items():
@@ -479,9 +471,3 @@ class Transport(driver.Transport):
     Consumer = Consumer
     Producer = Producer
     driver_version = driver.Transport.driver_version + " (slices)"
-
-
-def register() -> None:
-    """Make the URL scheme known to Faust, and put what we mend of mode in its place."""
-    install()
-    TRANSPORTS.aliases.setdefault(SCHEME, f"{__name__}:Transport")

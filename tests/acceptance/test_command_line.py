@@ -56,6 +56,8 @@ def test_help_says_what_it_does_and_how_it_is_called(words: tuple[str, ...]) -> 
 
 def test_each_stands_for_the_command_of_its_name() -> None:
     assert [command.name for command in COMMANDS] == [command.real.name for command in COMMANDS]
+    for width in (20, 40, 60, 200):
+        assert [c.get_short_help_str(width) for c in COMMANDS] == [c.real.get_short_help_str(width) for c in COMMANDS]
     assert all(cli.commands[str(command.name)] is command for command in COMMANDS), "not Faust's of the same name"
 
 

@@ -31,7 +31,7 @@ last.itself = last  # so that it goes with its module, after the interpreter gav
 
 START = """
 import asyncio, os, signal, socket, sys
-from streams.ingest import run_ingest
+from streams.ingestion.process import run_ingest
 from streams.sources.firehose.plan import Request
 from streams.ingestion.session import Options
 from streams.settings import load_settings

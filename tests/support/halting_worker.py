@@ -17,11 +17,11 @@ from faust.app.base import App
 from faust.cli.faust import cli
 from faust.tables.recovery import Recovery
 
-from streams.worker import pipeline
+from streams.worker import checks
 
 #: In the order in which a first start comes by: each is about to ask the broker for something.
 PLACES: Final[dict[str, tuple[Any, str]]] = {
-    "checked": (pipeline, "migrate_schema"),
+    "checked": (checks, "migrate_schema"),
     "producer": (aiokafka.AIOKafkaProducer, "start"),
     "consumer": (aiokafka.AIOKafkaConsumer, "start"),
     "assigned": (App, "_on_partitions_assigned"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
+import psutil
+
 from streams.local.kafka import _properties
-from streams.local.process import GONE_SECONDS, wait_until
+from streams.local.process import GONE_SECONDS, wait_gone, wait_until
+from tests.support.patience import PATIENCE
 
 
 def after(seconds: float) -> Callable[[], bool]:
@@ -23,6 +28,19 @@ def test_one_that_is_gone_is_not() -> None:
     assert not wait_until(lambda: False, lambda: False, 60)
     assert GONE_SECONDS <= time.monotonic() - began < 60
     assert not wait_until(lambda: False, lambda: True, 0.2)
+
+
+def test_a_process_that_nobody_reaps_is_gone() -> None:
+    """As below the first process of a container that is no init: it stays in the table of processes."""
+    parent = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        process = psutil.Process(int(command.stdout.readline()))
+        assert not wait_gone([process], 0.2)
+        process.kill()
+        assert wait_gone([process], PATIENCE)
+        assert process.status() == psutil.STATUS_ZOMBIE
+        command.kill()
 
 
 def test_a_properties_file_holds_any_path() -> None:

@@ -55,7 +55,7 @@ def test_the_command_forgets_what_faust_reads_while_it_is_imported(tmp_path: Pat
         "F_WEB_PORT": "http", "F_DATADIR": "/nowhere", "FAUST_WORKDIR": "/nowhere", "FAUST_DEBUG": "1",
         "DJANGO_SETTINGS_MODULE": "shop.settings", "PYTHONIOENCODING": "ascii",
     }  # fmt: skip
-    command = [sys.executable, "-m", "streams.worker.faust_command", "-A", "streams.agents", "agents"]
+    command = [sys.executable, "-m", "streams.commands.faust_command", "-A", "streams.agents", "agents"]
     done = subprocess.run(
         command, env={**os.environ, **theirs}, cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -67,4 +67,4 @@ def test_the_command_forgets_what_faust_reads_while_it_is_imported(tmp_path: Pat
 def test_the_command_is_the_one_that_is_installed() -> None:
     """Both packages have a script of this name: the one that is installed last, ours, must be there."""
     script = Path(sys.executable).with_name("faust").read_text()
-    assert "from streams.worker.faust_command import main" in script
+    assert "from streams.commands.faust_command import main" in script

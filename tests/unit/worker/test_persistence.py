@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import faust
 import pytest
@@ -18,14 +18,17 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 from faust.exceptions import NotReady, ProducerSendError
+from faust.tables.manager import TableManager as FaustsTableManager
 from faust.tables.recovery import Recovery as FaustsRecovery
 from faust.tables.recovery import ServiceStopped
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Producer as FaustsProducer
+from mode.worker import Worker as ModesWorker
 
 from streams.agents import make_app
 from streams.settings import Settings
 from streams.worker import persistence, transport
+from streams.worker.faust_worker import Worker
 from streams.worker.fetching import FetchThread
 from streams.worker.persistence import Producer, Recovery, TableManager, until_answered
 from tests.support.patience import PATIENCE
@@ -161,6 +164,51 @@ def test_faust_asks_with_what_we_override() -> None:
     assert "self._wait(" in inspect.getsource(FaustsRecovery._restart_recovery.fun)
     assert ".highwaters(" in inspect.getsource(FaustsRecovery._build_highwaters)
     assert ".earliest_offsets(" in inspect.getsource(FaustsRecovery._build_offsets)
+    [first, *rest] = inspect.getsource(FaustsTableManager.on_start).split("await ")[1:]
+    assert first.startswith("self.sleep(1.0)")
+    assert [call.split()[0] for call in rest] == ["self._update_channels()", "self.recovery.start()"]
+    assert "await asyncio.sleep(1.0)" in inspect.getsource(ModesWorker._sentinel_task)
+    assert "self._sentinel_task()" in inspect.getsource(ModesWorker._shutdown_loop)
+
+
+async def test_the_tables_are_registered_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    def note(name: str) -> Callable[[], Any]:
+        async def noted() -> None:
+            called.append(name)
+
+        return noted
+
+    tables = _app().tables
+    monkeypatch.setattr(tables, "_update_channels", note("channels"))
+    monkeypatch.setattr(tables.recovery, "start", note("recovery"))
+    with pytest.raises(StopIteration):
+        tables.on_start().send(None)
+    assert called == ["channels", "recovery"]
+
+
+def test_the_end_waits_for_what_was_cancelled() -> None:
+    ends: list[str] = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            ends.append("over")
+
+    async def begin() -> asyncio.Task[None]:
+        task = asyncio.create_task(slow())
+        await asyncio.sleep(0)
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(begin())
+    task.cancel()
+    loop.run_until_complete(Worker._sentinel_task(cast(Any, None)))
+    loop.close()
+    assert ends == ["over"]
 
 
 @pytest.mark.parametrize("stopping", [True, False])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mode.utils.futures import StampedeWrapper
 
-from streams.worker import transport
+from streams.worker.app import register_transport
 from streams.worker.stampede import MODES_OWN, call_shared
 from tests.support.patience import PATIENCE
 
@@ -119,7 +119,7 @@ async def test_any_order_of_calls_and_cancellations(moves: list[tuple[str, int]]
 
 async def test_fausts_own_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The crash of a campaign: a topic is declared for two, and the second is cancelled by a rebalance."""
-    transport.register()
+    register_transport()
     door, topic = Door(), faust.App("stampede", broker="kafka://127.0.0.1:9").topic("a-changelog")
     monkeypatch.setattr(topic, "declare", door)
     tasks = [asyncio.create_task(topic.maybe_declare()) for _ in range(2)]
