@@ -99,7 +99,7 @@ class Search:
             self.best = seen
             # The time asked for lies among the frames of this probe: it cannot be found much better.
             self._found = middle is not None and middle > self.target
-        self._low = max(seen.seq, self._cursor + 1) if seen.seq <= self._cursor else seen.seq
+        self._low = max(seen.seq, self._cursor + 1)
 
     def refuse(self) -> None:
         """Take in that the relay refuses a cursor as old as this: its window has moved on."""
