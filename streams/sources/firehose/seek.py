@@ -87,7 +87,7 @@ class Search:
             if span > 0:
                 # A little early: what is found must not be newer than the target.
                 share = (self.target - self.best.time - TOLERANCE // 2) / span
-                middle = low + int((high - low) * min(max(share, 0.0), 1.0))
+                middle = low + int((high - low) * share)
         return min(max(middle, low), high - 1)
 
     def tell(self, seen: Sighting | None, middle: int | None = None) -> None:
