@@ -42,6 +42,7 @@ _SEQUENCE: Final = "streams/sources/firehose/sequence"
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     f"{_SEQUENCE}/continuity.py": (
         "test_continuity_limits",
+        "test_pauses_and_cuts",
         "test_continuity",
         "test_resets",
         "test_intake",
