@@ -284,8 +284,8 @@ async def test_it_looks_at_the_machine_again_and_again_until_it_is_closed(monkey
 # -- slices
 
 
-def sized(*sizes: int) -> list[SlicedRecord]:
-    return [Message(i, serialized_value_size=size) for i, size in enumerate(sizes)]
+def sized(*sizes: int | None) -> list[SlicedRecord]:
+    return [Message(i, value=None if size is None else bytes(size)) for i, size in enumerate(sizes)]
 
 
 def lengths(pieces: list[list[SlicedRecord]]) -> list[int]:
@@ -303,7 +303,7 @@ def test_a_run_is_cut_at_its_records_and_at_its_bytes() -> None:
 
 
 def test_a_slice_counts_its_bytes_and_ends_behind_its_last_record() -> None:
-    records = sized(5, -1, 7)
+    records = sized(5, None, 7)
     piece = Slice(P0, 0, records, 1)
     assert (piece.nbytes, piece.next_offset, len(piece), repr(piece)) == (12, 3, 3, "<Slice t/0 [0, 3)>")
     piece.clear()
