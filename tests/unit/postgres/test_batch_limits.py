@@ -335,10 +335,10 @@ def test_an_unwanted_or_unusual_record_does_not_leave_the_hot_path_for_nothing(m
     monkeypatch.setattr(module, "_refusal", lambda *_: pytest.fail("it left the hot path"))
     monkeypatch.setattr(module, "_without_nul", lambda *_: pytest.fail("there is no NUL in it"))
     unwanted = BatchBuilder(lambda _: False).build([model.message(0, commit())], NOW)
-    assert (unwanted.filtered, unwanted.columns()) == (1, module.RecordColumns())
+    assert (unwanted.filtered, unwanted.grouped().ends) == (1, (0, 0))
     event = commit()
     event["commit"]["record"] = {"text": 'a\nb "quoted"'}
-    assert len(build(event).columns()[0]) == 1
+    assert len(build(event).grouped().columns.dids) == 1
 
 
 def test_only_a_stage_with_states_of_accounts_names_them() -> None:
