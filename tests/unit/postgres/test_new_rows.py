@@ -19,6 +19,12 @@ def test_a_batch_for_which_it_did_not_hold_says_nothing() -> None:
     assert rest == 2 * FIRST_REST
 
 
+def test_what_was_not_asked_for_says_nothing() -> None:
+    expectation = Expectation()
+    expectation.note(wrong=True)
+    assert expectation.holds()
+
+
 def rests(expectation: Expectation) -> int:
     """Return the batches until the expectation holds again."""
     count = 0
@@ -56,11 +62,18 @@ def test_a_record_is_expected_new_where_it_was_created_at_the_time_of_its_rev() 
     rev = model.rev(1)
     created = model.commit(DID, rev[:6] + "zzzzzzz", 1, 1)
     earlier = model.commit(DID, "2" + rev[1:6] + "zzzzzzz", 1, 1)
+    just_before = model.commit(DID, rev[:5] + ("3" if rev[5] == "2" else "2") + "zzzzzzz", 1, 1)
     updated = model.commit(DID, rev[:6] + "yyyyyyy", 1, 1)
     updated["commit"]["operation"] = "update"
     deleted = model.commit(DID, rev[:6] + "xxxxxxx", 1, 1)
     deleted["commit"] |= {"operation": "delete", "cid": None, "record": None}
-    for event, expected in ((created, True), (earlier, False), (updated, False), (deleted, False)):
+    for event, expected in (
+        (created, True),
+        (earlier, False),
+        (just_before, False),
+        (updated, False),
+        (deleted, False),
+    ):
         batch = build(event)
         assert batch.dead == []
         assert batch.grouped(expect_new=True).columns.expected_new == (expected,)
