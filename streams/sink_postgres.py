@@ -1,14 +1,14 @@
 """The sink: a slice of one partition becomes rows, in one transaction that also moves the partition's position.
 
 It is steps 4 to 6 of the commit path (docs/architecture.md): (4) merge the slice (``postgres/batch.py``), (5) apply it
-by one call of ``apply_batch``, guarded by the position that the slice begins at, (6) which is one transaction. Only
-when ``write`` has returned may the slice be acknowledged. It never asks Kafka for anything.
+by one call (``postgres/apply.py``), guarded by the position that the slice begins at, (6) which is one transaction.
+Only when ``write`` has returned may the slice be acknowledged. It never asks Kafka for anything.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,11 +21,12 @@ from streams.messages import GapKind
 from streams.postgres.apply import BatchArguments, apply_batch
 from streams.postgres.batch import Batch, BatchBuilder, TopicRecord, payload
 from streams.postgres.database import Abandoned, Connection, Database, longer
+from streams.postgres.new_rows import Expectation
 from streams.postgres.queries import query
 from streams.runtime.drills import WorkerPoint, crash_point
 from streams.text import printable
 
-#: SQLSTATE that ``apply_batch`` raises where the topic is another than the one whose position is stored.
+#: SQLSTATE that ``hold_position`` raises where the topic is another than the one whose position is stored.
 RECREATED: Final = "AT001"
 
 
@@ -77,6 +78,7 @@ class PostgresSink:
         self._builder = BatchBuilder(keep)
         #: Where each partition stood after our last write, and its totals then.
         self._last: dict[int, tuple[int, Written]] = {}
+        self._expectations: defaultdict[int, Expectation] = defaultdict(Expectation)
 
     async def positions(self, partitions: set[int], default: Mapping[int, int]) -> dict[int, int]:
         """Return the next offset of each partition; one without a row gets one at its ``default``, if it has that."""
@@ -133,7 +135,8 @@ class PostgresSink:
         batch = self._builder.build(records, now_us=time.time_ns() // 1000)
         arguments = BatchArguments(
             self._topic, partition, self._group, base, next_offset,
-            batch.columns(), batch.extras(), batch.received, batch.topic_id, batch.watermark,
+            batch.grouped(expect_new=self._expectations[partition].holds()), batch.extras(), batch.received,
+            batch.topic_id, batch.watermark,
         )  # fmt: skip
         failures: list[BaseException] = []
 
@@ -149,7 +152,7 @@ class PostgresSink:
         # A row that Postgres refuses costs one more call: the same, searched for such rows, in one transaction too.
         async def one_by_one(connection: Connection) -> asyncpg.Record | None:
             values = {record.offset: record.value for record in records}
-            return await whole(connection, [payload(values[offset]) for offset in arguments.columns.offsets])
+            return await whole(connection, [payload(values[offset]) for offset in arguments.rows.columns.offsets])
 
         try:
             try:
@@ -194,6 +197,7 @@ class PostgresSink:
     def _written(self, row: asyncpg.Record, batch: Batch, arguments: BatchArguments) -> Written:
         """Return what the write did: where a lost answer did not say it, the totals less what they were before."""
         partition, base = arguments.partition, arguments.base
+        self._expectations[partition].note(wrong=row.get("known"))
         totals = _totals(row)
         if "batch_applied" in row:
             applied, dead = row["batch_applied"], row["batch_dead"]
@@ -209,7 +213,7 @@ class PostgresSink:
             applied=applied,
             skipped=received - applied - dead,
             dead=dead,
-            by_collection=Counter(arguments.columns.collections),
+            by_collection=Counter(arguments.rows.columns.collections),
             replaced=batch.replaced,
         )
         self._last[partition] = (row["next_offset"], written)

@@ -17,7 +17,7 @@ from dotenv.parser import Binding, parse_stream
 
 from streams.errors import SettingsError
 
-#: A larger file is no .env, in bytes.
+#: Largest .env in bytes: a larger file is something else.
 LARGEST: Final = 1024 * 1024
 #: By the mark in front; UTF-32's little-endian mark begins with UTF-16's.
 _MARKS: Final = (

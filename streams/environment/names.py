@@ -32,7 +32,7 @@ _LINK_VALUES: Final = {"_PORT": re.compile(r"(tcp|udp|sctp)://[^/]*"), "_NAME": 
 _FAUSTS: Final = ("FAUST_", "F_", "DJANGO_SETTINGS_MODULE")
 
 
-class Whose(Enum):
+class Owner(Enum):
     """The owner of a name."""
 
     OURS = auto()
@@ -42,17 +42,17 @@ class Whose(Enum):
     OTHERS = auto()
 
 
-def whose(name: str, value: str | None, known: Iterable[str]) -> tuple[Whose, str]:
+def owner_of(name: str, value: str | None, known: Iterable[str]) -> tuple[Owner, str]:
     """Return whose the name is (in capitals), and the setting that it is a mistyped form of, or an empty string."""
     known = tuple(known)
     if name in known:
-        return Whose.OURS, ""
+        return Owner.OURS, ""
     if name in _OTHERS or is_service_link(name, value or ""):
-        return Whose.OTHERS, ""
+        return Owner.OTHERS, ""
     near = nearest(name, known)
     if near is not None:
-        return Whose.MISTYPED, near
-    return (Whose.NEIGHBOURS if name.startswith(OUR_PREFIXES) else Whose.OTHERS), ""
+        return Owner.MISTYPED, near
+    return (Owner.NEIGHBOURS if name.startswith(OUR_PREFIXES) else Owner.OTHERS), ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -95,14 +95,14 @@ def distance(one: str, other: str, most: int) -> int:
 def mistyped(given: Mapping[str, str | None], known: Iterable[str]) -> list[str]:
     """Return a sentence for each name that is near one of ours and is not ours."""
     known = tuple(known)
-    judged = ((name, *whose(name, value, known)) for name, value in sorted(given.items()))
-    return [f"unknown setting {name}: did you mean {near}?" for name, who, near in judged if who is Whose.MISTYPED]
+    judged = ((name, *owner_of(name, value, known)) for name, value in sorted(given.items()))
+    return [f"unknown setting {name}: did you mean {near}?" for name, who, near in judged if who is Owner.MISTYPED]
 
 
 def neighbours(given: Mapping[str, str | None], known: Iterable[str]) -> list[str]:
     """Return the names that begin like ours and that nobody here reads, sorted."""
     known = tuple(known)
-    return sorted(name for name, value in given.items() if whose(name, value, known)[0] is Whose.NEIGHBOURS)
+    return sorted(name for name, value in given.items() if owner_of(name, value, known)[0] is Owner.NEIGHBOURS)
 
 
 def is_service_link(name: str, value: str) -> bool:

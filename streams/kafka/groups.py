@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 
 from streams.kafka.client import asked
 from streams.settings import Settings
@@ -15,6 +22,13 @@ from streams.settings import Settings
 LONGEST_GROUP: Final = 200
 #: DescribeGroups' answer for a group of which the broker knows nothing (newer brokers say so).
 _NO_GROUP: Final = 69
+#: A new broker makes the topic of its groups when it is first asked for one, which takes it some seconds; one that has
+#: just become a group's coordinator reads that topic first.
+_NO_COORDINATOR: Final = (
+    GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError,
+)  # fmt: skip
+#: Seconds until that counts as an error.
+COORDINATOR_SECONDS: Final = 10.0
 
 
 def group_id(settings: Settings) -> str:
@@ -45,6 +59,17 @@ async def running_workers(settings: Settings) -> list[str]:
 
 async def members(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
     """Return the hosts of the workers, by a client that is open. Raises KafkaError."""
+    end = time.monotonic() + COORDINATOR_SECONDS
+    while True:
+        try:
+            return await _members(admin, settings)
+        except _NO_COORDINATOR:
+            if time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.5)
+
+
+async def _members(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:
     found: list[str] = []
     for response in await admin.describe_consumer_groups([group_id(settings)]):
         for code, _, _, _, _, joined, *_ in response.groups:

@@ -32,7 +32,7 @@ from streams.runtime.drills import IngestPoint, crash_point
 from streams.settings import Settings
 
 #: Seconds until a batch that is not full is sent.
-LINGER: Final = 0.25
+LINGER: Final = 0.2
 #: Seconds between watermarks.
 WATERMARK_EVERY: Final = 1.0
 #: What the broker answers for a batch that is too large for the topic, or for a segment of its log.

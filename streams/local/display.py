@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import datetime
 from typing import Any, Final
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from streams.settings import Settings, read_stack_state
 from streams.sources.firehose.relay import relay_name
 from streams.status.lag import Holdings, SinkLag
 from streams.status.process import order_text
-from streams.text import printable
+from streams.text import format_time, printable
 from streams.ui.terminal.config import redacted
 
 LINE_EVERY: Final = 5.0
@@ -123,9 +122,12 @@ def summary(settings: Settings, lag: SinkLag, holdings: Holdings, display: Displ
     dead = sum(count for _, count in holdings.dead_letters)
     rate = display.received / display.seconds
     known = holdings.covered_from is not None and holdings.covered_to is not None
-    covered = f"{_time(holdings.covered_from)} to {_time(holdings.covered_to)} (UTC)" if known else "not known"
+    covered = f"{format_time(holdings.covered_from)} to {format_time(holdings.covered_to)}" if known else "not known"
     order = order_text(ingest.get("passed_over") or 0, ingest.get("out_of_order") or 0)
-    gaps = [f"{_time(begin)} to {_time(end)}: {printable(reason, 200)}" for begin, end, reason in holdings.gaps[:5]]
+    gaps = [
+        f"{format_time(begin)} to {format_time(end)}: {printable(reason, 200)}"
+        for begin, end, reason in holdings.gaps[:5]
+    ]
     lines = [
         "",
         f"Done: {display.received:,} events in {display.seconds:.1f} s ({rate:,.0f} events/s).",
@@ -158,10 +160,6 @@ def _psql(settings: Settings) -> str:
 
 def _query(schema: str) -> str:
     return f"SELECT post_uri, count(*) AS likes FROM {schema}.likes GROUP BY 1 ORDER BY 2 DESC LIMIT 5"  # noqa: S608 (shown, not run)
-
-
-def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _line(text: str) -> None:

@@ -53,7 +53,7 @@ async def run(*, demo: bool) -> int:
     """Everything, from nothing to the summary. Returns the exit code; raises StreamsError."""
     given = load_settings()
     if neighbours := names_of_neighbours():
-        _say(f"Not read, for they are no settings of ours: {', '.join(neighbours)}")
+        _say(f"Not read, because they are not settings of this program: {', '.join(neighbours)}")
     if given.backfill_days == 0 and "backfill_days" in given.model_fields_set:
         _say("Nothing to do: the backfill is off (BACKFILL_DAYS=0). Set it to a number of days, or -1 for everything.")
         return 0

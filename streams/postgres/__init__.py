@@ -8,6 +8,7 @@ It owns the product's sessions, and the SQL: ``queries`` has the named queries, 
 - ``migrate``: the schema's version: made, brought forward, checked.
 - ``queries``: reads the SQL files of this package.
 - ``batch``, ``apply``: messages of one partition into the rows of one transaction (pure), and that transaction.
+- ``columns``, ``new_rows``: rows as joined texts; when they are expected to be new to the table. Pure.
 - ``cursor``: the row in ``firehose_cursor``, derived from ``sink_offsets``.
 - ``positions``: positions that an operator sets back, and the cursor set by hand.
 - ``processes``: the tables ``processes`` and ``pauses``.

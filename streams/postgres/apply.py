@@ -1,4 +1,4 @@
-"""The one call of the schema's function ``apply_batch``, for the sink and for the replay of dead letters."""
+"""Applies a batch by one call of the schema, for the sink and for the replay of dead letters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import asyncpg
 
 from streams.messages import Watermark
-from streams.postgres.batch import RecordColumns
+from streams.postgres.columns import Grouped, join
 from streams.postgres.database import Connection
 from streams.postgres.queries import query
 
 
 @dataclass(frozen=True, slots=True)
 class BatchArguments:
-    """A batch as ``apply_batch`` takes it: made once, sent as often as it takes.
+    """A batch as the schema's functions take it: made once, sent as often as it takes.
 
     It applies where the partition stands at ``base``, and moves it to ``next_offset``.
     """
@@ -25,7 +25,7 @@ class BatchArguments:
     group: str
     base: int
     next_offset: int
-    columns: RecordColumns
+    rows: Grouped
     extras: str | None
     received: int = 0
     topic_id: str | None = None
@@ -42,15 +42,20 @@ async def apply_batch(
     """Apply a batch, or nothing: None where the partition does not stand at ``base``.
 
     With ``payloads`` (base64, one for each record) a record that Postgres refuses becomes a dead letter; without, it
-    is the error of the whole batch.
+    is the error of the whole batch. The column ``known`` of the result is true where a row that was expected to be new
+    was not.
     """
-    mark, rows = batch.watermark, batch.columns
+    mark, columns = batch.watermark, batch.rows.columns
     run, seq, time = (None, None, None) if mark is None else (mark.run, mark.seq, mark.time)
-    return await connection.fetchrow(
-        query("apply_batch"),
+    first = (
         batch.topic, batch.partition, batch.group, batch.base, batch.next_offset, batch.received, batch.topic_id,
         run, seq, time,
-        rows.dids, rows.collections, rows.rkeys, rows.revs, rows.cids, rows.bodies, rows.seqs, rows.times,
-        batch.extras, None if payloads is None else rows.offsets, payloads,
+    )  # fmt: skip
+    if payloads is None and (joined := join(batch.rows)) is not None:
+        return await connection.fetchrow(query("apply_joined"), *first, *joined, batch.extras, timeout=timeout)
+    return await connection.fetchrow(
+        query("apply_batch"), *first, *columns[:5],
+        [None if body is None else body.decode() for body in columns.bodies], columns.seqs, columns.times,
+        batch.extras, None if payloads is None else columns.offsets, payloads,
         timeout=timeout,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -33,6 +33,8 @@ from streams.messages import (
     decode_control,
     decode_message,
 )
+from streams.postgres.columns import Grouped, Row, group
+from streams.postgres.new_rows import SAME_TIME
 from streams.protocol.syntax import is_did, is_nsid, is_rkey
 from streams.protocol.tid import MAX_CLOCK_ID, MAX_TIME_US, is_tid, tid_from_us
 from streams.text import printable
@@ -52,7 +54,7 @@ MAX_STATUS: Final = 64
 MAX_REMEMBERED: Final = 10_000
 
 _STORED, _FILTERED, _INVALID = 1, 2, 3
-_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _NUMBER: Final = re.compile(rb'"(seq|time_us)": ?(\d{1,18})\b')
 
 
@@ -65,24 +67,6 @@ class TopicRecord(Protocol):
     def key(self) -> bytes | None: ...  # noqa: D102
     @property
     def value(self) -> bytes | None: ...  # noqa: D102
-
-
-#: did, collection, rkey, rev, cid, record (JSON), seq, time (µs), offset; cid and record are None for a tombstone.
-Row = tuple[str, str, str, str, str | None, str | None, int | None, int, int]
-
-
-class RecordColumns(NamedTuple):
-    """Record rows as columns, in the order of ``Row``."""
-
-    dids: tuple[str, ...] = ()
-    collections: tuple[str, ...] = ()
-    rkeys: tuple[str, ...] = ()
-    revs: tuple[str, ...] = ()
-    cids: tuple[str | None, ...] = ()
-    bodies: tuple[str | None, ...] = ()
-    seqs: tuple[int | None, ...] = ()
-    times: tuple[int, ...] = ()
-    offsets: tuple[int, ...] = ()
 
 
 #: What was said last of an account, in each sequence of the relay.
@@ -119,10 +103,9 @@ class Batch:
     #: Stage of the next record of an account, where it is not the first.
     stage_of: dict[str, int] = field(default_factory=dict)
 
-    def columns(self) -> RecordColumns:
-        """Return the record rows as columns: stage by stage, in key order."""
-        rows = [row for stage in self.stages for row in sorted(stage.rows.values())]
-        return RecordColumns(*zip(*rows, strict=True))
+    def grouped(self, *, expect_new: bool = False) -> Grouped:
+        """Return the record rows as columns: stage by stage, those that are expected to be new first."""
+        return group([stage.rows.values() for stage in self.stages], expect_new=expect_new)
 
     def extras(self) -> str | None:
         """Return everything but the records, as the JSON that ``apply_batch`` reads; None where that is nothing."""
@@ -197,22 +180,20 @@ class BatchBuilder:
                 continue
             cid = body = None
             if commit.operation != "delete":
-                try:
-                    cid, body = commit.cid, str(commit.record, "utf-8")
-                except UnicodeDecodeError:
-                    body = None
-                if body is None or cid is None or body[:1] != "{" or not (cid.isalnum() and cid.isascii()):
+                cid, body = commit.cid, bytes(commit.record)
+                if (
+                    cid is None or body[:1] != b"{" or not (cid.isalnum() and cid.isascii())
+                    or commit.operation not in ("create", "update") or not (body.isascii() or _is_text(body))
+                ):  # fmt: skip
                     _bury(batch, message, _bad_record(commit, body), event)
                     continue
-                if commit.operation not in ("create", "update"):
-                    _bury(batch, message, f"unknown operation {printable(commit.operation)!r}", event)
-                    continue
-                if "\\" in body and "\\u0000" in body:  # most records hold no backslash
+                if b"\\" in body and b"\\u0000" in body:  # most records hold no backslash
                     body = _without_nul(batch, body)
             rows = stages[stage_of.get(did, 0)].rows if stage_of else first
             held = rows.get(place := (did, collection, rkey))
             if held is None or rev > held[3] or (rev == held[3] and cid != held[4]):
-                rows[place] = (did, collection, rkey, rev, cid, body, seq, time, message.offset)
+                is_new = rkey[:SAME_TIME] == rev[:SAME_TIME] and commit.operation == "create"
+                rows[place] = (did, collection, rkey, rev, cid, body, seq, time, message.offset, is_new)
 
     def _judge(self, collection: str) -> int:
         """Return what becomes of the collection's records; the answer is remembered."""
@@ -313,20 +294,33 @@ def _bury_refused(batch: Batch, message: TopicRecord, event: Message, commit: Co
     return reason is not None
 
 
-def _without_nul(batch: Batch, body: str) -> str:
+def _is_text(body: bytes) -> bool:
+    """Return True where the bytes are UTF-8."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _without_nul(batch: Batch, body: bytes) -> bytes:
     """Return a record with each NUL replaced, which jsonb cannot hold. Count the record if it has one."""
-    body, count = _NUL.subn(r"\1\\ufffd", body)
+    body, count = _NUL.subn(rb"\1\\ufffd", body)
     batch.replaced += count > 0
     return body
 
 
-def _bad_record(commit: Commit, body: str | None) -> str:
-    """Return why a create or update without a usable record or CID is refused."""
-    if body is None:
+def _bad_record(commit: Commit, body: bytes) -> str:
+    """Return why an operation with a record is refused."""
+    if not _is_text(body):
         return "the record is not UTF-8"
-    if body[:1] != "{":
+    if body[:1] != b"{":
         return "not an event of ours: no record"
-    return "not an event of ours: no CID" if commit.cid is None else "the CID is not valid"
+    if commit.cid is None:
+        return "not an event of ours: no CID"
+    if not (commit.cid.isalnum() and commit.cid.isascii()):
+        return "the CID is not valid"
+    return f"unknown operation {printable(commit.operation)!r}"
 
 
 def _other_event(batch: Batch, message: TopicRecord, event: Message, latest_rev: str) -> None:

@@ -216,7 +216,7 @@ def _body(
 ) -> Iterator[Column]:
     """Yield the lexicon's own columns, in its order; a name that is taken gets ``record_`` before it.
 
-    A createdAt that is no datetime has a column of its own, too: ``created_at`` is a time or NULL.
+    A createdAt that is not a datetime has a column of its own, too: ``created_at`` is a time or NULL.
     """
     for name, given in properties.items():
         found = known.follow(given, nsid)

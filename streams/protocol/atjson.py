@@ -14,7 +14,7 @@ import cbor2
 import libipld
 import orjson
 
-#: First bytes of a CID (version 1; version 0 is a bare sha2-256 multihash). Other bytes are no link.
+#: First bytes of a CID (version 1; version 0 is a bare sha2-256 multihash). Other bytes are not a link.
 _CID_STARTS: Final = (b"\x01", b"\x12")
 #: What DAG-CBOR writes before the 36 bytes of a CID with a SHA-256 hash: tag 42, the head of 37 bytes, 0x00.
 _LINK_HEAD: Final = b"\xd8\x2a\x58\x25\x00"

@@ -82,7 +82,7 @@ def frame_time(body: dict[str, Any]) -> int | None:
 
 
 def event_identity(kind: str, body: dict[str, Any], data: bytes) -> tuple[str, str]:
-    """Return the DID and the rev that tell a frame's event from others of its seq, where it is no ordinary commit.
+    """Return the DID and the rev that tell a frame's event from others of its seq, where it is not an ordinary commit.
 
     What has no rev is known by its type and by what it says; its time is not part of that, for some servers write the
     time of sending. A frame without a DID, or with one or a rev that is longer than any, is known by its bytes.

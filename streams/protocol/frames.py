@@ -43,7 +43,7 @@ class ErrorFrame(Exception):  # noqa: N818 (the protocol's name for it)
 def split_frame(data: bytes, on_tolerated: Callable[[], None] = lambda: None) -> tuple[str, dict[str, Any]]:
     """Return the type (``#commit``, …) and the body. ``on_tolerated``: it is CBOR, but not in DAG-CBOR's one form.
 
-    Raises FrameError where it is no frame, ErrorFrame where the relay reports an error.
+    Raises FrameError where it is not a frame, ErrorFrame where the relay reports an error.
     """
     if len(data) > MAX_FRAME_BYTES:
         raise FrameError(f"the frame has {len(data)} bytes: more than any may have")
@@ -139,11 +139,20 @@ def _scan(car: bytes, found: dict[bytes, tuple[int, int]]) -> None:
         header, at = _varint(car, 0)
         at += header
         while at < end:
-            length, at = _varint(car, at)
-            if length < _CID_LENGTH or at + length > end:
+            # _varint(), without a call where it has one or two bytes: there is a section for each operation, and more.
+            length = car[at]
+            at += 1
+            if length > 127:
+                if car[at] < 128:
+                    length = length & 127 | car[at] << 7
+                    at += 1
+                else:
+                    length, at = _varint(car, at - 1)
+            stop = at + length
+            if length < _CID_LENGTH or stop > end:
                 raise FrameError("a section of the CAR is cut")
-            found[car[at : at + _CID_LENGTH]] = (at + _CID_LENGTH, at + length)
-            at += length
+            found[car[at : at + _CID_LENGTH]] = (at + _CID_LENGTH, stop)
+            at = stop
     except IndexError:
         raise FrameError("the CAR is cut") from None
 

@@ -44,7 +44,7 @@ def say_neighbours() -> None:
     """Log which names begin like ours and are not read, once at the start: one of them may be meant for us."""
     if names := names_of_neighbours():
         told = ", ".join(names[:12]) + (f", and {len(names) - 12} more" if len(names) > 12 else "")
-        logging.getLogger(__name__).info("not read, for they are no settings of ours: %s", told)
+        logging.getLogger(__name__).info("not read, because they are not settings of this program: %s", told)
 
 
 def set_up_logging(settings: Settings, stream: IO[str] | None = None) -> logging.Handler:

@@ -19,7 +19,7 @@ import libipld
 from streams.errors import SettingsError
 
 _LENGTH: Final = struct.Struct(">I")
-#: A length above this is not a frame's but a file that is no recording.
+#: A length above this is not a frame's but a file that is not a recording.
 MAX_FRAME: Final = 64 * 1024 * 1024
 
 

@@ -1,7 +1,8 @@
 """Fetching, bounded in bytes: the batches that aiokafka holds, and the records that are drained from them.
 
 aiokafka counts records and partitions. Four thousand records may be 32 GB, and a thousand partitions hold half a
-megabyte each, so both are counted here. It reaches into aiokafka's fetcher, which is pinned (docs/gotchas.md).
+megabyte each, so both are counted here. Records stay as aiokafka's compiled parser makes them: a ``ConsumerRecord``
+around each would cost as much again. It reaches into aiokafka's fetcher, which is pinned (docs/gotchas.md).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -29,8 +30,16 @@ FETCH_WAIT_MS: Final = 200
 Drained = dict[TopicPartition, tuple[list[Any], int]]
 
 
+class ParsedRecords(PartitionRecords):  # type: ignore[misc] # untyped
+    """The records of one fetch of a partition, as the parser made them: without topic, partition and sizes."""
+
+    @staticmethod
+    def _consumer_record(_: TopicPartition, record: Any) -> Any:  # noqa: ANN401 (aiokafka's)
+        return record
+
+
 class BoundedFetcher(Fetcher):  # type: ignore[misc] # untyped
-    """aiokafka's fetcher, which asks a broker for no more than the budget leaves."""
+    """aiokafka's fetcher, which asks a broker for no more than the budget leaves, and yields parsed records."""
 
     budget: InFlightBudget
 
@@ -47,6 +56,13 @@ class BoundedFetcher(Fetcher):  # type: ignore[misc] # untyped
         self._fetch_max_bytes = max(1, remaining // max(1, len(self._client.cluster.brokers())))
         requests, *others = super()._get_actions_per_node(assignment)
         return requests if remaining else [], *others
+
+    async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:  # noqa: ANN401 (aiokafka's)
+        found = await super()._proc_fetch_request(assignment, node_id, request)
+        for result in self._records.values():
+            if type(result) is FetchResult and result._partition_records is not None:
+                result._partition_records.__class__ = ParsedRecords
+        return found
 
 
 def _held(result: Any) -> int:  # noqa: ANN401 (FetchResult or FetchError)
@@ -100,9 +116,10 @@ def _drain_partition(tp: TopicPartition, result: Any, max_records: int, max_byte
     if not result.check_assignment(tp) or not result.has_more():
         return found, size
     append = found.append
-    for record in result._partition_records:  # weight(), without a call an event
+    # Its generator, without the call around it; and weight(), without a call an event.
+    for record in result._partition_records._records_iterator:
         append(record)
-        size += RECORD_OVERHEAD + record.serialized_value_size + record.serialized_key_size
+        size += RECORD_OVERHEAD + len(record.value or b"") + len(record.key or b"")
         if record.headers:
             size += _headers(record)
         if size >= max_bytes or len(found) >= max_records:
@@ -113,14 +130,22 @@ def _drain_partition(tp: TopicPartition, result: Any, max_records: int, max_byte
     return found, size
 
 
-def weight(record: Any) -> int:  # noqa: ANN401 (ConsumerRecord)
+def weight(record: Any) -> int:  # noqa: ANN401 (aiokafka's parsed record)
     """Return about how many bytes a record takes in memory. A foreign producer's may be all key or all headers."""
-    size: int = RECORD_OVERHEAD + record.serialized_value_size + record.serialized_key_size
-    return size + _headers(record)
+    return RECORD_OVERHEAD + len(record.value or b"") + len(record.key or b"") + _headers(record)
 
 
-def _headers(record: Any) -> int:  # noqa: ANN401 (ConsumerRecord)
+def _headers(record: Any) -> int:  # noqa: ANN401 (aiokafka's parsed record)
     return sum(100 + len(name) + len(value or b"") for name, value in record.headers)
+
+
+def consumer_record(tp: TopicPartition, record: Any) -> ConsumerRecord:  # noqa: ANN401 (aiokafka's parsed record)
+    """Return a parsed record as aiokafka's consumer does, for Faust's own topics."""
+    key, value = record.key, record.value
+    return ConsumerRecord(
+        tp.topic, tp.partition, record.offset, record.timestamp, record.timestamp_type, key, value, record.checksum,
+        len(key) if key is not None else -1, len(value) if value is not None else -1, tuple(record.headers),
+    )  # fmt: skip
 
 
 class FetchThread(driver.AIOKafkaConsumerThread):

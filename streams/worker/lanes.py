@@ -23,7 +23,7 @@ from streams.resources.in_flight import Gate
 from streams.resources.memory_budgets import worker_budgets
 from streams.runtime.drills import WorkerPoint, crash_point
 from streams.sink_postgres import Fenced, Written
-from streams.worker.slices import Slice, SlicedRecord, cut_events
+from streams.worker.slices import Slice, SlicedRecord, cut_events, values_size
 from streams.worker.throttle import LARGEST_BATCH, Throttle
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ class Lanes:
         is_rest = end == len(piece.records)
         position = piece.next_offset if is_rest else piece.records[end - 1].offset + 1
         records = piece.records[item.done : end]
-        async with self._gate.entered(sum(max(record.serialized_value_size, 0) for record in records)):
+        async with self._gate.entered(values_size(records)):
             written = await self._commit(tp, piece, item.position, position, records)
         if written:
             item.done, item.position = end, position

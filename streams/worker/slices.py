@@ -22,14 +22,13 @@ SLICE_BYTES: Final = 1 << 20
 
 
 class SlicedRecord(Protocol):
-    """The parts of an aiokafka ConsumerRecord that are used."""
+    """The parts of a parsed record of aiokafka that are used."""
 
     offset: int
     timestamp: int
     timestamp_type: int
     key: bytes | None
     value: bytes | None
-    serialized_value_size: int
 
 
 class Slice:
@@ -44,7 +43,7 @@ class Slice:
         self.records = records
         self.next_offset: int = records[-1].offset + 1
         self.epoch = epoch
-        self.nbytes: int = sum(max(r.serialized_value_size, 0) for r in records)
+        self.nbytes = values_size(records)
         #: The count of the bytes, for as long as the slice is kept.
         self.in_flight: InFlight | None = None
 
@@ -150,13 +149,18 @@ def split(
     pieces: list[list[SlicedRecord]] = []
     start = size = 0
     for i, record in enumerate(records):
-        size += record.serialized_value_size
+        size += len(record.value or b"")
         if size >= max_bytes or i - start + 1 >= max_records:
             pieces.append(list(records[start : i + 1]))
             start, size = i + 1, 0
     if start < len(records):
         pieces.append(list(records[start:]))
     return pieces
+
+
+def values_size(records: Sequence[SlicedRecord]) -> int:
+    """Return how many bytes the values of records have."""
+    return sum([len(record.value or b"") for record in records])
 
 
 def round_robin(fetched: Iterable[tuple[TP, list[list[SlicedRecord]]]]) -> list[tuple[TP, list[SlicedRecord]]]:

@@ -29,7 +29,7 @@ from streams.resources.in_flight import InFlight
 from streams.resources.memory_budgets import RECORD_OVERHEAD
 from streams.runtime.loop_guard import STALL_SECONDS, LoopGuard
 from streams.worker.app import pipeline_of
-from streams.worker.fetching import DRAIN_BYTES, FetchThread
+from streams.worker.fetching import DRAIN_BYTES, FetchThread, consumer_record
 from streams.worker.persistence import Producer, until_answered
 from streams.worker.slice_schema import SliceMessage, SliceSchema
 from streams.worker.slices import SLICE_RECORDS, Break, Chain, Slice, SlicedRecord, rewound, round_robin, split
@@ -303,7 +303,7 @@ class Consumer(driver.Consumer):
                 for record in records:
                     if not self.flow_active or self.app.consumer_generation_id != generation:
                         return
-                    yield tp, self._to_message(tp, record)
+                    yield tp, self._to_message(tp, consumer_record(tp, record))
         # (1) Cut: each slice must begin where the one before it ended.
         work = round_robin(sliced)
         del fetched, sliced, records, counted

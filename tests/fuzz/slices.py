@@ -104,7 +104,7 @@ def _judge(batch: Batch, message: Message, said: Any, fate: str, filtered: bool)
         us = rules.tid_us(row[3])
         must(us is not None and us <= max(NOW, row[7]) + rules.HOUR_US, f"a row with the rev {row[3]!r}")
         must(row[5] is None or row[4] is not None, "a record without a CID")
-        must(row[5] is None or "\\u0000" not in row[5].replace("\\\\", ""), "a NUL in a row's record")
+        must(row[5] is None or b"\\u0000" not in row[5].replace(b"\\\\", b""), "a NUL in a row's record")
     if said is _UNJUDGED or message.key is None:
         return
     wanted = rules.row(said, message.key, NOW)
@@ -131,7 +131,7 @@ def _same_row(row: Any, said: dict[str, Any], message: Message) -> None:
         said["time_us"],
         message.offset,
     )
-    must((*row[:5], *row[6:]) == wanted, f"a row is not what its message says: {row[:5]}")
+    must((*row[:5], *row[6:9]) == wanted, f"a row is not what its message says: {row[:5]}")
     must(
         oracle.canonical(None if row[5] is None else json.loads(row[5])) == oracle.canonical(record),
         "a row has another record",

@@ -15,6 +15,7 @@ from streams.kafka.publisher import Publisher
 from streams.kafka.topic import MAX_MESSAGE_BYTES
 from streams.messages import ControlMessage, encode_control
 from streams.postgres.batch import Batch, BatchBuilder
+from streams.postgres.columns import join
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.frames import ErrorFrame
 from streams.sources.firehose.foreign import Doubt
@@ -135,7 +136,7 @@ class Worker:
         try:
             with Watch():
                 batch = self._builders[filtered].build(messages, NOW)
-                batch.columns()
+                join(batch.grouped())
                 extras = batch.extras()
         except MismatchError as error:
             must(len(str(error)) < 500, "the sentence for the operator is not bounded")

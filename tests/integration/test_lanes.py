@@ -36,7 +36,6 @@ class Record:
     value: bytes | None
     timestamp: int = 0
     timestamp_type: int = 0
-    serialized_value_size: int = 100
 
 
 @dataclass

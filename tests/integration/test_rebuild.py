@@ -217,7 +217,7 @@ async def test_a_write_that_waits_for_the_swap_writes_nothing(world: World) -> N
             assert held == start
             tasks = [write(0), write(1)]
             for _ in range(int(PATIENCE / 0.05)):
-                waiting = "WHERE wait_event_type = 'Lock' AND query ~ 'apply_batch'"
+                waiting = "WHERE wait_event_type = 'Lock' AND query ~ 'apply_joined'"
                 if await world.look.fetchval(f"SELECT count(*) FROM pg_stat_activity {waiting}") == 2:
                     break
                 await asyncio.sleep(0.05)

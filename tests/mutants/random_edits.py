@@ -42,6 +42,7 @@ _SEQUENCE: Final = "streams/sources/firehose/sequence"
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     f"{_SEQUENCE}/continuity.py": (
         "test_continuity_limits",
+        "test_pauses_and_cuts",
         "test_continuity",
         "test_resets",
         "test_intake",
@@ -68,6 +69,8 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "streams/worker/slices.py": ("test_worker_limits", "test_slices", "test_transport"),
     "streams/postgres/batch.py": ("test_batch_limits", "test_batch", "test_fuzz"),
+    "streams/postgres/columns.py": ("test_columns", "test_batch"),
+    "streams/postgres/new_rows.py": ("test_new_rows",),
     "streams/protocol/events.py": (
         "test_protocol_limits",
         "test_events",

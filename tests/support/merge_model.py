@@ -15,6 +15,8 @@ from streams.protocol.tid import tid_from_us
 
 BEGIN = 1_700_000_000_000_000
 SECOND = 1_000_000
+#: An rkey of the time of the revs: a record that is created with it is expected to be new to the table.
+NEW_RKEY = tid_from_us(BEGIN, 7)
 DIDS = ("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb", "did:web:example.com")
 COLLECTIONS = ("app.bsky.feed.like", "com.example.thing")
 INACTIVE = ("takendown", "suspended", "deactivated")
@@ -188,7 +190,7 @@ def _events(draw: st.DrawFn) -> list[Event]:
         did, second = draw(st.sampled_from(DIDS)), draw(_seconds)
         kind = draw(st.sampled_from("cccccccaadis"))
         if kind == "c":
-            rkey, collection = draw(st.sampled_from("xy")), draw(st.sampled_from(COLLECTIONS))
+            rkey, collection = draw(st.sampled_from(("x", "y", NEW_RKEY))), draw(st.sampled_from(COLLECTIONS))
             events.append(commit(did, rkey, second, draw(st.none() | st.integers(0, 2)), collection))
         elif kind == "a":
             events.append(account(did, second, seq, draw(st.sampled_from((None, *INACTIVE))), **stands))

@@ -176,9 +176,9 @@ class _Chunk:
 
     async def apply(self, batch: Batch, payloads: dict[int, str]) -> tuple[int, int]:
         """Apply a batch row by row, the position unchanged: versions applied, and letters written again."""
-        columns, base = batch.columns(), self._position["next_offset"]
-        arguments = BatchArguments(self._topic, self._partition, self._group, base, base, columns, batch.extras())
-        of_records = [payloads[offset] for offset in columns.offsets] or None
+        rows, base = batch.grouped(), self._position["next_offset"]
+        arguments = BatchArguments(self._topic, self._partition, self._group, base, base, rows, batch.extras())
+        of_records = [payloads[offset] for offset in rows.columns.offsets] or None
         row = await apply_batch(self._connection, arguments, payloads=of_records, timeout=self._timeout)
         assert row is not None, "the position is locked"
         return row["batch_applied"], row["batch_dead"]

@@ -1,8 +1,14 @@
 -- What the sink and the worker write: slices, positions, processes and pauses.
 
+-- name: apply_joined
+-- One batch of one partition, or nothing (migrations/0009_joined.sql).
+SELECT * FROM apply_joined(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
+);
+
 -- name: apply_batch
--- One batch of one partition, or nothing (migrations/0002_write_path.sql).
-SELECT * FROM apply_batch(
+-- The same with columns as arrays, and, where payloads come along, a dead letter for each record that Postgres refuses.
+SELECT *, NULL::boolean AS known FROM apply_batch(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
 );
 

@@ -87,7 +87,7 @@ class Search:
             if span > 0:
                 # A little early: what is found must not be newer than the target.
                 share = (self.target - self.best.time - TOLERANCE // 2) / span
-                middle = low + int((high - low) * min(max(share, 0.0), 1.0))
+                middle = low + int((high - low) * share)
         return min(max(middle, low), high - 1)
 
     def tell(self, seen: Sighting | None, middle: int | None = None) -> None:
@@ -99,7 +99,7 @@ class Search:
             self.best = seen
             # The time asked for lies among the frames of this probe: it cannot be found much better.
             self._found = middle is not None and middle > self.target
-        self._low = max(seen.seq, self._cursor + 1) if seen.seq <= self._cursor else seen.seq
+        self._low = max(seen.seq, self._cursor + 1)
 
     def refuse(self) -> None:
         """Take in that the relay refuses a cursor as old as this: its window has moved on."""

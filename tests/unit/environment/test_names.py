@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.environment.names import OUR_PREFIXES, Whose, distance, forget_fausts, mistyped, neighbours, whose
+from streams.environment.names import OUR_PREFIXES, Owner, distance, forget_fausts, mistyped, neighbours, owner_of
 from streams.errors import SettingsError
 from streams.settings import load_settings, names_of_neighbours, setting_names
 
@@ -49,7 +49,7 @@ COMPANIONS = {
 def test_a_platforms_service_links_are_let_pass(service: str) -> None:
     for link in LINKS:
         name, value = f"{service}_{link}", {"PORT": "tcp://10.0.0.7:9092", "NAME": "/app/kafka"}.get(link, "9092")
-        assert name in KNOWN or whose(name, value, KNOWN) == (Whose.OTHERS, ""), name
+        assert name in KNOWN or owner_of(name, value, KNOWN) == (Owner.OTHERS, ""), name
 
 
 def test_a_service_that_is_called_as_a_setting_is_does_not_set_it(
@@ -74,7 +74,7 @@ def test_the_settings_of_a_program_beside_us_are_let_pass(
     (tmp_path / ".env").write_text("".join(f"{name}=hunter2\n" for name in names))
     assert mistyped(dict.fromkeys(names, "1"), KNOWN) == []
     assert load_settings().backfill_days == 0
-    assert set(names_of_neighbours()) == {name for name in names if whose(name, "1", KNOWN)[0] is Whose.NEIGHBOURS}
+    assert set(names_of_neighbours()) == {name for name in names if owner_of(name, "1", KNOWN)[0] is Owner.NEIGHBOURS}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_settings_of_a_program_beside_us_are_let_pass(
     ],
 )  # fmt: skip
 def test_a_name_near_ours_is_refused_with_it(wrong: str, right: str) -> None:
-    assert whose(wrong, "1", KNOWN) == (Whose.MISTYPED, right)
+    assert owner_of(wrong, "1", KNOWN) == (Owner.MISTYPED, right)
 
 
 def test_every_setting_is_missed_by_a_letter() -> None:
@@ -102,7 +102,7 @@ def test_every_setting_is_missed_by_a_letter() -> None:
     for name in (name for name in KNOWN if name.startswith(OUR_PREFIXES)):
         for at in range(name.index("_") + 1, len(name)):
             for wrong in (name[:at] + name[at + 1 :], name[: at + 1] + name[at:]):
-                assert wrong in KNOWN or whose(wrong, "1", KNOWN)[0] is Whose.MISTYPED, wrong
+                assert wrong in KNOWN or owner_of(wrong, "1", KNOWN)[0] is Owner.MISTYPED, wrong
 
 
 def test_distances() -> None:

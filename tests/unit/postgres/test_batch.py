@@ -10,7 +10,8 @@ from hypothesis import given, settings
 
 from streams.errors import MismatchError
 from streams.messages import DeadLetter, Gap, Run, Watermark, dead_payload, encode_control
-from streams.postgres.batch import MAX_KEY_BYTES, Batch, BatchBuilder, RecordColumns
+from streams.postgres.batch import MAX_KEY_BYTES, Batch, BatchBuilder
+from streams.postgres.columns import RecordColumns
 from streams.protocol.collection_filter import compile_patterns
 from streams.protocol.tid import MAX_CLOCK_ID, is_tid, tid_from_us
 from tests.support import merge_model as model
@@ -25,7 +26,7 @@ def build(*events: dict[str, Any], keep: Any = None) -> Batch:
 
 def reason(batch: Batch) -> str:
     assert len(batch.dead) == 1, batch.dead
-    assert batch.columns() == RecordColumns()
+    assert batch.grouped().columns == RecordColumns()
     return str(batch.dead[0]["reason"])
 
 
@@ -46,7 +47,7 @@ def apply_to(state: Any, batch: Batch) -> None:
                 state.deletion(row["did"], when(row), row["rev"], row.get("reach"))
         for row in stage.accounts.values():
             state.account(row["did"], when(row), row["active"], row["status"])
-        for did, collection, rkey, rev, cid, body, seq, time, _ in stage.rows.values():
+        for did, collection, rkey, rev, cid, body, seq, time, *_ in stage.rows.values():
             record = None if body is None else json.loads(body)
             commit = {"rev": rev, "collection": collection, "rkey": rkey, "cid": cid, "record": record}
             state.commit(did, commit, time, seq)
@@ -70,7 +71,7 @@ def test_any_slicing_and_any_replay_give_the_rows_of_one_by_one(log: Any) -> Non
 
 def test_rows_come_in_key_order_each_key_once() -> None:
     batch = build(*[model.commit(did, rkey, s, s) for s in (3, 1, 2) for did in model.DIDS for rkey in "ba"])
-    columns = batch.columns()
+    columns = batch.grouped().columns
     keys = list(zip(*columns[:3], strict=True))
     assert keys == sorted(set(keys))
     assert set(columns[3]) == {model.rev(3)}
@@ -79,7 +80,7 @@ def test_rows_come_in_key_order_each_key_once() -> None:
 
 def test_on_a_tie_the_later_message_wins_if_it_differs() -> None:
     batch = build(model.commit(DID, "x", 1, 1), model.commit(DID, "x", 1, 2), model.commit(DID, "x", 1, 2))
-    assert [column[0] for column in batch.columns()[4:9:4]] == ["bafy2", 1]
+    assert [column[0] for column in batch.grouped().columns[4:9:4]] == ["bafy2", 1]
 
 
 def test_a_deletion_parts_the_slice() -> None:
@@ -105,7 +106,7 @@ def test_a_nul_becomes_the_replacement_character(raw: str, stored: str) -> None:
         json.dumps(model.commit(DID, "x", 1, 1)["commit"]["record"]), raw
     )
     batch = BatchBuilder().build([model.Message(0, DID.encode(), value.encode())], NOW)
-    assert batch.columns().bodies == (stored,)
+    assert batch.grouped().columns.bodies == (stored.encode(),)
     assert batch.replaced == (raw != stored)
 
 
@@ -186,7 +187,7 @@ def test_the_longest_key_and_a_rev_ahead_of_our_clock_alone_are_taken() -> None:
     late = with_commit(rev=tid_from_us(NOW + 5000 * model.SECOND)) | {"time_us": NOW + 4000 * model.SECOND}
     batch = build(model.commit(did, "r" * 512, 1, 1, collection), late)
     assert not batch.dead
-    assert len(batch.columns().dids) == 2
+    assert len(batch.grouped().columns.dids) == 2
 
 
 def test_unwanted_collections_are_skipped_and_patterns_match_as_globs() -> None:
@@ -197,7 +198,7 @@ def test_unwanted_collections_are_skipped_and_patterns_match_as_globs() -> None:
     ]  # fmt: skip
     assert compile_patterns(()) is None
     batch = build(model.commit(DID, "x", 1, 1), model.commit(DID, "x", 1, 1, "org.other.thing"), keep=keep)
-    assert (batch.received, batch.filtered, batch.columns().collections) == (2, 1, ("app.bsky.feed.like",))
+    assert (batch.received, batch.filtered, batch.grouped().columns.collections) == (2, 1, ("app.bsky.feed.like",))
 
 
 def control(**changes: Any) -> dict[str, Any]:

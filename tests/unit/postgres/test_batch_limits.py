@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams.errors import MismatchError
-from streams.messages import DeadLetter, Gap, Run, Watermark, encode_control
+from streams.messages import DeadLetter, Gap, LetterKind, Run, Watermark, encode_control
 from streams.postgres import batch as module
 from streams.postgres.batch import (
     MAX_AHEAD_US,
@@ -69,7 +69,7 @@ LONGEST = model.commit(
 def test_what_is_usual_does_not_leave_the_hot_path(event: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_refusal", lambda *_: pytest.fail("it left the hot path"))
     batch = build(event)
-    assert (len(batch.columns()[0]), batch.dead) == (1, [])
+    assert (len(batch.grouped().columns[0]), batch.dead) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,8 @@ def test_a_rev_is_judged_by_the_events_time_where_our_clock_is_behind() -> None:
     assert build(commit(time_us=ahead, rev=tid_from_us(ahead + MAX_AHEAD_US, MAX_CLOCK_ID))).dead == []
     (dead,) = build(commit(time_us=ahead, rev=tid_from_us(ahead + MAX_AHEAD_US + 1))).dead
     assert "more than an hour in the future" in dead["reason"]
+    first = model.message(0, commit(time_us=0, rev=tid_from_us(MAX_AHEAD_US + 1)))
+    assert len(BatchBuilder().build([first], 0).dead) == 1, "the first microsecond is a time"
 
 
 @pytest.mark.parametrize(
@@ -326,3 +328,46 @@ def test_only_a_message_under_its_dids_key_can_be_tried_again(key: str, kind: st
 @pytest.mark.parametrize(("text", "kept"), [("QUJD", b"ABC"), ("QUJD!", b"QUJD!")])
 def test_a_payload_that_is_not_base64_is_kept_as_it_is(text: str, kept: bytes) -> None:
     assert module._unpacked(text) == kept
+
+
+def test_an_unwanted_or_unusual_record_does_not_leave_the_hot_path_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The long way gives the same: that it was not gone is what keeps such a record cheap."""
+    monkeypatch.setattr(module, "_refusal", lambda *_: pytest.fail("it left the hot path"))
+    monkeypatch.setattr(module, "_without_nul", lambda *_: pytest.fail("there is no NUL in it"))
+    unwanted = BatchBuilder(lambda _: False).build([model.message(0, commit())], NOW)
+    assert (unwanted.filtered, unwanted.grouped().ends) == (1, (0, 0))
+    event = commit()
+    event["commit"]["record"] = {"text": 'a\nb "quoted"'}
+    assert len(build(event).grouped().columns.dids) == 1
+
+
+def test_only_a_stage_with_states_of_accounts_names_them() -> None:
+    batch = build(model.account(DID, 1, 1, "takendown"), model.account(model.DIDS[1], 2, 2, "deleted"))
+    stages = json.loads(batch.extras() or "")["stages"]
+    assert [sorted(stage) for stage in stages] == [["accounts", "events", "until"], ["events", "until"]]
+    assert [account["did"] for account in stages[0]["accounts"]] == [DID]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (None, None),
+        (LetterKind.FRAME, LetterKind.FRAME),
+        (LetterKind.OPERATION, LetterKind.OPERATION),
+        (LetterKind.MESSAGE, LetterKind.FOREIGN),
+    ],
+)
+def test_a_letter_of_the_ingest_holds_what_it_says_but_no_message(
+    said: LetterKind | None, kept: LetterKind | None
+) -> None:
+    letter = DeadLetter(relay="a", run=1, seq=3, did=DID, reason="x", payload="AAAA", letter_kind=said)
+    assert controlled(letter).dead[0]["kind"] == kept
+
+
+@pytest.mark.parametrize(
+    "changes", [{"identity": {"did": model.DIDS[1], "handle": "a.test"}}, {"kind": "account"}, {"identity": None}]
+)
+def test_an_event_about_an_account_needs_the_body_of_its_kind_and_its_did(changes: dict[str, Any]) -> None:
+    assert build(identity()).dead == []
+    (dead,) = build({**identity(), **changes}).dead
+    assert dead["reason"].endswith(" without its body")

@@ -80,6 +80,8 @@ def test_how_deep_it_goes() -> None:
         assert not fails(opened * MAX_DEPTH + b"\x00" + closed * MAX_DEPTH)
         assert fails(opened * (MAX_DEPTH + 1) + b"\x00" + closed * (MAX_DEPTH + 1))
     assert not fails(b"\xa1\x61a" * (MAX_DEPTH - 1) + b"\xa1\x61a\x00")
+    assert fails(b"\xa1\x61a" * (MAX_DEPTH - 1) + b"\xa1\xd9\xd9\xf7\x61a\x00"), "a key in a tag is one deeper"
+    assert not fails(b"\xa1\x61a" * (MAX_DEPTH - 2) + b"\xa1\xd9\xd9\xf7\x61a\x00")
     assert fails(b"\x81" * (MAX_DEPTH + 1) + b"\xa1\x61a\x00")
 
 

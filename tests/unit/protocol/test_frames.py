@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.protocol.events import decode_events, frame_seq, frame_time
-from streams.protocol.frames import ErrorFrame, FrameError, Scan, search_block, split_frame
+from streams.protocol.frames import ErrorFrame, FrameError, Scan, _scan, search_block, split_frame
 from tests.support.dagcbor import encode, link
 
 RECORDING = Path(__file__).parents[2] / "fixtures" / "pds" / "frames.bin.gz"
@@ -72,6 +72,65 @@ def test_a_block_that_is_not_what_its_cid_says_is_refused(block: bytes, other: b
     assert search_block(car, cid_of(b"elsewhere")) is None
     with pytest.raises(FrameError, match="missing"):
         Scan(car).block(cid_of(b"elsewhere"))
+
+
+def slow_scan(car: bytes) -> tuple[dict[bytes, tuple[int, int]], str]:
+    """Return the sections of a CAR, read number by number, and why it ends there."""
+
+    def number(at: int) -> tuple[int, int]:
+        value = 0
+        for i in range(5):
+            value |= (car[at + i] & 127) << 7 * i
+            if car[at + i] < 128:
+                return value, at + i + 1
+        raise FrameError("a varint of the CAR is too long")
+
+    found: dict[bytes, tuple[int, int]] = {}
+    try:
+        header, at = number(0)
+        at += header
+        while at < len(car):
+            length, at = number(at)
+            if length < 36 or at + length > len(car):
+                return found, "a section of the CAR is cut"
+            found[car[at : at + 36]] = at + 36, at + length
+            at += length
+    except IndexError:
+        return found, "the CAR is cut"
+    except FrameError as error:
+        return found, str(error)
+    return found, ""
+
+
+def changed(car: bytes, data: st.DataObject) -> bytes:
+    """Return a CAR with some bytes changed, left out or put in; or as it is."""
+    broken = bytearray(car)
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(broken)))
+        match data.draw(st.sampled_from(["cut", "remove", "insert", "high"])):
+            case "cut":
+                del broken[at:]
+            case "remove":
+                del broken[at : at + data.draw(st.integers(1, 40))]
+            case "insert":
+                broken[at:at] = data.draw(st.binary(max_size=6) | st.sampled_from([b"\x80" * 3, b"\xff" * 6, car[:40]]))
+            case _:
+                broken[at : at + 1] = bytes([data.draw(st.sampled_from([0, 35, 36, 127, 128, 255]))])
+    return bytes(broken)
+
+
+@settings(max_examples=400)
+@given(st.lists(blocks, max_size=6), st.data())
+def test_a_scan_finds_what_a_slow_one_finds(found: list[bytes], data: st.DataObject) -> None:
+    pairs = [(cid_of(data.draw(st.sampled_from([block, b"another"]))), block) for block in (*found, *found[:2])]
+    car = changed(car_of([*pairs, (cid_of(b"car"), car_of(pairs))]), data)
+    sections: dict[bytes, tuple[int, int]] = {}
+    reason = ""
+    try:
+        _scan(car, sections)
+    except FrameError as error:
+        reason = str(error)
+    assert (sections, reason) == slow_scan(car)
 
 
 @given(st.binary(max_size=200))

@@ -122,6 +122,13 @@ def test_the_search_finds_a_block_of_up_to_two_bytes_of_length(size: int, behind
     assert search_block(car_of([(cid_of(b"x"), b"x"), (cid_of(block), block), *others]), cid_of(block)) == block
 
 
+@pytest.mark.parametrize("last", [0, 127])
+def test_a_byte_below_128_before_a_length_is_not_a_part_of_it(last: int) -> None:
+    block, other = b"b" * 60, bytes([1, last])
+    sections = [(cid_of(data), data) for data in (other, block, b"behind")]
+    assert search_block(car_of(sections), cid_of(block)) == block
+
+
 def test_the_search_passes_over_links_to_the_block_and_finds_it_before_them() -> None:
     block = b"the block"
     links = encode({"a": [link(cid_of(block))] * 3})
@@ -317,9 +324,7 @@ def test_what_tells_events_of_one_seq_apart() -> None:
 def test_a_bad_operation_is_named_in_short() -> None:
     bad = {"action": "a" * 200, "path": "app.bsky.feed.post/" + "p" * 400, "cid": None}
     (found,) = decode_events("#commit", commit_body([bad], []), 9, 1, None).bad
-    name = found.reason.split(": ")[0]
-    assert 400 <= len(name) <= 404
-    assert name.startswith("a" * 90)
+    assert found.reason.split(": ")[0] == "a" * 100 + " " + bad["path"][:300]
 
 
 def test_about_an_account_what_is_not_said_is_not_written() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.resources import memory_watch
+from streams.resources import idleness, memory_watch
 from streams.resources.idleness import CPU, DISK, MEMORY, OUR_DISK, IdleJudge, MachineSample, reason
 from streams.resources.in_flight import InFlightBudget
 from streams.resources.memory_budgets import MB
@@ -28,6 +28,10 @@ def test_the_thresholds_are_those_of_the_documents() -> None:
     assert [(rule.busy, rule.idle) for rule in (CPU, MEMORY, DISK)] == [(0.20, 0.10), (10.0, 5.0), (40.0, 20.0)]
     assert (IdleJudge.TO_BUSY, IdleJudge.TO_IDLE, IdleJudge.MOST_TO_IDLE, IdleJudge.SETTLED) == (2, 3, 48, 30)
     assert OUR_DISK == 0.5
+
+
+def test_of_a_sample_only_the_share_of_others_must_be_known() -> None:
+    assert MachineSample(0.5) == MachineSample(0.5, 1.0, None, None, None, (), True)
 
 
 def idle_after(judge: IdleJudge, sample: MachineSample, most: int = 100) -> int:
@@ -112,6 +116,19 @@ def test_the_reason_at_the_thresholds(sample: MachineSample, words: str) -> None
     assert reason(sample) == words
 
 
+@pytest.mark.parametrize(
+    ("sample", "pressure"),
+    [
+        (replace(QUIET, io_pressure=0.5), 0.5),
+        (replace(QUIET, io_pressure=99.0, our_io=0.5), 0.0),
+        (replace(QUIET, io_pressure=99.0, our_io=None), 0.0),
+        (replace(QUIET, io_pressure=None), 0.0),
+    ],
+)
+def test_the_pressure_on_the_disks_is_that_of_others(sample: MachineSample, pressure: float) -> None:
+    assert idleness._others_disk(sample) == pressure
+
+
 def test_others_in_words() -> None:
     assert others_in_words(0.5, ()) == "others use 50 % of the machine"
     named = others_in_words(0.5, (Other("a", 0.3), Other("b", 0.05)))
@@ -153,6 +170,7 @@ class Watched:
 
 def test_memory_is_given_back_above_the_limit_and_while_it_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Watched(monkeypatch)
+    assert (made.watch.rss, made.watch.says) == (0, "0MB / 100MB limit: going on")
     assert not made.look(0.0, 100)
     assert (made.released, made.watch.state) == (0, "go")
     assert made.look(1.0, 101)
@@ -253,6 +271,12 @@ def test_a_chain_of_ended_processes_is_their_last_ancestors_that_is_left() -> No
     before = table(process(10), process(20), *ended)
     after = table(process(10, reaped=7.5), process(20, reaped=9.0))
     assert spent(before, after) == {10: pytest.approx(0.5), 20: pytest.approx(9.0)}
+
+
+def test_a_chain_of_ended_processes_may_be_as_long_as_there_are_processes() -> None:
+    ended = [process(11 + n, 10 + n, used=1.0) for n in range(8)]
+    after = table(process(10, reaped=8.5), process(20, reaped=9.0))
+    assert spent(table(process(10), process(20), *ended), after) == {10: pytest.approx(0.5), 20: pytest.approx(9.0)}
 
 
 def test_ended_processes_that_name_each_other_as_parents_end_the_search() -> None:

@@ -174,6 +174,8 @@ def test_who_is_lost_is_made_up_for_one_for_one() -> None:
     assert replaced((first, worker(started_at=ago(99)))) == {first}  # type: ignore[arg-type]
     assert replaced((lost(100, ended_at=ago(100)), late)) == frozenset()  # type: ignore[arg-type]
     assert replaced((first, ingest(started_at=ago(1)))) == frozenset()  # type: ignore[arg-type]
+    older = worker(started_at=ago(400), host="four")
+    assert replaced((first, older, late)) == {first}, "the latest start counts"  # type: ignore[arg-type]
     assert process_name(late) == "worker on three (pid 1)"
 
 

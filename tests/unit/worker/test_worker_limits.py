@@ -11,6 +11,7 @@ import pytest
 
 from streams.resources.idleness import MachineSample
 from streams.resources.in_flight import MemoryState
+from streams.worker import throttle as module
 from streams.worker.slices import (
     SLICE_BYTES,
     SLICE_RECORDS,
@@ -23,6 +24,7 @@ from streams.worker.slices import (
     split,
 )
 from streams.worker.throttle import ASK_SECONDS, LARGEST_BATCH, NETWORK_RATE, SMALLEST_BATCH, Pacer, Throttle, describe
+from tests.support.patience import PATIENCE
 from tests.support.virtual_time import virtually
 from tests.unit.worker.test_slices import P0, P1, Message, chain_at, run
 from tests.unit.worker.test_throttle import BUSY, IDLE, seen, throttle
@@ -204,6 +206,15 @@ def test_what_is_said_of_the_delay_that_is_left() -> None:
     virtually(check)
 
 
+@pytest.mark.parametrize(("now", "pace"), [(1.5, "waiting 0.5 s of the 2 s delay"), (2.0, "5 events every 2 s")])
+def test_a_batch_that_is_due_now_is_not_waited_for(now: float, pace: str) -> None:
+    made = throttle(lambda: now, backfill_use_idle=False)
+    assert made._pacer.acquire(0.0, 5) == 5
+    made._pacer.end(0.0)
+    made._queue.append(object())
+    assert made.why == f"{pace}: BACKFILL_USE_IDLE is off"
+
+
 def test_a_change_of_the_machine_is_said_where_it_changes_the_pace(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     made = throttle()
@@ -235,11 +246,46 @@ async def test_a_pace_that_can_never_catch_up_is_a_warning(
     assert paces == [level]
 
 
+@pytest.mark.parametrize("sentence", [None, "the container has less than the limit"])
+async def test_what_the_container_says_is_a_warning(
+    sentence: str | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = throttle()
+    monkeypatch.setattr(made._machine, "sample", lambda: MachineSample(0.0))
+    monkeypatch.setattr(module, "container_says", lambda _: sentence)
+    await made.start()
+    await made.close()
+    said = [record.getMessage() for record in caplog.records if "Memory: " in record.getMessage()]
+    assert said == ([] if sentence is None else [f"[BACKFILL] Memory: {sentence}"])
+
+
+async def test_it_looks_at_the_machine_again_and_again_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, looked_thrice, looks = throttle(), asyncio.Event(), 0
+
+    def look(_: MachineSample) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            looked_thrice.set()
+
+    monkeypatch.setattr(module, "SAMPLE_SECONDS", 0)
+    monkeypatch.setattr(made._machine, "sample", lambda: MachineSample(0.0))
+    monkeypatch.setattr(made, "_look_at_machine", look)
+    await made.close()
+    await made.start()
+    sampler = made._sampler
+    assert sampler is not None
+    async with asyncio.timeout(PATIENCE):
+        await looked_thrice.wait()
+    await made.close()
+    assert sampler.cancelled()
+
+
 # -- slices
 
 
-def sized(*sizes: int) -> list[SlicedRecord]:
-    return [Message(i, serialized_value_size=size) for i, size in enumerate(sizes)]
+def sized(*sizes: int | None) -> list[SlicedRecord]:
+    return [Message(i, value=None if size is None else bytes(size)) for i, size in enumerate(sizes)]
 
 
 def lengths(pieces: list[list[SlicedRecord]]) -> list[int]:
@@ -257,7 +303,7 @@ def test_a_run_is_cut_at_its_records_and_at_its_bytes() -> None:
 
 
 def test_a_slice_counts_its_bytes_and_ends_behind_its_last_record() -> None:
-    records = sized(5, -1, 7)
+    records = sized(5, None, 7)
     piece = Slice(P0, 0, records, 1)
     assert (piece.nbytes, piece.next_offset, len(piece), repr(piece)) == (12, 3, 3, "<Slice t/0 [0, 3)>")
     piece.clear()

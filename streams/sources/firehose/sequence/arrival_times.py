@@ -39,7 +39,7 @@ def median_time(arrivals: Sequence[Arrival]) -> int | None:
 
 def _median(values: Iterable[int]) -> int:
     ordered = sorted(values)
-    return ordered[len(ordered) // 2] if ordered else 0
+    return ordered[len(ordered) // 2]
 
 
 def _spread(times: Sequence[int]) -> int:

@@ -21,7 +21,7 @@ from streams.sources.firehose.plan import (
     reset_gap,
     sequence_of,
 )
-from streams.sources.firehose.seek import MAX_PROBES, TOLERANCE, Search, Sighting, believed_time
+from streams.sources.firehose.seek import MAX_PROBES, TOLERANCE, WITNESSES, Search, Sighting, believed_time
 from tests.unit.sources.firehose.test_frame_cutter import frame
 
 SECOND = 1_000_000
@@ -30,6 +30,11 @@ RELAY = "a.example"
 LAST = Watermark(relay=RELAY, run=5, topic_id="t", seq=70, time=NOW - 9)
 
 # -- the search
+
+
+def test_the_numbers_of_a_search() -> None:
+    """Those after the first frame of a probe say if its time is wrong: four wrong clocks of nine do no harm."""
+    assert (WITNESSES, TOLERANCE, MAX_PROBES) == (9, 30 * SECOND, 80)
 
 
 def test_a_search_is_over_where_the_oldest_is_near_enough() -> None:
@@ -66,10 +71,10 @@ def test_looks_are_in_proportion_twice_and_then_in_the_middle() -> None:
     assert search.next_cursor() == (10_000 + high) // 2
 
 
-@pytest.mark.parametrize("head_time", [None, 0, -5])
-def test_without_times_that_grow_it_looks_in_the_middle(head_time: int | None) -> None:
+@pytest.mark.parametrize(("head_time", "cursor"), [(None, 600), (-5, 600), (0, 600), (1, 1100)])
+def test_without_times_that_grow_it_looks_in_the_middle(head_time: int | None, cursor: int) -> None:
     search = Search(Sighting(100, 0), Sighting(1101, head_time), 10_000 * SECOND)
-    assert search.next_cursor() == 600
+    assert search.next_cursor() == cursor
 
 
 def test_it_never_looks_at_the_head_itself_nor_before_the_oldest() -> None:
@@ -113,6 +118,15 @@ def test_what_was_found_before_the_cursor_moves_the_search_behind_it() -> None:
     assert search.next_cursor() == (601 + 1101) // 2
 
 
+@pytest.mark.parametrize(("seen", "low"), [(550, 601), (600, 601), (601, 601), (602, 602), (611, 611)])
+def test_the_search_goes_on_behind_the_cursor_and_not_below_what_was_seen(seen: int, low: int) -> None:
+    """A relay may give the frame at the cursor itself: to look there again would say nothing new."""
+    search = Search(Sighting(100, 0), Sighting(1101, None), 1000 * SECOND)
+    assert search.next_cursor() == 600
+    search.tell(Sighting(seen, 5))
+    assert search._low == low
+
+
 @pytest.mark.parametrize(("middle", "over"), [(None, False), (0, False), (1, True)])
 def test_a_look_around_the_target_ends_the_search(middle: int | None, over: bool) -> None:
     target = 5000 * SECOND
@@ -135,6 +149,7 @@ def test_a_refused_cursor_is_the_lowest_that_is_not_looked_at() -> None:
     search = Search(Sighting(100, 0), Sighting(1101, None), 10_000 * SECOND)
     assert search.next_cursor() == 600
     search.refuse()
+    assert search._low == 601
     assert search.next_cursor() == (601 + 1101) // 2
 
 
@@ -272,6 +287,11 @@ def test_usual_messages_take_the_short_way(length: int, behind: bytes, monkeypat
     assert [len(message) for message in cut.messages[:3]] == [length] * 3
     assert whole == ([b"x"] if behind[2:] == b"x" else [])
     assert cut.rest == []
+
+
+def test_a_message_of_the_largest_size_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrameCutter, "_whole", lambda *_: pytest.fail("the long way"))
+    assert Cut(max_size=200).feed(frame(0x82, b"a" * 200)).messages == [b"a" * 200]
 
 
 def test_a_message_that_ends_with_the_read_is_taken_at_once() -> None:

@@ -36,6 +36,13 @@ def test_the_usual_step_is_known_from_eight_steps_on(frames: int, step: int) -> 
     assert tracker._usual_step() == step
 
 
+def test_the_usual_step_is_the_median_one() -> None:
+    tracker = Continuity(0, known=False)
+    tracker.reconnected()
+    fed(tracker, [frame(seq) for seq in (1, 2, 3, 4, 5, 10, 15, 20, 25, 30)])
+    assert tracker._usual_step() == 5
+
+
 def test_seqs_below_a_block_are_counted_in_any_order() -> None:
     tracker = Continuity(0, known=False)
     assert tracker._pass([1, 2, 3]) == 0
@@ -135,10 +142,12 @@ def test_what_connections_before_have_brought_is_not_missing() -> None:
     tracker = Continuity(10, known=True, event="x")
     tracker._followed, tracker._taken_before = [13, 20], [17, 18, 19]
     assert tracker._missing_below(20) == (20, 19), "nothing"
+    assert tracker._missing_below(13) == (13, 12), "nothing"
     assert tracker._missing_below(12) == (11, 11)
     assert tracker._missing_below(16) == (14, 15)
-    assert tracker._missing_below(19) == (14, 16)
+    assert [tracker._missing_below(seq) for seq in (18, 19)] == [(14, 16), (14, 16)]
     assert tracker._missing_below(30) == (21, 29)
+    assert Continuity(0, known=True)._missing_below(5) == (1, 4)
 
 
 def test_the_order_of_what_came_with_this_connection() -> None:
@@ -152,6 +161,7 @@ def test_the_order_of_what_came_with_this_connection() -> None:
 @pytest.mark.parametrize(("known", "position", "cursor"), [(True, 5, 4), (True, 0, 0), (False, 5, 5)])
 def test_a_known_frame_is_asked_for_again(known: bool, position: int, cursor: int) -> None:
     tracker = Continuity(position, known=known)
+    assert tracker.proven, "before the first connection there is nothing to prove"
     assert tracker.reconnected() == cursor
     assert tracker.proven is not known
 
@@ -236,6 +246,10 @@ def test_a_relay_that_is_silent_in_an_old_sequence_is_asked_for_everything() -> 
     assert tracker.is_old
     assert tracker.is_left_at_rest()
     assert (tracker.position, tracker.asks_again) == (0, True)
+    at_one = Continuity(2, known=True, event="x", reference=Reference(BEGIN))
+    assert at_one.reconnected() == 1
+    at_one._memory.reset_time = BEGIN + SECOND
+    assert at_one.is_left_at_rest()
     at_zero = Continuity(1, known=True, event="x", reference=Reference(BEGIN))
     assert at_zero.reconnected() == 0
     at_zero._memory.reset_time = BEGIN + SECOND
@@ -293,3 +307,165 @@ def test_without_blocks_the_usual_step_says_what_is_left_out() -> None:
     tracker.reconnected()
     fed(tracker, [frame(5 * n) for n in range(1, 12)])
     assert tracker._usually_left_out() == 4 * BLOCK
+
+
+def test_what_is_usually_left_out_grows_by_a_block_and_twice_what_it_was() -> None:
+    """One large hole is not what is usual from then on."""
+    tracker = connected()
+    tracker.see(*frame(LAST))
+    tracker._left_out.append(5)
+    fed(tracker, [frame(LAST + 1 + 1000 + n) for n in range(HELD)])
+    assert tracker.position > LAST
+    assert list(tracker._left_out) == [5, 2 * 5 + BLOCK]
+    fed(tracker, [frame(LAST + 1 + 1000 + HELD + n) for n in range(BLOCK)])
+    assert list(tracker._left_out) == [5, 26, 0]
+
+
+def test_a_block_below_which_nothing_was_left_out_counts_where_others_have_holes() -> None:
+    tracker = connected()
+    tracker.see(*frame(LAST))
+    tracker._left_out.append(5)
+    fed(tracker, [frame(LAST + 1 + n) for n in range(2 * BLOCK)])
+    assert list(tracker._left_out) == [5, 0, 0]
+
+
+def test_what_was_left_out_counts_only_behind_a_known_and_proven_frame() -> None:
+    unproven = connected()
+    fed(unproven, [frame(LAST + 5 + n) for n in range(module._HELD_UNPROVEN)])
+    assert (unproven.position > LAST, len(unproven._left_out)) == (True, 0)
+    unknown = Continuity(5, known=False)
+    unknown.reconnected()
+    fed(unknown, [frame(500 + n) for n in range(HELD)])
+    assert (unknown.position > 5, len(unknown._left_out)) == (True, 0)
+
+
+@pytest.mark.parametrize(("position", "arrivals"), [(0, BLOCK), (1, HELD)])
+def test_what_the_relay_keeps_no_longer_is_not_waited_for(position: int, arrivals: int) -> None:
+    """A read from 0 asks for everything: the first seqs that come are the first that there are."""
+    tracker = Continuity(position, known=False)
+    tracker.reconnected()
+    fed(tracker, [frame(500 + n) for n in range(arrivals - 1)])
+    assert tracker.position == position
+    tracker.see(*frame(500 + arrivals - 1))
+    assert tracker.position > position
+
+
+@pytest.mark.parametrize(("remembered", "turned"), [(REMEMBERED - BLOCK - 1, False), (REMEMBERED - BLOCK, True)])
+def test_a_generation_ends_with_the_block_that_fills_it(remembered: int, turned: bool) -> None:
+    memory = Memory()
+    tracker = Continuity(100, known=False, memory=memory)
+    tracker.reconnected()
+    memory.young.update(range(1, remembered + 1))
+    fed(tracker, [frame(101 + n) for n in range(BLOCK)])
+    assert (len(memory.young) == 0) is turned
+    assert tracker._is_new is turned
+    assert memory.highest == (116 if turned else -1)
+
+
+def test_a_generation_that_ends_before_the_proof_leaves_every_frame_to_be_looked_up() -> None:
+    memory = Memory()
+    tracker = Continuity(LAST, known=True, event="x", memory=memory)
+    tracker.reconnected()
+    memory.young.update(range(1, REMEMBERED))
+    assert tracker._fast_above == module._NO_SEQ
+    tracker.see(*frame(LAST + 5))
+    assert (len(memory.young), tracker._fast_above) == (0, module._NO_SEQ)
+
+
+def test_where_nothing_was_taken_nothing_is_noted() -> None:
+    memory = Memory()
+    tracker = Continuity(100, known=False, memory=memory)
+    tracker.reconnected()
+    assert memory.highest == -1
+    tracker.see(*frame(105))
+    tracker.reconnected()
+    assert memory.highest == 105
+
+
+def test_late_arrivals_that_are_followed_by_a_new_one_no_longer_count() -> None:
+    tracker = connected()
+    late = [frame(n + 1, at=LAST + 5000 + n, did="did:plc:b") for n in range(WITNESSES - 1)]
+    assert set(fed(tracker, late)) == {Verdict.LATE}
+    fed(tracker, [frame(LAST), frame(LAST + 1)])
+    assert tracker.late == 0
+    others = [frame(n + 1, at=LAST + 5000 + n, did="did:plc:c") for n in range(WITNESSES)]
+    assert fed(tracker, others) == [Verdict.LATE] * (WITNESSES - 1) + [Verdict.RESET]
+
+
+@pytest.mark.parametrize(("old", "is_reset"), [(16, True), (17, False), (24, False)])
+def test_half_of_the_late_arrivals_must_be_newer(old: int, is_reset: bool) -> None:
+    tracker = connected()
+    times = [LAST - 50.0] * old + [LAST + 5000.0] * (WITNESSES - old)
+    late = [frame(n + 1, at=time, did="did:plc:b") for n, time in enumerate(times)]
+    assert (fed(tracker, late)[-1] is Verdict.RESET) is is_reset
+
+
+@pytest.mark.parametrize(("old", "is_reset"), [(0, True), (1, False)])
+def test_where_the_relay_is_silent_each_late_arrival_must_be_newer(old: int, is_reset: bool) -> None:
+    tracker = connected()
+    times = [LAST - 50.0] * old + [LAST + 5000.0] * (QUIET_WITNESSES - old)
+    fed(tracker, [frame(n + 1, at=time, did="did:plc:b") for n, time in enumerate(times)])
+    assert tracker.is_reset_at_rest() is is_reset
+
+
+def test_without_a_known_frame_silence_proves_nothing() -> None:
+    tracker = Continuity(LAST, known=False, reference=Reference(BEGIN))
+    tracker.reconnected()
+    fed(tracker, [frame(n + 1, at=LAST + 5000 + n, did="did:plc:b") for n in range(QUIET_WITNESSES)])
+    assert tracker.late == QUIET_WITNESSES
+    assert not tracker.is_reset_at_rest()
+
+
+@pytest.mark.parametrize(("behind", "is_reset"), [(QUIET_WITNESSES - 1, False), (QUIET_WITNESSES, True)])
+def test_another_event_under_our_seq_proves_a_reset_at_rest_with_those_behind_it(behind: int, is_reset: bool) -> None:
+    tracker = connected()
+    tracker.see(*frame(LAST, at=LAST + 5000, did="did:plc:b"))
+    fed(tracker, [frame(LAST + 1 + n, at=LAST + 5001 + n, did="did:plc:b") for n in range(behind)])
+    assert tracker.is_reset_at_rest() is is_reset
+    memory, begins = tracker.begin_anew()
+    taken = [hash(frame(LAST + 1 + n, at=LAST + 5001 + n, did="did:plc:b")[:3]) for n in range(behind)]
+    if is_reset:  # the new run takes the witnesses again, and begins when they were made
+        assert begins is not None and begins >= BEGIN + (LAST + 5000) * SECOND
+        assert not any(key in memory for key in taken)
+    else:
+        assert all(key in memory for key in taken)
+
+
+def test_what_follows_our_event_without_proof_is_not_late() -> None:
+    """Frames that are not newer come behind another event: they prove nothing, and no witness is kept of them."""
+    tracker = connected()
+    tracker.see(*frame(LAST, at=LAST + 5000, did="did:plc:b"))
+    fed(tracker, [frame(LAST + 1 + n, at=LAST - 50, did="did:plc:b") for n in range(3 * BLOCK)])
+    assert not tracker.is_reset_at_rest()
+    assert not tracker._witnesses._late
+
+
+def test_a_repeat_with_another_time_is_no_second_arrival_and_another_rev_is() -> None:
+    tracker = connected()
+    seq, did, rev, time = frame(LAST + 2)
+    assert time is not None
+    for _ in range(2):  # in the second connection all of them were seen before
+        fed(tracker, [(seq, did, rev, time), (seq, did, rev, time + 1), frame(LAST + 2, at=LAST + 3)])
+        assert [arrival[:3] for arrival in tracker._block] == [(seq, did, rev), frame(LAST + 2, at=LAST + 3)[:3]]
+        tracker.reconnected()
+
+
+def at_an_old_end(position: int) -> Continuity:
+    """Return a connected sequence whose end was acted upon, so that it is an old one that is sent again."""
+    tracker = Continuity(position, known=True, event="x", reference=Reference(BEGIN))
+    tracker.reconnected()
+    tracker._memory.reset_time = BEGIN + SECOND
+    return tracker
+
+
+@pytest.mark.parametrize(("position", "asked"), [(1, 0), (2, 1), (9, 8)])
+def test_behind_an_old_end_the_new_sequence_is_read_from_its_very_beginning(position: int, asked: int) -> None:
+    """It is asked for again only where the relay was asked for less."""
+    replaced = at_an_old_end(position)
+    assert replaced._asked == asked
+    newer = [frame(position + n, at=5000 + n, did="did:plc:b") for n in range(1 + 3 * BLOCK)]
+    assert Verdict.RESET not in fed(replaced, newer)
+    shown = at_an_old_end(position)
+    assert not shown.is_over([Arrival(*frame(position, at=5000 + n, did=f"did:plc:{n}")) for n in range(4)])
+    for tracker in (replaced, shown):
+        assert (tracker.turned, tracker.asks_again, tracker.position) == (True, asked > 0, 0)

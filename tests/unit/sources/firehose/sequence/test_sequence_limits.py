@@ -16,7 +16,7 @@ from streams.sources.firehose.sequence.resets import (
     ResetWitnesses,
     Ruling,
 )
-from streams.sources.firehose.sequence.stream_time import DOUBTERS, FIRST, JUMP, StreamTime
+from streams.sources.firehose.sequence.stream_time import DOUBTERS, FIRST, JUMP, OVERTAKING, StreamTime
 from streams.sources.firehose.sequence.stream_time import WITNESSES as TIME_WITNESSES
 
 BEGIN = 1_700_000_000_000_000
@@ -35,7 +35,7 @@ def run(times: Sequence[int | None], first: int = 1) -> list[Arrival]:
 def test_the_numbers_that_the_documents_give() -> None:
     assert (BLOCK, RECENT, REMEMBERED) == (16, 80, 32_768)
     assert (WITNESSES, QUIET_WITNESSES, SHOWN_WITNESSES) == (32, 8, 4)
-    assert (JUMP, TIME_WITNESSES, DOUBTERS, FIRST) == (300_000_000, 32, 64, 8)
+    assert (JUMP, TIME_WITNESSES, OVERTAKING, DOUBTERS, FIRST) == (300_000_000, 32, 8, 64, 8)
 
 
 # -- times
@@ -72,8 +72,8 @@ def test_how_far_the_clocks_differ_is_told_by_more_than_three_times() -> None:
 
 
 def test_arrivals_are_put_in_the_order_of_their_seqs() -> None:
-    straight = run([10, 20, 60, 80, 150])
-    assert Reference.of_last(straight[::-1], NOTHING) == Reference.of_last(straight, NOTHING)
+    straight = run([10, 20, 60, 80, 150], first=8)  # of which the DIDs have another order
+    assert Reference.of_last(straight[::-1], NOTHING) == Reference.of_last(straight, NOTHING) == Reference(60, 30)
 
 
 def blocks(*medians: int) -> list[Arrival]:
@@ -96,6 +96,26 @@ def test_from_three_blocks_on_the_pace_is_taken_into_account() -> None:
     assert Reference.of_last(blocks(9999, 20, 30, 40), NOTHING).time == 40
     assert Reference.of_last(blocks(40, 30, 20), NOTHING).time == 30, "time does not go back: no pace"
     assert Reference.of_last(blocks(10, 25, 30), NOTHING).time == 40
+    assert Reference.of_last(blocks(10, 20, 30), NOTHING).time == 30, "each of them says so"
+
+
+def test_from_three_blocks_on_the_times_before_no_longer_count() -> None:
+    """The newest block says 30, the one before it 30 too, and the oldest 45: the steps are of 20."""
+    assert Reference.of_last(blocks(5, 10, 30), Reference(99_999)).time == 30
+    assert Reference.of_last(blocks(10, 30), Reference(99_999)).time == 30
+    assert Reference.of_last(blocks(10, 30), Reference(20)).time == 20
+
+
+def test_two_blocks_have_no_pace() -> None:
+    assert Reference.of_last(blocks(50, 1), NOTHING).time == 50
+    assert Reference.of_last(blocks(50, 1), Reference(-5)).time == 1
+
+
+def test_less_than_two_blocks_are_one_with_all_their_arrivals() -> None:
+    """Most of all 31 say 50, most of the last 16 do not."""
+    assert Reference.of_last(run([50] * 22 + [1] * 9), NOTHING).time == 50
+    assert Reference.of_last(run([50] * 15 + [1] * 16), NOTHING).time == 1
+    assert Reference.of_last(run([1] * 14 + [50] * 2 + [7] * 14), NOTHING).time == 7
 
 
 def test_a_reference_is_held_within_a_time() -> None:
@@ -120,6 +140,9 @@ def test_arrivals_are_newer_by_the_quarter_of_their_times_and_more_than_the_spre
     assert [Reference(20, spread).is_before(newer) for spread in (9, 10)] == [True, False]
     assert [Reference(9).is_before(newer, quarters=0), Reference(10).is_before(newer, quarters=0)] == [True, False]
     assert [Reference(19).is_before(newer, quarters=1), Reference(20).is_before(newer, quarters=1)] == [True, False]
+    eight = run([10, 20, 30, 40, 50, 60, 70, 80])
+    assert [Reference(49).is_before(eight), Reference(50).is_before(eight)] == [True, False]
+    assert [Reference(time).is_before(eight, quarters=1) for time in (29, 30)] == [True, False]
     assert not NOTHING.is_before(newer)
     assert not Reference(5).is_before(run([None]))
 
@@ -130,6 +153,7 @@ def test_arrivals_are_newer_by_the_quarter_of_their_times_and_more_than_the_spre
 def test_the_memory_has_two_generations() -> None:
     memory = Memory()
     assert (memory.highest, memory.reset_time, memory.refused) == (-1, -1, None)
+    assert (memory.highest_young, memory.highest_old) == (-1, -1), "no seq was noted"
     memory.young.add(1)
     memory.note(0)
     assert memory.highest == 0
@@ -169,6 +193,33 @@ def test_a_claim_between_far_ones_makes_them_begin_again() -> None:
         stream.see(BEGIN + 3 * JUMP)
         assert stream.time == BEGIN + 5
     stream.see(BEGIN + 3 * JUMP)
+    assert stream.time == BEGIN + 3 * JUMP
+
+
+def claims_until_believed(seq: int, *, begin: int | None = None) -> int:
+    """Return how many frames in a row with this seq must claim a time far ahead until it is believed."""
+    stream = StreamTime(BEGIN) if begin is None else StreamTime(BEGIN, begin)
+    for count in range(1, 100):
+        stream.see(BEGIN + 2 * JUMP, seq)
+        if stream.time != BEGIN:
+            return count
+    raise AssertionError("it was never believed")
+
+
+def test_claims_whose_seqs_are_far_ahead_need_not_be_so_many() -> None:
+    assert (claims_until_believed(32), claims_until_believed(33)) == (TIME_WITNESSES, 8)
+    assert [claims_until_believed(seq, begin=500) for seq in (532, 533)] == [TIME_WITNESSES, 8]
+
+
+def test_a_claim_between_those_with_seqs_far_ahead_makes_them_begin_again() -> None:
+    stream = StreamTime(BEGIN)
+    for _ in range(OVERTAKING - 1):
+        stream.see(BEGIN + 2 * JUMP, 1000)
+    stream.see(BEGIN + 5, 1)
+    for _ in range(OVERTAKING - 1):
+        stream.see(BEGIN + 3 * JUMP, 1000)
+        assert stream.time == BEGIN + 5
+    stream.see(BEGIN + 3 * JUMP, 1000)
     assert stream.time == BEGIN + 3 * JUMP
 
 
@@ -258,6 +309,12 @@ def test_the_last_arrivals_are_each_event_once_and_no_more_than_are_needed() -> 
     assert [arrival.seq for arrival in made.last([at(901, BEGIN)])][-1] == 901
 
 
+def test_an_event_that_comes_again_with_another_time_is_one_event() -> None:
+    first, again = at(5, BEGIN), at(5, BEGIN + 9)
+    other = Arrival(5, first.did, "#account", BEGIN)
+    assert witnesses().last([first, other, again]) == [again, other], "with the time that came last"
+
+
 @pytest.mark.parametrize(("count", "known"), [(2, False), (3, True)])
 def test_a_usual_time_is_taken_of_three_arrivals(count: int, known: bool) -> None:
     before = Reference(BEGIN - 99 * SECOND, 5)
@@ -287,7 +344,7 @@ def test_only_the_last_witnesses_are_heard() -> None:
     assert made.rule_on_late(1015, [], quarters=0) == (Ruling.RESET, 4)
 
 
-@pytest.mark.parametrize(("between", "ruling"), [(None, Ruling.NOTHING), (205, Ruling.RESET)])
+@pytest.mark.parametrize(("between", "ruling"), [(None, Ruling.NOTHING), (206, Ruling.NOTHING), (205, Ruling.RESET)])
 def test_a_block_above_the_witnesses_says_by_itself_when_it_was(between: int | None, ruling: Ruling) -> None:
     """Of all the last arrivals most are older than the witnesses; those above them are not, where they are a block."""
     made = witnesses()
