@@ -167,8 +167,9 @@ class Intake:
         try:
             place = None if kind == "#commit" else self._place()
             events = decode_events(
-                kind, body, seq, time if time is not None else self._time(body), self.keep, place=place
-            )
+                kind, body, seq, time if time is not None else self._time(body), self.keep,
+                place=place, known=publisher.known,
+            )  # fmt: skip
         except FrameError as error:
             self._bury(seq, None, str(error), data)
         else:
