@@ -36,8 +36,8 @@ from streams.local.unprivileged import USER, as_nobody
 
 DATABASE: Final = "atproto"
 SUPERUSER: Final = "postgres"
-#: A crash may leave minutes of log to be replayed.
-READY_SECONDS: Final = 300.0
+#: A crash may leave 4 GB of WAL, and a GB took up to 56 s to replay (docs/performance.md).
+READY_SECONDS: Final = 900.0
 STOP_SECONDS: Final = 30.0
 _START_ATTEMPTS: Final = 3
 _TELLING: Final = ("No space left", "could not bind", "FATAL", "PANIC", "ERROR", "error:")
@@ -45,9 +45,6 @@ _TELLING: Final = ("No space left", "could not bind", "FATAL", "PANIC", "ERROR",
 #: Written into postgresql.conf once, by initdb, where the user may change them: made for bulk loading.
 _TUNING: Final = {
     "shared_buffers": "256MB",
-    "max_wal_size": "4GB",
-    "checkpoint_timeout": "15min",
-    "wal_compression": "on",  # pglz: the packaged server is built without lz4
     "wal_level": "minimal",  # nothing replicates from here
     "max_wal_senders": "0",
     "max_connections": "100",
@@ -57,6 +54,13 @@ _TUNING: Final = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+
+#: The server's configuration file: postgresql.conf, then our settings of the WAL. ALTER SYSTEM wins over both.
+_CONFIG: Final = "streams.conf"
+#: The WAL may take an eighth of the disk's free bytes, within these limits. More WAL means fewer checkpoints, and after
+#: each checkpoint the first change of a page writes the whole page into the WAL. But it is replayed after a crash.
+_LEAST_WAL: Final = 2 << 30
+_MOST_WAL: Final = 4 << 30
 
 
 class Postgres:
@@ -254,7 +258,9 @@ class Postgres:
         port = ports.choose(1, [known] if known else [])[0]
         self._port_file.write_text(str(port))
         self._forget_reused_pid()
+        self._write_config()
         options = {
+            "config_file": self.data / _CONFIG,
             "port": port,
             "listen_addresses": ports.LOOPBACK,
             "unix_socket_directories": "",
@@ -264,6 +270,14 @@ class Postgres:
         command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         start_detached(command, self.log, **how)
         return wait_until(self.is_ready, self.is_running, READY_SECONDS)
+
+    def _write_config(self) -> None:
+        """Write the settings of the WAL, at each start: the free disk changes, and an older version wrote others."""
+        taken = sum(file.stat().st_size for file in (self.data / "pg_wal").glob("*") if file.is_file())
+        config = self.data / _CONFIG
+        write_secret(config, wal_config(shutil.disk_usage(self.data).free + taken))
+        owner = self.data.stat()
+        os.chown(config, owner.st_uid, owner.st_gid)
 
     def _forget_reused_pid(self) -> None:
         """Remove a pid file of before a crash whose pid is somebody else's now: the server would refuse to start.
@@ -302,6 +316,18 @@ class Postgres:
                 "The disk of the embedded Postgres is full", f"make room below {self.data} (log: {self.log})."
             )
         return DatabaseError(f"The embedded Postgres did not start: {words} (log: {self.log}).")
+
+
+def wal_config(free: int) -> str:
+    """Return the configuration for a disk with ``free`` bytes, those of the WAL included."""
+    max_wal = min(max(free // 8, _LEAST_WAL), _MOST_WAL) >> 20
+    return f"""\
+# Written at each start. ALTER SYSTEM has the last word.
+include 'postgresql.conf'
+max_wal_size = {max_wal}MB
+checkpoint_timeout = 30min
+wal_compression = off  # the packaged server has pglz only, which takes 170 us a page
+"""
 
 
 def _run(command: list[str], **how: Any) -> subprocess.CompletedProcess[Any]:  # noqa: ANN401 (run's own)

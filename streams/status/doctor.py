@@ -279,7 +279,10 @@ def judged_database(settings: Settings, facts: dict[str, Any], is_there: bool) -
         yield Finding("connections", "ok", f"{free} free, a worker takes {need}")
     if facts["max_wal"] < 2 << 30:
         yield Finding("max_wal_size", "warn", f"{facts['max_wal'] >> 20} MB: checkpoints come often while it is filled",
-                      "ALTER SYSTEM SET max_wal_size = '4GB'")  # fmt: skip
+                      "ALTER SYSTEM SET max_wal_size = '4GB' (or an eighth of the free disk), and reload")  # fmt: skip
+    if facts["wal_compression"] in {"pglz", "on"}:  # on: what Postgres 14 calls it
+        yield Finding("wal_compression", "warn", "pglz: it takes most of the CPU of a write after a checkpoint",
+                      "ALTER SYSTEM SET wal_compression = off, and reload")  # fmt: skip
     if facts["buffers"] < 128 << 20:
         yield Finding("shared_buffers", "warn", f"{facts['buffers'] >> 20} MB",
                       "ALTER SYSTEM SET shared_buffers = '1GB', and restart")  # fmt: skip

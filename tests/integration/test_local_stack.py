@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streams.local import jars
+from streams.local.postgres import Postgres, wal_config
 from streams.local.stack import Stack
 from streams.settings import read_stack_state
 from tests.acceptance.commands import INGEST, WORKER, Command, free_port
@@ -213,6 +214,45 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     assert up.returncode == 2
     assert up.stderr.startswith("error: LOCAL_DIR: the folder")
     assert "Traceback" not in up.stderr
+
+
+def wal_settings(server: Postgres) -> dict[str, str]:
+    async def ask() -> dict[str, str]:
+        connection = await asyncpg.connect(server.dsn)
+        try:
+            names = ["wal_compression", "max_wal_size", "checkpoint_timeout"]
+            return {name: await connection.fetchval("SELECT current_setting($1)", name) for name in names}
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+def test_a_folder_of_the_version_before_takes_the_wal_settings_at_its_next_start(tmp_path: Path) -> None:
+    server = Postgres(tmp_path / "postgres", tmp_path / "logs", fsync=False)
+    try:
+        server.start()
+        settings = wal_settings(server)
+        assert (settings["wal_compression"], settings["checkpoint_timeout"]) == ("off", "30min")
+        server.stop()
+        (server.data / "streams.conf").unlink()
+        with (server.data / "postgresql.conf").open("a") as config:
+            config.write("max_wal_size = 4GB\ncheckpoint_timeout = 15min\nwal_compression = on\n")
+        server.start()
+        again = wal_settings(server)
+        assert (again["wal_compression"], again["checkpoint_timeout"]) == ("off", "30min")
+        # What a user sets by ALTER SYSTEM stays.
+        with (server.data / "postgresql.auto.conf").open("a") as config:
+            config.write("max_wal_size = 3GB\n")
+        server.restart()
+        assert wal_settings(server) == {**again, "max_wal_size": "3GB"}
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(("free", "size"), [(0, 2048), (15 << 30, 2048), (24 << 30, 3072), (1 << 40, 4096)])
+def test_the_wal_may_have_an_eighth_of_the_free_disk_within_limits(free: int, size: int) -> None:
+    assert f"max_wal_size = {size}MB\n" in wal_config(free)
 
 
 def test_the_pinned_jars_are_one_cluster_of_versions() -> None:

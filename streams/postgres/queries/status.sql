@@ -109,4 +109,5 @@ SELECT current_setting('server_version') AS version,
        current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
            - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::integer AS free,
        pg_size_bytes(current_setting('max_wal_size')) AS max_wal,
+       current_setting('wal_compression') AS wal_compression,
        pg_size_bytes(current_setting('shared_buffers')) AS buffers;

@@ -16,7 +16,8 @@ GOOD_TOPIC = {"min.insync.replicas": "1", "cleanup.policy": "delete", "max.messa
               "message.timestamp.type": "LogAppendTime", "retention.ms": "604800000"}  # fmt: skip
 GOOD_PARTITIONS = [{"partition": 0, "leader": 1, "isr": [1]}]
 GOOD_DATABASE = {"standby": False, "read_only": False, "encoding": "UTF8", "may_create": True, "may_public": True,
-                 "may_write": True, "free": 90, "max_wal": 4 << 30, "buffers": 1 << 30}  # fmt: skip
+                 "may_write": True, "free": 90, "max_wal": 4 << 30, "buffers": 1 << 30,
+                 "wal_compression": "off"}  # fmt: skip
 
 
 def settings(**changes: int) -> Settings:
@@ -58,6 +59,9 @@ def test_a_database() -> None:
     assert database(may_write=False) == {"rights": "fail"}
     assert database(free=3) == {"connections": "warn"}
     assert database(max_wal=64 << 20, buffers=16 << 20) == {"max_wal_size": "warn", "shared_buffers": "warn"}
+    assert database(max_wal=1 << 30) == {"max_wal_size": "warn"}  # Postgres' default
+    assert database(wal_compression="pglz") == database(wal_compression="on") == {"wal_compression": "warn"}
+    assert database(wal_compression="lz4") == {}
 
 
 GB = 1 << 30
