@@ -208,7 +208,8 @@ class Publisher:
         #: The last batch of each lane when its watermark was acknowledged.
         self._watermarked: list[asyncio.Future[None] | None] = []
         self._on_change = on_change
-        self._where: dict[str, tuple[_Lane, bytes]] = {}
+        #: The DIDs that were added lately, with their lanes and keys. All of them are valid: ``add`` is given no other.
+        self.known: dict[str, tuple[_Lane, bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._make_watermark: Callable[[StreamPosition], Watermark] | None = None
         self._position: Callable[[], StreamPosition] | None = None
@@ -241,8 +242,8 @@ class Publisher:
 
     # -- the hot path
     def add(self, did: str, values: Iterable[bytes]) -> None:
-        """Append the messages of one frame, in order."""
-        place = self._where.get(did)
+        """Append the messages of one frame, in order. ``did`` is valid, and ``known`` from now on."""
+        place = self.known.get(did)
         if place is None:
             place = self._place(did)
         lane, key = place
@@ -331,12 +332,12 @@ class Publisher:
 
     # -- inside
     def _place(self, did: str) -> tuple[_Lane, bytes]:
-        if len(self._where) >= self._remembered:
-            self._where.clear()
+        if len(self.known) >= self._remembered:
+            self.known.clear()
         key = did.encode()
         place = (self._lanes[partition_for(key, self.partitions)], key)
         if len(did) <= LONGEST_KEPT:
-            self._where[did] = place
+            self.known[did] = place
         return place
 
     def _fill(self) -> None:

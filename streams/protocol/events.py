@@ -7,7 +7,7 @@ What is not as the protocol says costs the operation it stands in, never the res
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -96,22 +96,24 @@ def event_identity(kind: str, body: dict[str, Any], data: bytes) -> tuple[str, s
 
 
 def decode_events(
-    kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None, *, place: dict[str, int] | None = None
-) -> Events:
+    kind: str, body: dict[str, Any], seq: int, time_us: int, keep: Keep | None, *,
+    place: dict[str, int] | None = None, known: Container[str] = (),
+) -> Events:  # fmt: skip
     """Return the messages of a frame of type ``kind``. ``keep`` says which collections go into the topic (None: all).
 
     ``place``: what is said of where the frame stands, a ``messages.Place``; commits, which have a rev, do without.
+    ``known``: DIDs that were checked before; those of commits are not checked again.
     Raises FrameError where nothing of the frame can be used.
     """
     if kind == "#commit":
-        return _commit(body, seq, time_us, keep)
+        return _commit(body, seq, time_us, keep, known)
     if kind in _ABOUT_ACCOUNTS:
         return _about_account(body, seq, time_us, kind[1:], place)
     raise FrameError(f"unknown frame type {printable(kind)}")
 
 
-def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> Events:
-    did, rev, since, car, ops = _parts_of_commit(body)
+def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None, known: Container[str]) -> Events:
+    did, rev, since, car, ops = _parts_of_commit(body, known)
     values: list[bytes] = []
     bad: list[BadOp] = []
     filtered = size = 0
@@ -158,13 +160,13 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None) -> 
     return Events(did, values, bad, filtered)
 
 
-def _parts_of_commit(body: dict[str, Any]) -> tuple[str, str, str | None, bytes, list[Any]]:
+def _parts_of_commit(body: dict[str, Any], known: Container[str]) -> tuple[str, str, str | None, bytes, list[Any]]:
     """Return did, rev, since, blocks and ops. Raises FrameError where one of them is missing, or not as it must be."""
     try:
         did, rev, car, ops = body["repo"], body["rev"], body["blocks"], body["ops"]
     except KeyError as error:
         raise FrameError(f"the commit has no {error.args[0]}") from None
-    if type(did) is not str or not is_did(did):
+    if type(did) is not str or (did not in known and not is_did(did)):
         raise FrameError("the commit's repo is not a valid DID")
     since = body.get("since")
     if type(rev) is not str or type(ops) is not list or type(car) is not bytes or type(since) not in _TEXT_OR_NONE:

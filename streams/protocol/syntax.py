@@ -13,7 +13,10 @@ _DID: Final = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]{0,2040}[A-Za-z0-9._-]", r
 _NSID: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})?)+\.[A-Za-z][A-Za-z0-9]{0,62}", re.ASCII
 ).fullmatch
-_RKEY: Final = re.compile(r"[A-Za-z0-9._:~-]{1,512}", re.ASCII).fullmatch
+
+#: Return a match if the text is a record key: 1 to 512 characters, and neither "." nor "..". It is asked for each
+#: operation, so it is the bound method itself: with a function around it, it takes half as long again.
+is_rkey: Final = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._:~-]{1,512}", re.ASCII).fullmatch
 
 MAX_DID: Final = 2048
 MAX_NSID: Final = 317
@@ -30,8 +33,3 @@ def is_did(text: str) -> bool:
 def is_nsid(text: str) -> bool:
     """Return True if the text is an NSID of at most 317 characters."""
     return len(text) <= MAX_NSID and _NSID(text) is not None
-
-
-def is_rkey(text: str) -> bool:
-    """Return True if the text is a record key of 1 to 512 characters."""
-    return _RKEY(text) is not None and text not in {".", ".."}

@@ -70,8 +70,11 @@ class Tape:
     """The publisher's place: what it was given, as the messages that Kafka would get."""
 
     messages: list[tuple[bytes | None, bytes]] = field(default_factory=list)
+    #: The DIDs of which it was given something.
+    known: set[str] = field(default_factory=set)
 
     def add(self, did: str, values: list[bytes]) -> None:
+        self.known.add(did)
         self.messages += [(did.encode(), value) for value in values]
 
     def control(self, message: ControlMessage, partition: int = 0) -> None:

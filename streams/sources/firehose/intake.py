@@ -26,7 +26,7 @@ from streams.protocol.events import (
 from streams.protocol.frames import FrameError, split_frame
 from streams.protocol.tid import is_tid, us_from_tid
 from streams.sources.firehose.foreign import FIREHOSE_TYPES, Doubt
-from streams.sources.firehose.sequence.arrivals import Missing, Verdict
+from streams.sources.firehose.sequence.arrivals import NEW, SEEN, Missing, Verdict
 from streams.sources.firehose.sequence.continuity import Continuity
 from streams.text import printable
 
@@ -131,18 +131,18 @@ class Intake:
         if type(did) is not str or type(rev) is not str or len(rev) > MAX_REV or len(did) > MAX_DID:
             did, rev = event_identity(kind, body, data)
         verdict = continuity.see(seq, did, rev, time)
-        if verdict is not Verdict.SEEN:
+        if verdict is not SEEN:
             if continuity.turned:
                 self._turn()
             self._publish(kind, body, seq, time, data)
-        if verdict is not Verdict.NEW or continuity.position != self._followed:
+        if verdict is not NEW or continuity.position != self._followed:
             self._note(verdict)
 
     def _note(self, verdict: Verdict) -> None:
         """Count a frame that is not new, and follow the position. Raises SequenceReset, AskAgain."""
-        if verdict is Verdict.SEEN:
+        if verdict is SEEN:
             self.counts.seen += 1
-        elif verdict is not Verdict.NEW:
+        elif verdict is not NEW:
             self.counts.late += 1
         if self.continuity.position != self._followed:
             self._follow()
@@ -167,8 +167,9 @@ class Intake:
         try:
             place = None if kind == "#commit" else self._place()
             events = decode_events(
-                kind, body, seq, time if time is not None else self._time(body), self.keep, place=place
-            )
+                kind, body, seq, time if time is not None else self._time(body), self.keep,
+                place=place, known=publisher.known,
+            )  # fmt: skip
         except FrameError as error:
             self._bury(seq, None, str(error), data)
         else:

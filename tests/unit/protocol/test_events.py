@@ -180,3 +180,14 @@ def test_many_bad_operations_keep_the_blocks_once() -> None:
     events = decode_events("#commit", commit_body([op(b"not there")] * 500, [b"x" * 100_000]), 9, 1, None)
     assert len(events.bad) == 500
     assert sum(len(bad.payload) for bad in events.bad) < 110_000
+
+
+def test_a_did_that_is_known_is_not_checked_again() -> None:
+    body = {**commit_body([op(GOOD)], [GOOD]), "repo": "checked before"}
+    assert decode_events("#commit", body, 9, 1, None, known={"checked before"}).did == "checked before"
+    for known in ((), {"another"}):
+        with pytest.raises(FrameError, match="repo is not a valid DID"):
+            decode_events("#commit", body, 9, 1, None, known=known)
+    for repo in (["did:web:a"], None):
+        with pytest.raises(FrameError, match="repo is not a valid DID"):
+            decode_events("#commit", {**body, "repo": repo}, 9, 1, None, known={"did:web:a"})

@@ -51,8 +51,8 @@ def test_names_at_their_longest() -> None:
     assert (len(nsid), is_nsid(nsid), is_nsid(nsid + "d")) == (317, True, False)
     assert is_rkey("r" * 512)
     assert not is_rkey("r" * 513)
-    assert [is_rkey(name) for name in (".", "..", "...", "")] == [False, False, True, False]
-    assert [is_tid(text) for text in ("2" * 13, "j" + "z" * 12, "k" + "2" * 12, "2" * 12, "2" * 14)] == [
+    assert [bool(is_rkey(name)) for name in (".", "..", "...", "")] == [False, False, True, False]
+    assert [bool(is_tid(text)) for text in ("2" * 13, "j" + "z" * 12, "k" + "2" * 12, "2" * 12, "2" * 14)] == [
         True, True, False, False, False,
     ]  # fmt: skip
 

@@ -23,6 +23,11 @@ class Verdict(enum.Enum):
     RESET = "reset"
 
 
+#: The two that judge nearly every frame. Python 3.11 takes 0.12 µs to look a member of an enum up in its class.
+NEW: Final = Verdict.NEW
+SEEN: Final = Verdict.SEEN
+
+
 class Arrival(NamedTuple):
     """A frame as it arrived: its event (seq, did, rev), and the time that it claims, in µs or None.
 

@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import Final
 
 from streams.sources.firehose.sequence.arrival_times import Reference
-from streams.sources.firehose.sequence.arrivals import BLOCK, REMEMBERED, Arrival, Memory, Missing, Verdict
+from streams.sources.firehose.sequence.arrivals import BLOCK, NEW, REMEMBERED, SEEN, Arrival, Memory, Missing, Verdict
 from streams.sources.firehose.sequence.resets import QUIET_WITNESSES, SHOWN_WITNESSES, WITNESSES, ResetWitnesses, Ruling
 from streams.sources.firehose.sequence.stream_time import StreamTime
 
@@ -214,7 +214,7 @@ class Continuity:
             self._end_late()
         if len(block) >= BLOCK:
             self._close_block()
-        return Verdict.NEW
+        return NEW
 
     def _see_closely(self, arrival: Arrival) -> Verdict:
         """Judge a frame that may have come before, or whose connection has proved nothing yet."""
@@ -234,7 +234,7 @@ class Continuity:
         if arrival.seq > self.position:
             return self._see_above(arrival, seen=seen)
         if seen:
-            return Verdict.SEEN
+            return SEEN
         self._witnesses.add_late(arrival)
         self.late += 1
         due = self.late >= WITNESSES and self.late % _JUDGED_EVERY == 0
@@ -256,7 +256,7 @@ class Continuity:
                 return Verdict.RESET
             if self._block:
                 self._close_block()
-        return Verdict.SEEN if seen else Verdict.NEW
+        return SEEN if seen else NEW
 
     def _prove(self) -> None:
         if not self.proven:
