@@ -68,7 +68,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "test_frame_cutter",
     ),
     "streams/worker/slices.py": ("test_worker_limits", "test_slices", "test_transport"),
-    "streams/postgres/batch.py": ("test_batch_limits", "test_batch", "test_fuzz"),
+    "streams/postgres/batch.py": ("test_batch_limits", "test_batch", "test_new_rows", "test_fuzz"),
     "streams/postgres/columns.py": ("test_columns", "test_batch"),
     "streams/postgres/new_rows.py": ("test_new_rows",),
     "streams/protocol/events.py": (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from streams.messages import NOT_KEPT, StreamPosition, Watermark
@@ -82,6 +84,12 @@ def test_it_never_looks_at_the_head_itself_nor_before_the_oldest() -> None:
     assert late.next_cursor() == 199
     early = Search(Sighting(100, 0), Sighting(10**9, 10**15), TOLERANCE + 1)
     assert early.next_cursor() == 114
+
+
+@given(st.integers(0, 1 << 53), st.integers(1, 1 << 40), st.integers(-1, 1 << 60), st.integers(-(1 << 60), 1 << 60))
+def test_it_looks_only_where_something_may_be_found(oldest: int, width: int, head_time: int, target: int) -> None:
+    cursor = Search(Sighting(oldest, 0), Sighting(oldest + width, head_time), target).next_cursor()
+    assert cursor is None or oldest <= cursor < oldest + width
 
 
 def test_the_proportion_is_of_the_times_between() -> None:

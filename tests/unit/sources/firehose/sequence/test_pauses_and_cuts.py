@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streams.sources.firehose.sequence import continuity as module
-from streams.sources.firehose.sequence.arrivals import BLOCK, Missing
+from streams.sources.firehose.sequence.arrivals import BLOCK, Arrival, Missing
 from streams.sources.firehose.sequence.continuity import Continuity
-from tests.unit.sources.firehose.sequence.test_continuity import BEGIN, NEVER, SECOND, fed, frame, read_to
-
-LAST = 10 * BLOCK
-
-
-def connected(last: int = LAST) -> Continuity:
-    """Read to ``last``, and connected again; the event at the position has not come yet."""
-    tracker = read_to(last)
-    tracker.reconnected()
-    return tracker
+from tests.unit.sources.firehose.sequence.test_continuity import BEGIN, NEVER, SECOND, fed, frame
+from tests.unit.sources.firehose.sequence.test_continuity_limits import LAST, connected
 
 
 def cut_after(tracker: Continuity, seqs: Iterable[int], times: int) -> list[tuple[int, int]]:
@@ -127,12 +120,20 @@ def test_at_a_cut_only_what_follows_on_is_accepted(left_out: int | None, positio
     assert tracker.position == position
 
 
+@given(st.sets(st.integers(LAST + 1, LAST + 4 * BLOCK), min_size=1))
+def test_a_cut_accepts_nothing_behind_a_seq_that_has_not_come(seqs: set[int]) -> None:
+    tracker = connected()
+    fed(tracker, [frame(LAST), *(frame(seq) for seq in sorted(seqs))])
+    tracker.accept_cut()
+    assert seqs.issuperset(range(LAST + 1, tracker.position + 1))
+
+
 @pytest.mark.parametrize(("arrivals", "position"), [(BLOCK - 1, 0), (BLOCK, 1)])
 def test_fewer_than_a_block_of_arrivals_are_not_accepted_at_a_cut(arrivals: int, position: int) -> None:
     tracker = Continuity(0, known=True)
     tracker.reconnected()
     tracker._prove()
-    tracker._block = [module.Arrival(*frame(1 + n)) for n in range(arrivals)]
+    tracker._block = [Arrival(*frame(1 + n)) for n in range(arrivals)]
     tracker.accept_cut()
     assert tracker.position == position
 
