@@ -7,5 +7,6 @@
 - ``workload``, ``servers``, ``programs``, ``verify``: the traffic, Kafka and Postgres, our processes, the rows' check.
 - ``procfs``, ``cpu``, ``sampling``: CPU and memory of processes, Postgres' by kind.
 - ``figures``, ``summary``, ``report``: figures of one measurement, medians and ratios, the table. Pure.
-- ``memory``, ``views``: benchmarks of their own.
+- ``growth``, ``growth_rows``, ``growth_table``: the cost of a row as the tables grow.
+- ``memory``, ``views``: peak memory under a flood; indexes, counts and queries at many rows.
 """

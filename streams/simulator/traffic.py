@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from streams.simulator.faults import FRAME_KINDS, bad_frame
 from streams.simulator.oracle import Oracle
-from streams.simulator.rates import DENSE, Rates
+from streams.simulator.rates import DENSE, TrafficRates
 from streams.simulator.recording import Frame, iso_time
 from streams.simulator.records import FOLLOW, LIKE, POST, REPOST, SINGLETONS, RecordMaker
 from streams.simulator.repository import TreeMaker, car, cid_of, commit_block, encode, encode_value, link, tid
@@ -75,7 +75,7 @@ class Plan:
     resets: tuple[Reset, ...] = ()
     bad: tuple[BadFrame, ...] = field(default=())
     large_every: int = 0
-    rates: Rates = DENSE
+    rates: TrafficRates = DENSE
 
 
 class GeneratedAccount:

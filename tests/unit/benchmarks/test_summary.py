@@ -26,7 +26,7 @@ from benchmarks.summary import (
 
 def a_round(rate: float, cost: float) -> Round:
     whole = {RATE: rate, ALL: cost, "cpu.relay": 2.0, "cpu.ingest": cost / 2, "cpu.worker": cost / 2,
-             "postgres.backend": 9.0, "peak.worker": 1e8, WAL_BYTES: 650.0, WAL_IMAGES: 0.01, KAFKA_BYTES: 120.0}  # fmt: skip
+             "postgres.backend": 9.0, "peak.worker": 1e8, WAL_BYTES: 650.0, WAL_IMAGES: 0.01}  # fmt: skip
     return {
         END_TO_END: whole, END_TO_END + BEFORE: {RATE: 10_000.0, ALL: 80.0, "cpu.ingest": 25.0},
         SDK: {RATE: 20_000.0, ALL: 50.0}, FLOOR: {"floor.objects": 20.0, ALL: 20.0},
