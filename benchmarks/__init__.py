@@ -5,6 +5,7 @@
 - ``stages``, ``apply``: relay to rows, the ingest and the worker alone; prepared batches alone.
 - ``sdk``, ``script``, ``floor``, ``floor_servers``: what they are compared with.
 - ``workload``, ``servers``, ``programs``, ``verify``: the traffic, Kafka and Postgres, our processes, the rows' check.
+- ``wrong_ways``: ways that were given up, measured beside ours.
 - ``procfs``, ``cpu``, ``sampling``: CPU and memory of processes, Postgres' by kind.
 - ``figures``, ``summary``, ``report``: figures of one measurement, medians and ratios, the table. Pure.
 - ``growth``, ``growth_rows``, ``growth_table``: the cost of a row as the tables grow.

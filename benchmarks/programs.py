@@ -27,10 +27,14 @@ _STOP_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of the program: the folder that holds its ``streams``. All share the packages of this environment."""
+    """A version of the program: the folder that holds its ``streams``. All share the packages of this environment.
+
+    ``change``: the folder of a ``sitecustomize.py``, which changes the program when a process starts.
+    """
 
     name: str
     sources: Path
+    change: Path | None = None
 
     def worker(self) -> list[str]:
         """Return the command of a worker."""
@@ -158,7 +162,9 @@ def worker(version: Version, settings: Settings) -> AbstractAsyncContextManager[
 
 
 def _environment(version: Version, settings: Settings) -> dict[str, str]:
-    return {**settings.as_environment(), "PYTHONPATH": str(version.sources), "LOG_FORMAT": "json"}
+    folders = [version.sources] if version.change is None else [version.change, version.sources]
+    path = os.pathsep.join(map(str, folders))
+    return {**settings.as_environment(), "PYTHONPATH": path, "LOG_FORMAT": "json"}
 
 
 async def result_of(name: str, command: list[str], folder: Path, seconds: float, **environment: str) -> dict[str, Any]:
