@@ -22,6 +22,7 @@ from typing import Any, Final
 from benchmarks.growth_rows import FIRST_MEASURED, fill_statement, messages
 from benchmarks.growth_table import AFTER, BETWEEN, Cost, sizes_up_to, table
 from benchmarks.procfs import PROC
+from benchmarks.servers import alone_in
 from streams.local.postgres import Postgres
 from streams.postgres.apply import BatchArguments, apply_batch
 from streams.postgres.batch import BatchBuilder
@@ -141,6 +142,19 @@ async def grow(dsn: str, rows: int) -> dict[int, dict[str, Cost]]:
         await database.close()
 
 
+def _grow_in(data: Path, rows: int) -> dict[int, dict[str, Cost]]:
+    """Return the costs at each size, in a Postgres of a folder that is removed afterwards."""
+    server = Postgres(data, data)
+    server.stop()
+    shutil.rmtree(data, ignore_errors=True)  # of a run that was killed
+    try:
+        server.start()
+        return asyncio.run(grow(server.dsn, rows))
+    finally:
+        server.stop()
+        shutil.rmtree(data, ignore_errors=True)
+
+
 def main() -> None:
     """Run ``python -m benchmarks.growth``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
@@ -154,15 +168,8 @@ def main() -> None:
         sys.exit(
             f"{options.rows:,} rows need about {needed / 1e9:.0f} GB in {folder}, and {free / 1e9:.0f} GB are free."
         )
-    server = Postgres(folder, folder)
-    server.stop()
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    try:
-        server.start()
-        found = asyncio.run(grow(server.dsn, options.rows))
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with alone_in(folder):
+        found = _grow_in(folder / "data", options.rows)
     print("\n" + table(found))
     if options.json is not None:
         options.json.write_text(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from benchmarks import stack_sampler
 from benchmarks.apply import apply_alone
 from benchmarks.figures import ALL, RATE, Figures
-from benchmarks.programs import OURS, Version, result_of
+from benchmarks.hops import shares
+from benchmarks.programs import OURS, PROJECT, Version, result_of
 from benchmarks.script.run import script
 from benchmarks.stages import Site, end_to_end, ingest_alone, worker_alone
 from benchmarks.summary import APPLY, BEFORE, END_TO_END, FLOOR, INGEST, SCRIPT, SDK, WORKER, Round
@@ -30,6 +33,9 @@ class Sizes:
 async def measure_round(site: Site, workload: Workload, sizes: Sizes, before: Version | None) -> Round:
     """Measure everything once. What is compared with each other follows one upon the other."""
     found: Round = {END_TO_END: await end_to_end(site, OURS)}
+    for process, parts in (await hop_shares(site)).items():
+        total = found[END_TO_END][f"cpu.{process}"]
+        found[END_TO_END] |= {f"hop.{process}.{hop}": share * total for hop, share in parts.items()}
     if before is not None:
         found[END_TO_END + BEFORE] = await end_to_end(site, before)
     for version in (OURS,) if before is None else (OURS, before):
@@ -44,6 +50,13 @@ async def measure_round(site: Site, workload: Workload, sizes: Sizes, before: Ve
     found[SCRIPT] = await script(site, sizes.script)
     found[FLOOR] = await floor(site, workload, sizes.compared)
     return found
+
+
+async def hop_shares(site: Site) -> dict[str, dict[str, float]]:
+    """Return the hops' shares of the CPU of the ingest and of the worker, from one more run with a profiler in both."""
+    await end_to_end(site, replace(OURS, name="profiled", change=PROJECT / "benchmarks" / "hop_profiler"))
+    folder = site.servers.folder / stack_sampler.FOLDER
+    return {name: shares(json.loads((folder / f"{name}.json").read_text())) for name in ("ingest", "worker")}
 
 
 async def sdk_alone(site: Site, workload: Workload, frames: int) -> Figures:

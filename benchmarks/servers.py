@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -92,6 +94,23 @@ class Servers:
 def started(local_dir: Path) -> Iterator[Servers]:
     """Start Kafka and Postgres below ``local_dir``; stop them and remove their data at the end."""
     folder = (local_dir / FOLDER).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        yield from _started(folder)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for one benchmark: another would stop its servers."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"Another benchmark runs in {folder}: wait for it, or set LOCAL_DIR to another folder.")
+        yield
+
+
+def _started(folder: Path) -> Iterator[Servers]:
     data = folder / "stack"
     stack = Stack(data, say=lambda line: print(line, flush=True))
     stack.down()

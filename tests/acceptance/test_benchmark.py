@@ -23,7 +23,7 @@ from streams.local.stack import Stack
 
 pytestmark = pytest.mark.alone
 
-EVENTS = 30_000
+EVENTS = 60_000
 END_US = 1_790_000_000_000_000
 #: Pairs of a wrong way and ours, in turns.
 PAIRS = 3
