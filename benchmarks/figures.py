@@ -24,7 +24,10 @@ RELAY: Final = "relay"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Totals of one measurement. CPU in seconds; ``rows``: events that Postgres applied."""
+    """Totals of one measurement. CPU in seconds; ``rows``: events that Postgres applied.
+
+    ``began``: when it began, on the monotonic clock.
+    """
 
     events: int
     seconds: float
@@ -36,6 +39,7 @@ class Measured:
     wal_bytes: int = 0
     wal_images: int = 0
     kafka_bytes: int = 0
+    began: float = 0.0
 
 
 def figures_of(measured: Measured) -> Figures:

@@ -6,8 +6,8 @@ a library's function belongs to whoever has called it, unless the library itself
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 #: A function of a stack: its file and its name.
 Function = tuple[str, str]
@@ -41,6 +41,7 @@ _PLACES: Final[Mapping[str, tuple[tuple[str, str | None, str], ...]]] = {
         ("/firehose/frame_cutter.py", None, FRAMES),
         ("/firehose/relay.py", None, FRAMES),
         ("/websockets/", None, FRAMES),
+        ("/asyncio/selector_events.py", "_read_ready__data_received", FRAMES),
         ("/sources/firehose/", None, OBJECTS),
         ("/kafka/publisher.py", "add", APPEND),
         ("/kafka/topic.py", "partition_for", APPEND),
@@ -59,7 +60,10 @@ _PLACES: Final[Mapping[str, tuple[tuple[str, str | None, str], ...]]] = {
     ),
 }
 #: Functions in which a thread waits, each with its file.
-_WAITING: Final = (("/selectors.py", "select"), ("/threading.py", "wait"), ("/threading.py", "_wait_for_tstate_lock"))
+_WAITING: Final = (
+    ("/selectors.py", "select"), ("/threading.py", "wait"), ("/threading.py", "_wait_for_tstate_lock"),
+    ("/concurrent/futures/thread.py", "_worker"), ("/streams/runtime/loop_guard.py", "_watch"),
+)  # fmt: skip
 
 
 def hop_of(process: str, stack: Iterable[Function]) -> str:
@@ -81,8 +85,17 @@ def is_waiting(innermost: Function) -> bool:
     return any(file.endswith(end) and function == name for end, name in _WAITING)
 
 
-def shares(counts: Mapping[str, float]) -> dict[str, float]:
-    """Return the hops' shares of a process' samples, its start aside."""
-    running = {hop: count for hop, count in counts.items() if hop != START}
-    total = sum(running.values())
-    return {hop: count / total for hop, count in running.items()} if total else {}
+class Snapshot(NamedTuple):
+    """The counts of a process so far, by hop, at a moment of the monotonic clock."""
+
+    at: float
+    counts: Mapping[str, float]
+
+
+def shares(snapshots: Sequence[Snapshot], began: float, ended: float) -> dict[str, float]:
+    """Return the hops' shares of what a process counted between two moments, imports aside."""
+    before = next((snapshot.counts for snapshot in reversed(snapshots) if snapshot.at <= began), {})
+    after = next((snapshot.counts for snapshot in reversed(snapshots) if snapshot.at <= ended), {})
+    counted = {hop: count - before.get(hop, 0.0) for hop, count in after.items() if hop != START}
+    total = sum(counted.values())
+    return {hop: count / total for hop, count in counted.items()} if total else {}

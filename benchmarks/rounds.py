@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,7 +12,7 @@ from benchmarks.figures import ALL, RATE, Figures
 from benchmarks.hops import shares
 from benchmarks.programs import OURS, PROJECT, Version, result_of
 from benchmarks.script.run import script
-from benchmarks.stages import Site, end_to_end, ingest_alone, worker_alone
+from benchmarks.stages import Site, end_to_end, ingest_alone, measure_whole, worker_alone
 from benchmarks.summary import APPLY, BEFORE, END_TO_END, FLOOR, INGEST, SCRIPT, SDK, WORKER, Round
 from benchmarks.workload import Workload, as_options
 from streams.kafka.topic import ensure_topic
@@ -54,9 +53,13 @@ async def measure_round(site: Site, workload: Workload, sizes: Sizes, before: Ve
 
 async def hop_shares(site: Site) -> dict[str, dict[str, float]]:
     """Return the hops' shares of the CPU of the ingest and of the worker, from one more run with a profiler in both."""
-    await end_to_end(site, replace(OURS, name="profiled", change=PROJECT / "benchmarks" / "hop_profiler"))
-    folder = site.servers.folder / stack_sampler.FOLDER
-    return {name: shares(json.loads((folder / f"{name}.json").read_text())) for name in ("ingest", "worker")}
+    profiled = replace(OURS, name="profiled", change=PROJECT / "benchmarks" / "hop_profiler")
+    whole = await measure_whole(site, profiled)
+    folder, ended = site.servers.folder / stack_sampler.FOLDER, whole.began + whole.seconds
+    return {
+        name: shares(stack_sampler.read_snapshots(folder / f"{name}.jsonl"), whole.began, ended)
+        for name in ("ingest", "worker")
+    }
 
 
 async def sdk_alone(site: Site, workload: Workload, frames: int) -> Figures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -44,6 +44,11 @@ class Site:
 
 
 async def end_to_end(site: Site, version: Version) -> Figures:
+    """Measure relay to rows."""
+    return figures_of(await measure_whole(site, version))
+
+
+async def measure_whole(site: Site, version: Version) -> Measured:
     """Measure relay to rows: from the ingest's plan, when it is about to connect, until the last event is applied."""
     settings = site.servers.settings(site.relay.url)
     info = await ensure_topic(settings)
@@ -60,7 +65,7 @@ async def end_to_end(site: Site, version: Version) -> Figures:
         measured = await _measured(site, settings, look, seconds=seconds, usage=usage, before=before)
     await check_rows(settings, site.relay.oracle, site.events)
     await site.servers.forget(settings)
-    return figures_of(measured)
+    return replace(measured, began=began)
 
 
 async def ingest_alone(site: Site, version: Version, **more: object) -> tuple[Figures, Settings]:

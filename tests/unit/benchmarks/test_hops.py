@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import hops
-from benchmarks.hops import START, hop_of, is_waiting, shares
+from benchmarks.hops import START, Snapshot, hop_of, is_waiting, shares
 from benchmarks.markdown import LINES, hop_table, ratio_table
-from benchmarks.stack_sampler import StackSampler
+from benchmarks.stack_sampler import StackSampler, read_snapshots
+from streams.runtime.loop_guard import LoopGuard
 from tests.mutants.catalogue import PROJECT
 
 STREAMS = PROJECT / "streams"
@@ -45,7 +47,7 @@ def test_places_that_are_named_exist() -> None:
     files = [path.as_posix() for path in STREAMS.rglob("*.py")]
     for places in hops._PLACES.values():
         for part, function, _ in places:
-            if "/aiokafka/" in part or "/asyncpg/" in part or "/websockets/" in part:
+            if part.startswith(("/aiokafka/", "/asyncpg/", "/websockets/", "/asyncio/")):
                 continue
             found = [file for file in files if part in file]
             assert found, part
@@ -57,19 +59,28 @@ def test_places_that_are_named_exist() -> None:
 
 def test_a_thread_that_waits_does_not_run() -> None:
     assert is_waiting(("/usr/lib/python3.11/selectors.py", "select"))
+    assert is_waiting(((STREAMS / "runtime" / "loop_guard.py").as_posix(), LoopGuard._watch.__name__))
     assert not is_waiting(("/x/streams/postgres/batch.py", "build"))
 
 
-def test_shares_leave_the_start_out() -> None:
-    assert shares({START: 100, hops.MERGE: 30, hops.FETCH: 10}) == {hops.MERGE: 0.75, hops.FETCH: 0.25}
-    assert shares({START: 5}) == {}
+def test_shares_are_of_the_time_between_and_without_imports() -> None:
+    first = Snapshot(10.0, {START: 100.0, hops.REST: 50.0, hops.FETCH: 5.0})
+    last = Snapshot(20.0, {START: 120.0, hops.REST: 50.0, hops.MERGE: 30.0, hops.FETCH: 15.0})
+    later = Snapshot(30.0, {hops.REST: 500.0})
+    found = shares([first, last, later], 11.0, 21.0)
+    assert found == {hops.REST: 0.0, hops.MERGE: 0.75, hops.FETCH: 0.25}
+    assert shares([Snapshot(1.0, {START: 5.0})], 0.0, 2.0) == {}
+    assert shares([], 0.0, 2.0) == {}
 
 
 def test_a_sampler_counts_who_runs(tmp_path: Path) -> None:
-    sampler = StackSampler("worker", tmp_path / "worker.json")
-    for _ in range(50):
-        sampler.sample(0, None)
-    assert not (tmp_path / "worker.json").read_text().startswith("[")
+    file = tmp_path / "worker.jsonl"
+    sampler = StackSampler("worker", file)
+    for _ in range(40):
+        sampler.sample(0, sys._getframe())
+    first, second = read_snapshots(file)
+    assert first.at <= second.at
+    assert (sum(first.counts.values()), sum(second.counts.values())) == pytest.approx((20, 40))
 
 
 def result() -> dict[str, object]:
