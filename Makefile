@@ -54,8 +54,9 @@ check: $(VENV)/dev.stamp ## Lint, format, types, layers
 docs-check: $(VENV)/dev.stamp ## Every command of the documents, executed or held against what exists
 	@$(BIN)/python -m pytest -q tests/acceptance/test_docs_commands.py
 
-bench: $(VENV)/local.stamp ## Events a second, and CPU microseconds an event
-	@$(BIN)/python -m benchmarks.end_to_end
+BENCH ?=
+bench: $(VENV)/local.stamp ## Events a second and CPU microseconds an event; BENCH="--events 200000 --runs 3 --against HEAD~1"
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 FUZZ ?= --frames 100000 --messages 20000 --rows 20000
 fuzz: $(VENV)/dev.stamp ## Bad input at scale; FUZZ="--frames 1000000 --seed 7" for more or other cases

@@ -10,6 +10,7 @@ It never imports a module that it tests, so that a bug there cannot hide itself.
 - ``faults``: the faults that ``--fault`` asks for.
 - ``arrangement``, ``dialects``: frames in another order, or written in another way.
 - ``traffic``, ``records``: seeded traffic, and the contents of its records.
+- ``rates``: how often traffic has what is rare.
 - ``repository``: a repository's blocks, with right CIDs.
 - ``oracle``: the final state that must come out.
 - ``compare``: a schema against an oracle.

@@ -26,6 +26,7 @@ from streams.simulator.dialects import as_jetstream, as_labels
 from streams.simulator.faults import CLAIM_KINDS, CONNECTION_KINDS, FRAME_KINDS, ORDER_KINDS, Fault, parse_fault
 from streams.simulator.manner import Beyond, Manner, Order, Speech
 from streams.simulator.oracle import Oracle
+from streams.simulator.rates import DENSE, PLAIN
 from streams.simulator.recording import Frame, iso_time, microseconds, placed, read_frames, write_frames
 from streams.simulator.relay import DevRelay
 from streams.simulator.retained import FrameStore
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--until", metavar="TIME", help="time of the last of them, ISO 8601 (now)")
     add("--reset-at", type=int, default=0, metavar="N", help="begin the relay's sequence anew after N events (frames)")
     add("--reset-to", type=int, default=1, metavar="SEQ", help="with this seq, of generated traffic (1)")
+    add("--plain", action="store_true", help="generate what is rare at the network's rates, not far more often")
     add("--large-every", type=int, default=0, metavar="N", help="after each N events a commit of the largest (never)")
     add("--oracle", type=Path, metavar="FILE", help="write what must be true afterwards (.json.gz)")
     add("--save", type=Path, metavar="FILE", help="write the frames that are served, for --frames")
@@ -141,6 +143,7 @@ def _generated(options: argparse.Namespace, bad_traffic: list[Fault]) -> tuple[I
         options.generate, options.seed, options.days_span, end_us, options.accounts, live_events=live,
         live_rate=options.then_live or 1.0, large_every=options.large_every, bad=bad,
         resets=(Reset(options.reset_at, options.reset_to),) if options.reset_at else (),
+        rates=PLAIN if options.plain else DENSE,
     )  # fmt: skip
     from_us = end_us - int(options.retain_seconds * 1e6) if options.retain_seconds is not None else 0
     oracle = Oracle(options.retain_from, from_us, keep_records=options.oracle is not None)
@@ -193,8 +196,8 @@ def _prepare(options: argparse.Namespace) -> tuple[DevRelay, int | None]:
         frames, oracle, live = _generated(options, bad)
         store = _stored(frames, in_stream, manner.speech, oracle)
         published = len(store) - live[0]
-    elif options.oracle or bad or options.large_every:
-        raise SettingsError("--oracle, --large-every and bad frames in the traffic itself need --generate.")
+    elif options.oracle or bad or options.large_every or options.plain:
+        raise SettingsError("--oracle, --plain, --large-every and bad frames in the traffic itself need --generate.")
     else:
         recorded, number = _recorded(options)
         store = _stored(recorded, in_stream, manner.speech, None)

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from streams.simulator.faults import FRAME_KINDS, bad_frame
 from streams.simulator.oracle import Oracle
+from streams.simulator.rates import DENSE, TrafficRates
 from streams.simulator.recording import Frame, iso_time
 from streams.simulator.records import FOLLOW, LIKE, POST, REPOST, SINGLETONS, RecordMaker
 from streams.simulator.repository import TreeMaker, car, cid_of, commit_block, encode, encode_value, link, tid
@@ -60,7 +61,7 @@ class Plan:
 
     The frames' times are spread evenly over the ``days_span`` days before it; the last ``live_events`` follow
     ``1/live_rate`` seconds apart. ``resets``: where the relay's sequence begins anew, in order.
-    ``large_every``: after each so many events there is one of LARGE_COMMITS (0: never).
+    ``large_every``: after each so many events there is one of LARGE_COMMITS (0: never). ``rates``: of what is rare.
     """
 
     events: int
@@ -74,6 +75,7 @@ class Plan:
     resets: tuple[Reset, ...] = ()
     bad: tuple[BadFrame, ...] = field(default=())
     large_every: int = 0
+    rates: TrafficRates = DENSE
 
 
 class GeneratedAccount:
@@ -149,21 +151,21 @@ class Traffic:
 
     def _step(self) -> Iterator[Frame]:
         """Yield the frames of one step: usually a commit of some account."""
-        r, x = self._random, self._random.random()
-        if x < 0.0055 and self._known:
+        r, x, rates = self._random, self._random.random(), self.plan.rates
+        if x < rates.identity and self._known:
             yield self._identity(r.choice(self._known))
-        elif x < 0.0105 and self._known:
+        elif x < rates.status and self._known:
             yield self._change_status(r.choice(self._known))
-        elif x < 0.0135 and self._inactive:
+        elif x < rates.revival and self._inactive:
             yield from self._revive(self._inactive.pop(int(r.random() * len(self._inactive))))
-        elif x < 0.0145 and self._known:
+        elif x < rates.reset and self._known:
             yield from self._reset_repository(r.choice(self._known))
         else:
             account = self._somebody()
             if not account.born:
                 account.born = True
                 self._known.append(account)
-                if r.random() < 0.5 and self._left() > 3:
+                if r.random() < rates.birth and self._left() > 3:
                     yield from self._birth(account)
                     return
                 account.rev, account.data = (
@@ -363,16 +365,17 @@ class Traffic:
 
         No commit writes a key twice otherwise (``touched``): its tree can only hold the last.
         """
-        x, live = self._random.random(), account.live
+        x, live, rates = self._random.random(), account.live, self.plan.rates
         if x < 0.095 and live:
             path = next(reversed(live)) if x < 0.035 or x > 0.085 else next(iter(live))
             if path not in touched:
                 if x > 0.085:
                     return [self._put(account, path, rev, stamp, blocks)]
                 if x < 0.07:
-                    return self._delete(account, path, rev, stamp, blocks, again=x < 0.002 and self._left() > 1)
+                    again = x < rates.recreation_at_once and self._left() > 1
+                    return self._delete(account, path, rev, stamp, blocks, again=again)
         path = ""
-        if x < 0.085 and account.graves:
+        if rates.recreation_from <= x < rates.recreation_to and account.graves:
             path = account.graves.pop(int(self._random.random() * len(account.graves)))
         if not path or path in live or path in touched:
             path = self._new_path(account, touched)

@@ -94,6 +94,8 @@ COMMANDS: Final[dict[str, Check]] = {
     "make mutants-random …": Parsed("the same, with other options"),
     ".venv/bin/python -m tests.mutants …": Parsed("the same"),
     ".venv/bin/python -m pytest …": _ITSELF,
+    "python -m benchmarks.growth …": Parsed("an hour; its parts are tests/unit/benchmarks/test_growth.py"),
+    "python -m benchmarks.markdown": Parsed("what it prints is checked by tests/unit/benchmarks/test_hops.py"),
     "make bench": Parsed("minutes of measuring"),
     "make bench …": Parsed("minutes of measuring"),
     # -- the pipeline

@@ -8,6 +8,7 @@ import libipld
 import pytest
 
 from streams.simulator.oracle import Oracle, State, unnamed_account
+from streams.simulator.rates import PLAIN
 from streams.simulator.recording import Frame, microseconds, placed
 from streams.simulator.repository import cid_text, encode, link, tid
 from streams.simulator.traffic import BAD_KINDS, OPERATION_KINDS, BadFrame, Plan, Reset, Traffic
@@ -173,6 +174,39 @@ def test_the_traffic_looks_like_the_network() -> None:
     assert any(body.get("blobs", 0) is None for body in bodies)
     authors = Counter(body["repo"] for body in bodies if "repo" in body).most_common()
     assert authors[0][1] > 10 * authors[len(authors) // 2][1]
+
+
+class RecreationOracle(Oracle):
+    """An oracle that also counts deleted keys that are created again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recreated = 0
+        self._deleted: set[tuple[str, str]] = set()
+
+    def write(self, did: str, path: str, action: str, rev: str, cid: bytes | None, *, value: object) -> None:
+        super().write(did, path, action, rev, cid, value=value)
+        if cid is None:
+            self._deleted.add((did, path))
+        elif (did, path) in self._deleted:
+            self._deleted.remove((did, path))
+            self.recreated += 1
+
+
+def test_plain_traffic_has_what_is_rare_as_seldom_as_the_network() -> None:
+    events, oracle, reader = 30_000, RecreationOracle(), Reader()
+    frames, _ = generate(events, oracle, rates=PLAIN)
+    deletions = 0
+    for frame in frames:
+        reader.read(frame)
+        header, body = libipld.decode_dag_cbor_multi(frame.data)
+        deletions += header["t"] == "#account" and body.get("status") == "deleted"
+    reader.agrees_with(oracle.state())
+    assert reader.kinds["#sync"] < events / 1000
+    assert deletions < events / 1000
+    assert oracle.recreated < events / 1000
+    assert oracle.events["account"] > 0
+    assert oracle.operations["delete"] > events / 100
 
 
 def test_the_same_plan_gives_the_same_bytes() -> None:
