@@ -92,7 +92,7 @@ def prepare(settings: Settings, tp: TopicPartition, records: Sequence[Any]) -> l
         found.append(
             BatchArguments(
                 settings.kafka_topic, tp.partition, settings.sink_group, part[0].offset, part[-1].offset + 1,
-                batch.columns(), batch.extras(), batch.received, batch.topic_id, batch.watermark,
+                batch.grouped(expect_new=True), batch.extras(), batch.received, batch.topic_id, batch.watermark,
             )
         )  # fmt: skip
     return found

@@ -99,7 +99,7 @@ async def copy(messages: Sequence[Message], dsn: str, schema: str, postgres: int
     numbered = [message._replace(offset=number) for number, message in enumerate(messages)]
     # All in one batch: COPY cannot write a key twice.
     rows = BatchBuilder().build(numbered, time.time_ns() // 1000).stages[0].rows.values()
-    made = [(*row[:7], _EPOCH + dt.timedelta(microseconds=row[7])) for row in rows]
+    made = [(*row[:5], row[5] and row[5].decode(), row[6], _EPOCH + dt.timedelta(microseconds=row[7])) for row in rows]
     parts = [sorted(made[first : first + _ROWS], key=lambda row: row[:3]) for first in range(0, len(made), _ROWS)]
     connection = await asyncpg.connect(dsn)
     try:

@@ -94,8 +94,8 @@ class Growth:
         made = self._builder.build(messages(self._random, self._offset, BATCH), _NOW_US)
         base, self._offset = self._offset, self._offset + BATCH
         return BatchArguments(
-            _TOPIC, 0, _TOPIC, base, self._offset, made.columns(), made.extras(), made.received, made.topic_id,
-            made.watermark,
+            _TOPIC, 0, _TOPIC, base, self._offset, made.grouped(expect_new=True), made.extras(), made.received,
+            made.topic_id, made.watermark,
         )  # fmt: skip
 
     async def _apply(self, batches: Sequence[BatchArguments]) -> Cost:

@@ -70,6 +70,7 @@ async def measure(settings: Settings, rate: int, seconds: int) -> dict[str, Any]
             end = time.time()
             await _until(connection, name, HISTORY + live)
             row = await connection.fetchrow(FIGURES.format(schema=name), begin)
+            assert row is not None, "an aggregate has one row"
     finally:
         await asyncio.gather(child_process.stop(ingest, 15.0), worker.stop())
         relay.terminate()
