@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import libipld
+import msgspec
 import orjson
 
 from streams.protocol.atjson import decode_record, encode_with_record
@@ -38,7 +39,6 @@ _MAX_SEQ: Final = 1 << 53
 MAX_DID: Final = 2048
 MAX_REV: Final = 64
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND: Final = dt.timedelta(microseconds=1)
 _TEXT_OR_NONE: Final = (str, type(None))
 
 _multibase = libipld.encode_multibase
@@ -55,7 +55,7 @@ class BadOp(NamedTuple):
     payload: bytes
 
 
-class Events(NamedTuple):
+class Events(msgspec.Struct, frozen=True):
     """The result of one frame: the messages of ``did``, in order, the bad operations, and how many were filtered."""
 
     did: str
@@ -75,9 +75,10 @@ def frame_seq(body: dict[str, Any]) -> int:
 def frame_time(body: dict[str, Any]) -> int | None:
     """Return the frame's ``time`` in µs since the epoch; None where it has none that can be used (it is informal)."""
     try:
-        time = (_from_iso(body["time"]) - _EPOCH) // _MICROSECOND
+        elapsed = _from_iso(body["time"]) - _EPOCH
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    time = (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
     return time if 0 <= time <= MAX_TIME_US else None  # "9999-12-31T23:59:59-23:59" is a day after it
 
 
@@ -126,7 +127,6 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None, kno
                 filtered += 1
                 continue
             action = op["action"]
-            commit = {"rev": rev, "operation": action, "collection": collection, "rkey": rkey}
             block: bytes | None = b""
             if action in {"create", "update"}:
                 cid = op["cid"]
@@ -136,9 +136,14 @@ def _commit(body: dict[str, Any], seq: int, time_us: int, keep: Keep | None, kno
                     block = scan.block(cid)
                 if len(block) > MAX_VALUES and has_too_many_values(block):
                     raise FrameError(f"the record has more than {MAX_VALUES} values")
-                commit["record"] = decode_record(block)
-                commit["cid"] = _multibase("b", cid)
-            elif action != "delete":
+                # Made at once, with all its keys: a dict that grows is copied.
+                commit = {
+                    "rev": rev, "operation": action, "collection": collection, "rkey": rkey,
+                    "record": decode_record(block), "cid": _multibase("b", cid),
+                }  # fmt: skip
+            elif action == "delete":
+                commit = {"rev": rev, "operation": action, "collection": collection, "rkey": rkey}
+            else:
                 raise FrameError(f"unknown action {_word(action)}")
             if since is not None:
                 commit["since"] = since
@@ -173,7 +178,7 @@ def _parts_of_commit(body: dict[str, Any], known: Container[str]) -> tuple[str, 
         raise FrameError("the commit's rev, since, ops or blocks have a wrong type")
     if len(ops) > MAX_OPS:
         raise FrameError(f"the commit has {len(ops)} operations: more than any may have")
-    if body.get("tooBig") and not ops:
+    if not ops and body.get("tooBig"):
         raise FrameError("tooBig: the relay left the operations out")
     return did, rev, since, car, ops
 
