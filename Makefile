@@ -20,7 +20,7 @@ demo: $(VENV)/local.stamp ## The same with the development relay, in its own top
 
 # Most of the tests' time is waiting, so several processes run them, each with its own Kafka and Postgres; then, whatever
 # came of those, the tests that measure time or pace, one by one.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 5
 test: $(VENV)/dev.stamp debian ## All tests, on real Kafka and Postgres; `make check` is one of them
 	@$(BIN)/python -m pytest -m "not alone" -n $(TEST_PROCESSES) --no-loadscope-reorder; together=$$?; \
 	$(BIN)/python -m pytest -m alone; alone=$$?; \

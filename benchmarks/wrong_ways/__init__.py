@@ -29,8 +29,8 @@ class WrongWay(NamedTuple):
         return replace(OURS, name=self.name, change=Path(__file__).parent / self.folder)
 
 
-#: The share of its stage that each costs at least, or it is not worth its place here.
-LEAST_SHARE: Final = 0.2
+#: The share of its stage that each costs at least in a small run on a busy machine: in a long one a fifth or more.
+LEAST_SHARE: Final = 0.1
 WRONG_WAYS: Final = (WrongWay("frames by websockets' parser", INGEST, "cpu.ingest", "frames_by_websockets"),)
 
 

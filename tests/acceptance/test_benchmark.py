@@ -23,7 +23,7 @@ from streams.local.stack import Stack
 
 pytestmark = pytest.mark.alone
 
-EVENTS = 60_000
+EVENTS = 40_000
 END_US = 1_790_000_000_000_000
 #: Pairs of a wrong way and ours, in turns: so many, and more, up to the second number, while their median says no.
 PAIRS, MOST_PAIRS = 3, 9
@@ -51,7 +51,7 @@ async def test_a_round_measures_everything_and_the_order_of_costs_is_as_it_shoul
 
 
 @pytest.mark.parametrize("way", WRONG_WAYS, ids=lambda way: way.folder)
-async def test_a_wrong_way_costs_a_fifth_of_its_stage(site: Site, way: WrongWay) -> None:
+async def test_a_wrong_way_shows_in_its_stage(site: Site, way: WrongWay) -> None:
     ratios: list[float] = []
     while len(ratios) < PAIRS or (len(ratios) < MOST_PAIRS and median(ratios) <= 1 + LEAST_SHARE):
         ours: Figures = await measure_stage(site, way.stage, OURS)
