@@ -54,16 +54,16 @@ BEGIN
     RETURN written;
 END $$;
 
--- Records that are expected to be new, in key order, each key once. Where one of them is held already, all go the way of
--- `merge_records`, and `known` is true. Returns the versions written.
-CREATE FUNCTION insert_records(
-    dids text[], collections text[], rkeys text[], revs text[], cids text[], bodies text[], seqs bigint[], times bigint[],
+-- Records in key order, each key once. Those that are expected to be new are inserted plainly; where one of them is held already,
+-- all are merged, and `known` is true. Returns the versions written.
+CREATE FUNCTION write_records(
+    expected_new boolean, dids text[], collections text[], rkeys text[], revs text[], cids text[], bodies text[], seqs bigint[], times bigint[],
     OUT written bigint, OUT known boolean
 )
 LANGUAGE plpgsql AS $$
 BEGIN
     known := false;
-    IF NOT any_purged(dids) THEN
+    IF expected_new AND NOT any_purged(dids) THEN
         BEGIN
             INSERT INTO records (did, collection, rkey, rev, cid, record, seq, time)
             SELECT unnest(dids), unnest(collections), unnest(rkeys), unnest(revs), unnest(cids), unnest(bodies)::jsonb,
@@ -127,8 +127,8 @@ END $$;
 CREATE FUNCTION end_batch(
     p_topic text, p_partition integer, p_group text, p_next bigint, p_received bigint,
     p_topic_id text, p_run bigint, p_seq bigint, p_time bigint, p_extras jsonb,
-    INOUT batch_applied bigint, INOUT batch_dead bigint,
     OUT next_offset bigint, OUT received bigint, OUT applied bigint, OUT skipped bigint, OUT dead bigint,
+    INOUT batch_applied bigint, INOUT batch_dead bigint,
     OUT watermark_run bigint, OUT watermark_seq bigint, OUT watermark_time timestamptz
 )
 LANGUAGE plpgsql AS $$
@@ -198,7 +198,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     unit  CONSTANT text := chr(31);
     stage jsonb;
-    fresh record;
+    part  record;
 BEGIN
     IF NOT hold_position(p_topic, p_partition, p_group, p_base, p_topic_id) THEN
         RETURN;
@@ -210,36 +210,23 @@ BEGIN
     END IF;
 
     FOR i IN 1..cardinality(p_dids) LOOP
-        IF i % 2 = 1 THEN  -- the records of a stage that are expected to be new
-            stage := p_extras -> 'stages' -> (i / 2);
-            IF stage IS NOT NULL THEN
-                batch_applied := batch_applied + apply_stage(stage);
-            END IF;
-            IF p_dids[i] <> '' THEN
-                SELECT * INTO fresh FROM insert_records(
-                    string_to_array(p_dids[i], unit), string_to_array(p_collections[i], unit),
-                    string_to_array(p_rkeys[i], unit), string_to_array(p_revs[i], unit),
-                    string_to_array(p_cids[i], unit, ''), string_to_array(convert_from(p_bodies[i], 'UTF8'), unit, ''),
-                    string_to_array(p_seqs[i], ',', '')::bigint[], string_to_array(p_times[i], ',')::bigint[]);
-                batch_applied := batch_applied + fresh.written;
-                known := known OR fresh.known;
-            END IF;
-        ELSIF p_dids[i] <> '' THEN
-            batch_applied := batch_applied + merge_records(
-                string_to_array(p_dids[i], unit), string_to_array(p_collections[i], unit),
-                string_to_array(p_rkeys[i], unit), string_to_array(p_revs[i], unit),
-                string_to_array(p_cids[i], unit, ''), string_to_array(convert_from(p_bodies[i], 'UTF8'), unit, ''),
-                string_to_array(p_seqs[i], ',', '')::bigint[], string_to_array(p_times[i], ',')::bigint[]);
+        stage := CASE WHEN i % 2 = 1 THEN p_extras -> 'stages' -> (i / 2) END;
+        IF stage IS NOT NULL THEN
+            batch_applied := batch_applied + apply_stage(stage);
         END IF;
+        CONTINUE WHEN p_dids[i] = '';
+        SELECT * INTO part FROM write_records(
+            i % 2 = 1, string_to_array(p_dids[i], unit), string_to_array(p_collections[i], unit),
+            string_to_array(p_rkeys[i], unit), string_to_array(p_revs[i], unit), string_to_array(p_cids[i], unit, ''),
+            string_to_array(convert_from(p_bodies[i], 'UTF8'), unit, ''),
+            string_to_array(p_seqs[i], ',', '')::bigint[], string_to_array(p_times[i], ',')::bigint[]);
+        batch_applied := batch_applied + part.written;
+        known := known OR part.known;
     END LOOP;
 
-    SELECT e.next_offset, e.received, e.applied, e.skipped, e.dead, e.batch_applied, e.batch_dead,
-           e.watermark_run, e.watermark_seq, e.watermark_time
-    INTO next_offset, received, applied, skipped, dead, batch_applied, batch_dead,
-         watermark_run, watermark_seq, watermark_time
-    FROM end_batch(p_topic, p_partition, p_group, p_next, p_received, p_topic_id, p_run, p_seq, p_time, p_extras,
-                   batch_applied, 0) AS e;
-    RETURN NEXT;
+    RETURN QUERY SELECT e.*, known FROM end_batch(
+        p_topic, p_partition, p_group, p_next, p_received, p_topic_id, p_run, p_seq, p_time, p_extras,
+        batch_applied, 0) AS e;
 END $$;
 
 -- The same for columns that come as arrays, in key order within each stage, of which `until` says where it ends. With
@@ -291,11 +278,7 @@ BEGIN
         lo := hi + 1;
     END LOOP;
 
-    SELECT e.next_offset, e.received, e.applied, e.skipped, e.dead, e.batch_applied, e.batch_dead,
-           e.watermark_run, e.watermark_seq, e.watermark_time
-    INTO next_offset, received, applied, skipped, dead, batch_applied, batch_dead,
-         watermark_run, watermark_seq, watermark_time
-    FROM end_batch(p_topic, p_partition, p_group, p_next, p_received, p_topic_id, p_run, p_seq, p_time, p_extras,
-                   batch_applied, batch_dead) AS e;
-    RETURN NEXT;
+    RETURN QUERY SELECT e.* FROM end_batch(
+        p_topic, p_partition, p_group, p_next, p_received, p_topic_id, p_run, p_seq, p_time, p_extras,
+        batch_applied, batch_dead) AS e;
 END $$;
